@@ -1,1 +1,219 @@
-//! breaker
+//! The circuit breaker of a lane: stops sending where sending keeps failing, and finds out by single trials when it may
+//! go on.
+//!
+//! It counts what is the service's fault (500s, connection errors, timeouts, lasting overload), never a slot rejection:
+//! a full lane is healthy. Half-open cannot get stuck: whatever becomes of a trial, its end leaves that state, a
+//! cancelled one by letting the next trial go at once.
+
+use std::time::Duration;
+
+use super::time::Timestamp;
+
+/// When a breaker opens and for how long.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BreakerPolicy {
+    /// Failures in a row, with no success between them, that open it. Default 10; 0 turns the breaker off.
+    pub failures: u32,
+    /// How long it stays open at first. Default 1 s.
+    pub open: Duration,
+    /// It doubles after each failed trial up to this. Default 30 s.
+    pub open_max: Duration,
+}
+
+impl Default for BreakerPolicy {
+    fn default() -> Self {
+        Self { failures: 10, open: Duration::from_secs(1), open_max: Duration::from_secs(30) }
+    }
+}
+
+/// What a breaker is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Everything may pass.
+    Closed,
+    /// Nothing may pass before `until`; then one trial.
+    Open {
+        /// When a trial may be sent.
+        until: Timestamp,
+    },
+    /// A trial is under way; nothing else may pass.
+    HalfOpen,
+}
+
+/// The breaker of one lane.
+#[derive(Debug)]
+pub struct Breaker {
+    policy: BreakerPolicy,
+    state: BreakerState,
+    failures: u32,
+    reopened: u32,
+    /// Attempts sent before this were judged by another state: their failures are old news.
+    since: Timestamp,
+}
+
+impl Breaker {
+    /// A closed breaker.
+    pub fn new(policy: BreakerPolicy) -> Self {
+        Self { policy, state: BreakerState::Closed, failures: 0, reopened: 0, since: Timestamp::ZERO }
+    }
+
+    /// What it is doing.
+    pub fn state(&self) -> BreakerState {
+        self.state
+    }
+
+    /// When an attempt may pass: `None` says not before the trial under way has ended.
+    pub fn opens_at(&self, now: Timestamp) -> Option<Timestamp> {
+        match self.state {
+            BreakerState::Closed => Some(now),
+            BreakerState::Open { until } => Some(until.max(now)),
+            BreakerState::HalfOpen => None,
+        }
+    }
+
+    /// Notes that an attempt is sent; returns whether it is the trial of a half-open breaker, to be handed back with its
+    /// end.
+    pub fn on_send(&mut self, now: Timestamp) -> bool {
+        match self.state {
+            BreakerState::Open { until } if until <= now => {
+                self.state = BreakerState::HalfOpen;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// An attempt succeeded, or was answered in a way that shows a healthy service. Returns whether this closed the
+    /// breaker.
+    pub fn on_success(&mut self) -> bool {
+        self.failures = 0;
+        self.reopened = 0;
+        let closed = self.state != BreakerState::Closed;
+        self.state = BreakerState::Closed;
+        closed
+    }
+
+    /// An attempt sent at `sent` failed by the service's fault. Returns whether this opened the breaker.
+    pub fn on_failure(&mut self, now: Timestamp, sent: Timestamp, trial: bool, rng: &mut fastrand::Rng) -> bool {
+        if trial {
+            self.reopened = self.reopened.saturating_add(1);
+            return self.open(now, rng);
+        }
+        if self.state != BreakerState::Closed || sent < self.since || self.policy.failures == 0 {
+            return false;
+        }
+        self.failures += 1;
+        self.failures >= self.policy.failures && self.open(now, rng)
+    }
+
+    /// An attempt ended in a way that says nothing of the service's health (cancelled, rejected for its slot).
+    pub fn on_neutral(&mut self, now: Timestamp, trial: bool) {
+        if trial && self.state == BreakerState::HalfOpen {
+            self.state = BreakerState::Open { until: now };
+        }
+    }
+
+    /// Closes it by hand.
+    pub fn reset(&mut self, now: Timestamp) {
+        self.on_success();
+        self.since = now;
+    }
+
+    fn open(&mut self, now: Timestamp, rng: &mut fastrand::Rng) -> bool {
+        let doubled = self.policy.open.saturating_mul(1u32.checked_shl(self.reopened.min(31)).unwrap_or(u32::MAX));
+        let span = doubled.min(self.policy.open_max).mul_f64(0.75 + 0.5 * rng.f64());
+        self.state = BreakerState::Open { until: now + span };
+        self.failures = 0;
+        self.since = now;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(secs: f64) -> Timestamp {
+        Timestamp::from_secs_f64(secs)
+    }
+
+    #[test]
+    fn it_opens_after_failures_in_a_row_and_a_successful_trial_closes_it() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        let mut breaker = Breaker::new(BreakerPolicy::default());
+        for i in 1..10 {
+            assert!(!breaker.on_failure(at(1.0), at(0.5), false, &mut rng), "{i} failures");
+        }
+        assert!(!breaker.on_success(), "was closed already");
+        for _ in 1..10 {
+            breaker.on_failure(at(2.0), at(1.5), false, &mut rng);
+        }
+        assert!(breaker.on_failure(at(2.0), at(1.5), false, &mut rng), "the tenth in a row opens it");
+        let BreakerState::Open { until } = breaker.state() else { panic!("{:?}", breaker.state()) };
+        assert!(until >= at(2.75) && until <= at(3.25));
+        assert!(!breaker.on_send(at(2.5)), "not due yet");
+        assert!(breaker.on_send(until));
+        assert_eq!(breaker.opens_at(until), None, "one trial at a time");
+        assert!(breaker.on_success());
+        assert_eq!(breaker.state(), BreakerState::Closed);
+    }
+
+    #[test]
+    fn a_failed_trial_doubles_the_time_up_to_the_maximum() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        let mut breaker = Breaker::new(BreakerPolicy { failures: 1, ..BreakerPolicy::default() });
+        breaker.on_failure(at(0.0), at(0.0), false, &mut rng);
+        let mut spans = Vec::new();
+        for _ in 0..8 {
+            let BreakerState::Open { until } = breaker.state() else { panic!("open") };
+            assert!(breaker.on_send(until));
+            assert!(breaker.on_failure(until, until, true, &mut rng));
+            let BreakerState::Open { until: next } = breaker.state() else { panic!("open") };
+            spans.push((next - until).as_secs_f64());
+        }
+        assert!(spans[0] > 1.4 && spans[0] < 2.6, "{spans:?}");
+        assert!(spans.iter().all(|&span| span <= 30.0 * 1.25));
+        assert!(spans[7] > 20.0, "{spans:?}");
+    }
+
+    #[test]
+    fn failures_of_attempts_sent_before_it_opened_are_old_news() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        let mut breaker = Breaker::new(BreakerPolicy { failures: 2, ..BreakerPolicy::default() });
+        breaker.on_failure(at(1.0), at(0.0), false, &mut rng);
+        breaker.on_failure(at(1.0), at(0.0), false, &mut rng);
+        let opened = breaker.state();
+        assert!(!breaker.on_failure(at(1.1), at(0.1), false, &mut rng));
+        assert_eq!(breaker.state(), opened, "does not push the trial out");
+        breaker.on_send(at(9.0));
+        breaker.on_success();
+        assert!(!breaker.on_failure(at(9.1), at(0.9), false, &mut rng));
+        assert!(!breaker.on_failure(at(9.1), at(0.9), false, &mut rng), "sent before it opened: not counted again");
+    }
+
+    proptest! {
+        /// Whatever the order of sends and ends, a breaker without a trial under way lets one pass in bounded time.
+        #[test]
+        fn it_never_gets_stuck(steps in prop::collection::vec((0u8..6, 0u64..5_000_000), 1..200), seed: u64) {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut breaker = Breaker::new(BreakerPolicy { failures: 3, ..BreakerPolicy::default() });
+            let mut now = Timestamp::ZERO;
+            let mut trial = false;
+            for (what, micros) in steps {
+                now += Duration::from_micros(micros);
+                match what {
+                    0 | 1 if !trial && breaker.opens_at(now) == Some(now) => trial = breaker.on_send(now),
+                    2 => { breaker.on_success(); trial = false; }
+                    3 => { breaker.on_failure(now, now, std::mem::take(&mut trial), &mut rng); }
+                    4 => breaker.on_neutral(now, std::mem::take(&mut trial)),
+                    _ => { breaker.on_failure(now, now, false, &mut rng); }
+                }
+                match breaker.opens_at(now) {
+                    Some(when) => prop_assert!(when <= now + Duration::from_secs(38)),
+                    None => prop_assert!(trial, "half-open without a trial under way"),
+                }
+            }
+        }
+    }
+}

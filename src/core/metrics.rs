@@ -1,1 +1,474 @@
-//! metrics
+//! What happened, counted: by route, model and workload, as a snapshot and as Prometheus text.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::outcome::OutcomeKind;
+use super::tokens::TokenCount;
+
+/// Durations in buckets an eighth of an octave wide: any percentile within 9 %, in at most a few kilobytes.
+#[derive(Clone, Debug, Default)]
+pub struct Histogram {
+    buckets: Vec<u64>,
+    count: u64,
+    sum_micros: u64,
+    max_micros: u64,
+}
+
+impl Histogram {
+    const SUB_BITS: u32 = 3;
+
+    fn bucket(micros: u64) -> usize {
+        if micros < 1 << Self::SUB_BITS {
+            return micros as usize;
+        }
+        let octave = micros.ilog2() - Self::SUB_BITS;
+        let sub = (micros >> octave) as usize & ((1 << Self::SUB_BITS) - 1);
+        ((octave as usize + 1) << Self::SUB_BITS) + sub
+    }
+
+    /// The largest value a bucket holds.
+    fn upper(bucket: usize) -> u64 {
+        let (octave, sub) = (bucket >> Self::SUB_BITS, bucket & ((1 << Self::SUB_BITS) - 1));
+        if octave == 0 {
+            return sub as u64;
+        }
+        let base = ((1u64 << Self::SUB_BITS) + sub as u64) << (octave - 1);
+        base + ((1u64 << (octave - 1)) - 1)
+    }
+
+    /// Counts `duration`.
+    pub fn record(&mut self, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let bucket = Self::bucket(micros);
+        if bucket >= self.buckets.len() {
+            self.buckets.resize(bucket + 1, 0);
+        }
+        self.buckets[bucket] += 1;
+        self.count += 1;
+        self.sum_micros = self.sum_micros.saturating_add(micros);
+        self.max_micros = self.max_micros.max(micros);
+    }
+
+    /// How many were counted.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The value that `share` (0 to 1) of all lie at or under; zero when nothing was counted.
+    pub fn percentile(&self, share: f64) -> Duration {
+        let rank = ((self.count as f64 * share.clamp(0.0, 1.0)).ceil() as u64).max(1);
+        let mut seen = 0;
+        for (bucket, count) in self.buckets.iter().enumerate() {
+            seen += count;
+            if seen >= rank {
+                return Duration::from_micros(Self::upper(bucket).min(self.max_micros));
+            }
+        }
+        Duration::ZERO
+    }
+
+    /// Its summary.
+    pub fn summary(&self) -> Summary {
+        let seconds = |share| self.percentile(share).as_secs_f64();
+        Summary {
+            count: self.count,
+            sum: self.sum_micros as f64 / 1e6,
+            p50: seconds(0.5),
+            p90: seconds(0.9),
+            p99: seconds(0.99),
+            max: self.max_micros as f64 / 1e6,
+        }
+    }
+}
+
+/// A histogram in figures; all in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Summary {
+    /// How many were counted.
+    pub count: u64,
+    /// Their sum.
+    pub sum: f64,
+    /// The median.
+    pub p50: f64,
+    /// Nine of ten lie at or under it.
+    pub p90: f64,
+    /// Ninety-nine of a hundred lie at or under it.
+    pub p99: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+/// Everything counted; all since the gate was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Calls submitted.
+    pub submitted: u64,
+    /// Calls that ended with an answer.
+    pub completed: u64,
+    /// Calls that ended with an error.
+    pub failed: u64,
+    /// Calls the caller gave up.
+    pub cancelled: u64,
+    /// Requests sent.
+    pub attempts: u64,
+    /// Attempts rejected because too many were in flight (429).
+    pub slot_rejections: u64,
+    /// Attempts rejected because requests or tokens came too fast (429).
+    pub rate_rejections: u64,
+    /// Attempts that met an overloaded service (503 and its kin).
+    pub pressure: u64,
+    /// Attempts that met a failing server (500, 408).
+    pub server_errors: u64,
+    /// Attempts whose connection failed before an answer began.
+    pub transport_errors: u64,
+    /// Attempts whose first content did not come in time.
+    pub first_content_timeouts: u64,
+    /// Attempts that broke off after content had come.
+    pub interrupted: u64,
+    /// Attempts the server refused for good (400, 401, 402, 403, 404, 413, 422).
+    pub refused: u64,
+    /// Attempts after a call's first, rejections for slot and rate not counted.
+    pub retries: u64,
+    /// Attempts on another route than the call's last one.
+    pub failovers: u64,
+    /// Prompt tokens the providers reported.
+    pub prompt_tokens: u64,
+    /// Of them, those read from the context cache.
+    pub cached_tokens: u64,
+    /// Completion tokens the providers reported, reasoning among them.
+    pub completion_tokens: u64,
+    /// Of them, reasoning.
+    pub reasoning_tokens: u64,
+}
+
+impl Counters {
+    /// (name, help, value) of every counter.
+    fn list(&self) -> [(&'static str, &'static str, u64); 19] {
+        [
+            ("calls_submitted", "Calls submitted.", self.submitted),
+            ("calls_completed", "Calls that ended with an answer.", self.completed),
+            ("calls_failed", "Calls that ended with an error.", self.failed),
+            ("calls_cancelled", "Calls the caller gave up.", self.cancelled),
+            ("attempts", "Requests sent.", self.attempts),
+            ("slot_rejections", "Attempts rejected because too many were in flight.", self.slot_rejections),
+            ("rate_rejections", "Attempts rejected because they came too fast.", self.rate_rejections),
+            ("pressure", "Attempts that met an overloaded service.", self.pressure),
+            ("server_errors", "Attempts that met a failing server.", self.server_errors),
+            ("transport_errors", "Attempts whose connection failed before an answer.", self.transport_errors),
+            ("first_content_timeouts", "Attempts without content in time.", self.first_content_timeouts),
+            ("interrupted", "Attempts that broke off after content had come.", self.interrupted),
+            ("refused", "Attempts refused for good.", self.refused),
+            ("retries", "Attempts after a failed one.", self.retries),
+            ("failovers", "Attempts on another route than the last one.", self.failovers),
+            ("prompt_tokens", "Prompt tokens reported.", self.prompt_tokens),
+            ("cached_tokens", "Prompt tokens read from the context cache.", self.cached_tokens),
+            ("completion_tokens", "Completion tokens reported.", self.completion_tokens),
+            ("reasoning_tokens", "Reasoning tokens reported.", self.reasoning_tokens),
+        ]
+    }
+}
+
+/// One route's, model's or workload's share of what happened, or all of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scope {
+    pub(crate) counters: Counters,
+    pub(crate) queue_wait: Histogram,
+    pub(crate) first_content: Histogram,
+    pub(crate) duration: Histogram,
+}
+
+impl Scope {
+    /// Counts an attempt's end.
+    pub(crate) fn on_outcome(&mut self, kind: OutcomeKind) {
+        let counters = &mut self.counters;
+        *match kind {
+            OutcomeKind::Slot => &mut counters.slot_rejections,
+            OutcomeKind::Rate => &mut counters.rate_rejections,
+            OutcomeKind::Pressure => &mut counters.pressure,
+            OutcomeKind::Server => &mut counters.server_errors,
+            OutcomeKind::Transport => &mut counters.transport_errors,
+            OutcomeKind::FirstContentTimeout => &mut counters.first_content_timeouts,
+            OutcomeKind::Interrupted | OutcomeKind::Malformed => &mut counters.interrupted,
+            OutcomeKind::Billing | OutcomeKind::Authentication | OutcomeKind::Forbidden | OutcomeKind::Refused => {
+                &mut counters.refused
+            }
+            OutcomeKind::Success | OutcomeKind::Cancelled => return,
+        } += 1;
+    }
+
+    /// Counts what the provider reported.
+    pub(crate) fn on_tokens(&mut self, tokens: &TokenCount) {
+        self.counters.prompt_tokens += tokens.prompt;
+        self.counters.cached_tokens += tokens.cached;
+        self.counters.completion_tokens += tokens.completion;
+        self.counters.reasoning_tokens += tokens.reasoning;
+    }
+
+    fn snapshot(&self, name: &str) -> ScopeSnapshot {
+        ScopeSnapshot {
+            name: name.to_owned(),
+            counters: self.counters,
+            queue_wait: self.queue_wait.summary(),
+            first_content: self.first_content.summary(),
+            duration: self.duration.summary(),
+        }
+    }
+}
+
+/// Whom an attempt or a call is counted for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Labels {
+    pub(crate) route: Option<usize>,
+    pub(crate) model: usize,
+    pub(crate) workload: usize,
+}
+
+/// All counters of a gate.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    total: Scope,
+    routes: Vec<Scope>,
+    models: Vec<Scope>,
+    workloads: Vec<Scope>,
+}
+
+impl Metrics {
+    /// Counts something for the whole, and for the route, the model and the workload concerned.
+    pub(crate) fn count(&mut self, labels: Labels, mut what: impl FnMut(&mut Scope)) {
+        fn at(scopes: &mut Vec<Scope>, index: usize) -> &mut Scope {
+            if index >= scopes.len() {
+                scopes.resize_with(index + 1, Scope::default);
+            }
+            &mut scopes[index]
+        }
+        what(&mut self.total);
+        if let Some(route) = labels.route {
+            what(at(&mut self.routes, route));
+        }
+        what(at(&mut self.models, labels.model));
+        what(at(&mut self.workloads, labels.workload));
+    }
+
+    pub(crate) fn total(&self) -> &Counters {
+        &self.total.counters
+    }
+
+    /// `(total, routes, models, workloads)`, named by the given names.
+    pub(crate) fn snapshot<'a>(
+        &self,
+        routes: impl Iterator<Item = &'a str>,
+        models: impl Iterator<Item = &'a str>,
+        workloads: impl Iterator<Item = &'a str>,
+    ) -> (ScopeSnapshot, Vec<ScopeSnapshot>, Vec<ScopeSnapshot>, Vec<ScopeSnapshot>) {
+        fn named<'a>(scopes: &[Scope], names: impl Iterator<Item = &'a str>) -> Vec<ScopeSnapshot> {
+            let empty = Scope::default();
+            names.enumerate().map(|(at, name)| scopes.get(at).unwrap_or(&empty).snapshot(name)).collect()
+        }
+        (
+            self.total.snapshot("total"),
+            named(&self.routes, routes),
+            named(&self.models, models),
+            named(&self.workloads, workloads),
+        )
+    }
+}
+
+/// Counters and distributions of the whole, or of one route, model or workload.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ScopeSnapshot {
+    /// The route's, model's or workload's name; "total" for the whole.
+    pub name: String,
+    /// What was counted.
+    #[serde(flatten)]
+    pub counters: Counters,
+    /// From submission to the first attempt's sending.
+    pub queue_wait: Summary,
+    /// From an attempt's sending to its first content.
+    pub first_content: Summary,
+    /// From submission to a successful end.
+    pub duration: Summary,
+}
+
+/// One lane's state.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LaneSnapshot {
+    /// The account whose limit it is.
+    pub account: String,
+    /// The model, by the provider's name.
+    pub model: String,
+    /// The end user, on accounts that limit each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
+    /// The learned limit: how many requests may be in flight.
+    pub limit: u32,
+    /// The cap as last measured, if ever.
+    pub measured: Option<u32>,
+    /// Requests in flight.
+    pub in_flight: u32,
+    /// What the lane is doing: climbing, holding, paused, half-open, punished.
+    pub state: String,
+    /// Whether the breaker is closed, open or half-open.
+    pub breaker: &'static str,
+    /// Seconds until the lane sends again, if it is paused; 0 otherwise.
+    pub paused: f64,
+}
+
+/// Everything at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MetricsSnapshot {
+    /// Seconds since the gate was made.
+    pub uptime: f64,
+    /// Calls waiting for a permit.
+    pub queued: u64,
+    /// Calls waiting for their backoff to end.
+    pub backing_off: u64,
+    /// Requests in flight.
+    pub in_flight: u64,
+    /// Everything.
+    pub total: ScopeSnapshot,
+    /// By route.
+    pub routes: Vec<ScopeSnapshot>,
+    /// By model, as the caller names it.
+    pub models: Vec<ScopeSnapshot>,
+    /// By workload.
+    pub workloads: Vec<ScopeSnapshot>,
+    /// The lanes.
+    pub lanes: Vec<LaneSnapshot>,
+}
+
+impl MetricsSnapshot {
+    /// The snapshot in the Prometheus text format, version 0.0.4
+    /// (<https://prometheus.io/docs/instrumenting/exposition_formats/>). Counters end in `_total`, durations are summaries
+    /// in seconds; everything begins with `tidegate_`.
+    pub fn prometheus(&self) -> String {
+        let mut out = String::with_capacity(16 * 1024);
+        let scopes: Vec<(&str, &ScopeSnapshot)> = std::iter::empty()
+            .chain(self.routes.iter().map(|scope| ("route", scope)))
+            .chain(self.models.iter().map(|scope| ("model", scope)))
+            .chain(self.workloads.iter().map(|scope| ("workload", scope)))
+            .collect();
+        // Writing to a String cannot fail.
+        let mut gauge = |name: &str, help: &str, rows: &[(String, f64)]| {
+            let _ = writeln!(out, "# HELP tidegate_{name} {help}\n# TYPE tidegate_{name} gauge");
+            for (labels, value) in rows {
+                let _ = writeln!(out, "tidegate_{name}{labels} {value}");
+            }
+        };
+        let one = |value: u64| [(String::new(), value as f64)];
+        gauge("queued", "Calls waiting for a permit.", &one(self.queued));
+        gauge("backing_off", "Calls waiting for their backoff to end.", &one(self.backing_off));
+        let lanes = |value: fn(&LaneSnapshot) -> f64| -> Vec<_> {
+            self.lanes.iter().map(|lane| (lane_labels(lane), value(lane))).collect()
+        };
+        gauge("limit", "The learned limit of requests in flight.", &lanes(|lane| f64::from(lane.limit)));
+        gauge("in_flight", "Requests in flight.", &lanes(|lane| f64::from(lane.in_flight)));
+        gauge("breaker_closed", "Whether the breaker is closed.", &lanes(|lane| f64::from(lane.breaker == "closed")));
+        gauge("paused_seconds", "Until the lane sends again.", &lanes(|lane| lane.paused));
+        for (at, (name, help, _)) in self.total.counters.list().into_iter().enumerate() {
+            let _ = writeln!(out, "# HELP tidegate_{name}_total {help}\n# TYPE tidegate_{name}_total counter");
+            for (label, scope) in &scopes {
+                let value = scope.counters.list()[at].2;
+                let _ = writeln!(out, "tidegate_{name}_total{{{label}=\"{}\"}} {value}", escape(&scope.name));
+            }
+        }
+        let distributions: [(&str, &str, fn(&ScopeSnapshot) -> &Summary); 3] = [
+            ("queue_wait_seconds", "From submission to the first attempt.", |scope| &scope.queue_wait),
+            ("first_content_seconds", "From an attempt's sending to its first content.", |scope| &scope.first_content),
+            ("duration_seconds", "From submission to a successful end.", |scope| &scope.duration),
+        ];
+        for (name, help, of) in distributions {
+            let _ = writeln!(out, "# HELP tidegate_{name} {help}\n# TYPE tidegate_{name} summary");
+            for (label, scope) in &scopes {
+                let (summary, id) = (of(scope), escape(&scope.name));
+                for (quantile, value) in [("0.5", summary.p50), ("0.9", summary.p90), ("0.99", summary.p99)] {
+                    let _ = writeln!(out, "tidegate_{name}{{{label}=\"{id}\",quantile=\"{quantile}\"}} {value}");
+                }
+                let _ = writeln!(out, "tidegate_{name}_sum{{{label}=\"{id}\"}} {}", summary.sum);
+                let _ = writeln!(out, "tidegate_{name}_count{{{label}=\"{id}\"}} {}", summary.count);
+            }
+        }
+        out
+    }
+}
+
+fn lane_labels(lane: &LaneSnapshot) -> String {
+    let mut labels = format!("{{account=\"{}\",model=\"{}\"", escape(&lane.account), escape(&lane.model));
+    if let Some(user) = &lane.user_id {
+        let _ = write!(labels, ",user_id=\"{}\"", escape(user));
+    }
+    labels + "}"
+}
+
+fn escape(label: &str) -> String {
+    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_contiguous_and_hold_what_they_say() {
+        let mut last = 0;
+        for micros in (0..5_000).chain([u64::MAX / 3, u64::MAX]) {
+            let bucket = Histogram::bucket(micros);
+            assert!(bucket == last || bucket == last + 1 || micros > 5_000, "{micros}");
+            last = bucket;
+            assert!(Histogram::upper(bucket) >= micros);
+            assert!(Histogram::upper(bucket) as f64 <= micros as f64 * 1.125 + 1.0, "{micros}");
+        }
+    }
+
+    #[test]
+    fn percentiles_are_within_an_eighth() {
+        let mut histogram = Histogram::default();
+        for ms in 1..=1000 {
+            histogram.record(Duration::from_millis(ms));
+        }
+        for (share, exact) in [(0.0, 0.001), (0.5, 0.5), (0.9, 0.9), (0.99, 0.99), (1.0, 1.0), (f64::NAN, 0.001)] {
+            let got = histogram.percentile(share).as_secs_f64();
+            assert!(got >= exact && got <= exact * 1.126, "{share}: {got}");
+        }
+        assert_eq!(Histogram::default().percentile(0.5), Duration::ZERO);
+    }
+
+    #[test]
+    fn prometheus_text_escapes_labels_and_has_every_counter() {
+        let mut metrics = Metrics::default();
+        let labels = Labels { route: Some(0), model: 0, workload: 0 };
+        metrics.count(labels, |scope| scope.counters.attempts += 3);
+        let names = ["a\"b\\c\nd"].into_iter();
+        let (total, routes, models, workloads) = metrics.snapshot(names.clone(), names.clone(), names);
+        let snapshot = MetricsSnapshot {
+            uptime: 1.0,
+            queued: 2,
+            backing_off: 0,
+            in_flight: 1,
+            total,
+            routes,
+            models,
+            workloads,
+            lanes: vec![LaneSnapshot {
+                account: "acct".into(),
+                model: "m".into(),
+                user_id: None,
+                limit: 8,
+                measured: None,
+                in_flight: 1,
+                state: "climbing".into(),
+                breaker: "closed",
+                paused: 0.0,
+            }],
+        };
+        let text = snapshot.prometheus();
+        assert!(text.contains("tidegate_attempts_total{route=\"a\\\"b\\\\c\\nd\"} 3\n"), "{text}");
+        assert!(text.contains("tidegate_limit{account=\"acct\",model=\"m\"} 8\n"));
+        assert!(text.contains("tidegate_queue_wait_seconds_count{workload="));
+        assert_eq!(text.matches("# TYPE").count(), 6 + 19 + 3);
+        assert!(text.lines().all(|line| line.starts_with("# ") || line.starts_with("tidegate_")));
+    }
+}

@@ -1,1 +1,369 @@
-//! queue
+//! Who goes next: three priority classes, and in each class workloads that share by weight.
+//!
+//! Between classes the order is strict, softened by ageing: a class whose head has waited longer than its patience gets
+//! the next permit, so background is slow but never dead. Within a class workloads take turns by stride scheduling
+//! (Waldspurger and Weihl, MIT/LCS/TM-528, 1995): each dispatch moves a workload on by the inverse of its weight, and the
+//! one least far goes next. A workload that was idle starts level with the others: idling saves up no credit.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::time::Timestamp;
+
+/// A priority class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// A person is waiting.
+    Interactive,
+    /// The default.
+    #[default]
+    Normal,
+    /// Batches, evaluations, indexing: whenever there is room.
+    Background,
+}
+
+impl Class {
+    /// Highest priority first.
+    pub const ALL: [Self; 3] = [Self::Interactive, Self::Normal, Self::Background];
+
+    /// Its name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Interactive => "interactive",
+            Self::Normal => "normal",
+            Self::Background => "background",
+        }
+    }
+}
+
+/// A workload, by the order in which it became known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkloadId(pub(crate) u32);
+
+impl WorkloadId {
+    /// Its place in the order in which workloads became known.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Whom the next permit may go to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Select {
+    /// The permit is for learning (a probe): the lowest class present carries it, so interactive work never pays.
+    pub(crate) lowest_first: bool,
+    /// Classes that may be served at all.
+    pub(crate) allowed: [bool; 3],
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    item: T,
+    since: Timestamp,
+}
+
+#[derive(Debug)]
+struct Flow<T> {
+    workload: WorkloadId,
+    stride: u64,
+    pass: u64,
+    jobs: VecDeque<Entry<T>>,
+}
+
+#[derive(Debug)]
+struct ClassQueue<T> {
+    /// Only flows with jobs in them: an idle workload costs nothing.
+    flows: Vec<Flow<T>>,
+    /// The pass of the last flow served: where newcomers start.
+    virtual_time: u64,
+    last_served: Timestamp,
+}
+
+/// The jobs waiting for one set of lanes. `T` is a cheap handle; a handle whose call has ended meanwhile is skipped by
+/// the caller's `alive` when its turn comes, which makes cancelling O(1).
+#[derive(Debug)]
+pub(crate) struct Queue<T> {
+    classes: [ClassQueue<T>; 3],
+    live: usize,
+    dead: usize,
+    patience: [Duration; 3],
+}
+
+/// Stride of weight 1; weights are at least 1/1,000.
+const STRIDE_ONE: u64 = 1 << 20;
+
+impl<T: Copy> Queue<T> {
+    /// How long the head of a class may wait while higher ones are served: interactive never yields, normal 10 s,
+    /// background 30 s.
+    const PATIENCE: [Duration; 3] = [Duration::MAX, Duration::from_secs(10), Duration::from_secs(30)];
+
+    pub(crate) fn new() -> Self {
+        let class = || ClassQueue { flows: Vec::new(), virtual_time: 0, last_served: Timestamp::ZERO };
+        Self { classes: [class(), class(), class()], live: 0, dead: 0, patience: Self::PATIENCE }
+    }
+
+    /// Jobs waiting, cancelled ones not counted.
+    pub(crate) fn len(&self) -> usize {
+        self.live
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// Puts a newcomer at the end of its workload's line.
+    pub(crate) fn push_back(&mut self, now: Timestamp, class: Class, workload: WorkloadId, weight: f64, item: T) {
+        self.flow(class, workload, weight).jobs.push_back(Entry { item, since: now });
+        self.live += 1;
+    }
+
+    /// Puts a job whose attempt was rejected back to where it came from, the front; `since` is when it first began to
+    /// wait. Its turn is given back: a rejection must not cost its workload a share.
+    pub(crate) fn put_back(&mut self, since: Timestamp, class: Class, workload: WorkloadId, weight: f64, item: T) {
+        let flow = self.flow(class, workload, weight);
+        flow.pass = flow.pass.saturating_sub(flow.stride);
+        // Lines stay sorted by age: rejections of one burst come back in any order.
+        let place = flow.jobs.partition_point(|entry| entry.since < since);
+        flow.jobs.insert(place, Entry { item, since });
+        self.live += 1;
+    }
+
+    fn flow(&mut self, class: Class, workload: WorkloadId, weight: f64) -> &mut Flow<T> {
+        let queue = &mut self.classes[class as usize];
+        let at = queue.flows.iter().position(|flow| flow.workload == workload).unwrap_or_else(|| {
+            let stride = (STRIDE_ONE as f64 / weight.clamp(0.001, 1000.0)) as u64;
+            let pass = queue.virtual_time + stride;
+            queue.flows.push(Flow { workload, stride, pass, jobs: VecDeque::new() });
+            queue.flows.len() - 1
+        });
+        &mut queue.flows[at]
+    }
+
+    /// Notes that one waiting job was cancelled; `alive` tells the living. Entries of the dead are swept once they
+    /// outnumber the living.
+    pub(crate) fn on_cancelled(&mut self, alive: impl Fn(T) -> bool) {
+        self.live -= 1;
+        self.dead += 1;
+        if self.dead > self.live + 64 {
+            for class in &mut self.classes {
+                for flow in &mut class.flows {
+                    flow.jobs.retain(|entry| alive(entry.item));
+                    flow.jobs.shrink_to(flow.jobs.len() * 2);
+                }
+                class.flows.retain(|flow| !flow.jobs.is_empty());
+            }
+            self.dead = 0;
+        }
+    }
+
+    /// Whether a class has living jobs that `blocked` (a workload at its own cap) lets through. Dead entries at the
+    /// fronts are dropped on the way.
+    fn servable(&mut self, class: Class, blocked: &impl Fn(WorkloadId) -> bool, alive: &impl Fn(T) -> bool) -> bool {
+        let queue = &mut self.classes[class as usize];
+        for flow in &mut queue.flows {
+            while flow.jobs.front().is_some_and(|entry| !alive(entry.item)) {
+                flow.jobs.pop_front();
+                self.dead = self.dead.saturating_sub(1);
+            }
+        }
+        queue.flows.retain(|flow| !flow.jobs.is_empty());
+        queue.flows.iter().any(|flow| !blocked(flow.workload))
+    }
+
+    /// Whether living jobs of any class in `classes` wait.
+    pub(crate) fn waiting(&mut self, classes: &[Class], alive: impl Fn(T) -> bool) -> bool {
+        classes.iter().any(|&class| self.servable(class, &|_| false, &alive))
+    }
+
+    /// The job to be served next, which is taken out, and since when it has been waiting.
+    pub(crate) fn pop(
+        &mut self,
+        now: Timestamp,
+        select: Select,
+        blocked: impl Fn(WorkloadId) -> bool,
+        alive: impl Fn(T) -> bool,
+    ) -> Option<(T, Timestamp)> {
+        if self.live == 0 {
+            return None;
+        }
+        let servable = Class::ALL.map(|class| select.allowed[class as usize] && self.servable(class, &blocked, &alive));
+        let present = || Class::ALL.into_iter().filter(|&class| servable[class as usize]);
+        let class = if select.lowest_first {
+            present().next_back()?
+        } else {
+            let aged = |class: &Class| {
+                let queue = &self.classes[*class as usize];
+                let head = queue.flows.iter().filter_map(|flow| flow.jobs.front()).map(|entry| entry.since).min();
+                head.is_some_and(|since| now - since.max(queue.last_served) > self.patience[*class as usize])
+            };
+            present().rev().find(aged).or_else(|| present().next())?
+        };
+        let queue = &mut self.classes[class as usize];
+        let (at, flow) = queue
+            .flows
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, flow)| !blocked(flow.workload))
+            .min_by_key(|(_, flow)| (flow.pass, flow.workload))?;
+        let entry = flow.jobs.pop_front()?;
+        queue.virtual_time = queue.virtual_time.max(flow.pass);
+        flow.pass += flow.stride;
+        queue.last_served = now;
+        if flow.jobs.is_empty() {
+            queue.flows.swap_remove(at);
+        }
+        self.live -= 1;
+        Some((entry.item, entry.since))
+    }
+
+    /// Takes every job out, highest class first, dead ones included.
+    pub(crate) fn drain(&mut self) -> Vec<T> {
+        self.live = 0;
+        self.dead = 0;
+        let flows = self.classes.iter_mut().flat_map(|class| class.flows.drain(..));
+        flows.flat_map(|flow| flow.jobs.into_iter().map(|entry| entry.item)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    const ANY: Select = Select { lowest_first: false, allowed: [true; 3] };
+
+    fn secs(secs: f64) -> Timestamp {
+        Timestamp::from_secs_f64(secs)
+    }
+
+    fn pop(queue: &mut Queue<u32>, now: f64, select: Select) -> Option<u32> {
+        queue.pop(secs(now), select, |_| false, |_| true).map(|(item, _)| item)
+    }
+
+    #[test]
+    fn classes_are_served_in_order_and_learning_is_carried_by_the_lowest() {
+        let mut queue = Queue::new();
+        let w = WorkloadId(0);
+        queue.push_back(secs(0.0), Class::Background, w, 1.0, 1);
+        queue.push_back(secs(0.1), Class::Normal, w, 1.0, 2);
+        queue.push_back(secs(0.2), Class::Interactive, w, 1.0, 3);
+        queue.push_back(secs(0.3), Class::Background, w, 1.0, 4);
+        assert_eq!(pop(&mut queue, 1.0, Select { lowest_first: true, ..ANY }), Some(1));
+        assert_eq!(pop(&mut queue, 1.0, ANY), Some(3));
+        assert_eq!(pop(&mut queue, 1.0, Select { allowed: [true, false, false], ..ANY }), None);
+        assert_eq!(pop(&mut queue, 1.0, ANY), Some(2));
+        assert_eq!(pop(&mut queue, 1.0, ANY), Some(4));
+        assert_eq!(pop(&mut queue, 1.0, ANY), None);
+    }
+
+    #[test]
+    fn background_ages_so_it_is_slow_but_never_dead() {
+        let mut queue = Queue::new();
+        for item in 0..3 {
+            queue.push_back(secs(0.0), Class::Background, WorkloadId(1), 1.0, 1000 + item);
+        }
+        let mut served = Vec::new();
+        for second in 0..100 {
+            queue.push_back(secs(f64::from(second)), Class::Interactive, WorkloadId(0), 1.0, second);
+            queue.push_back(secs(f64::from(second)), Class::Interactive, WorkloadId(0), 1.0, second);
+            let item = pop(&mut queue, f64::from(second), ANY).unwrap();
+            if item >= 1000 {
+                served.push(second);
+            }
+        }
+        assert_eq!(served, [31, 62, 93], "one every thirty seconds under a flood");
+    }
+
+    #[test]
+    fn weights_share_a_class_and_idling_saves_up_no_credit() {
+        let mut queue = Queue::new();
+        let mut served = HashMap::new();
+        for item in 0..4000 {
+            queue.push_back(secs(0.0), Class::Normal, WorkloadId(0), 1.0, item);
+        }
+        for _ in 0..1000 {
+            pop(&mut queue, 0.0, ANY).unwrap();
+        }
+        for item in 4000..8000 {
+            queue.push_back(secs(0.0), Class::Normal, WorkloadId(1), 3.0, item);
+        }
+        for _ in 0..4000 {
+            *served.entry(pop(&mut queue, 0.0, ANY).unwrap() >= 4000).or_insert(0) += 1;
+        }
+        assert!((995..=1005).contains(&served[&false]), "{served:?}");
+    }
+
+    #[test]
+    fn a_rejected_job_returns_to_the_front_and_costs_its_workload_no_turn() {
+        let mut queue = Queue::new();
+        for item in 0..10 {
+            queue.push_back(secs(f64::from(item)), Class::Normal, WorkloadId(item % 2), 1.0, item);
+        }
+        let (first, since) = queue.pop(secs(20.0), ANY, |_| false, |_| true).unwrap();
+        let (second, since_second) = queue.pop(secs(20.0), ANY, |_| false, |_| true).unwrap();
+        queue.put_back(since, Class::Normal, WorkloadId(first % 2), 1.0, first);
+        queue.put_back(since_second, Class::Normal, WorkloadId(second % 2), 1.0, second);
+        let order: Vec<_> = std::iter::from_fn(|| pop(&mut queue, 21.0, ANY)).collect();
+        assert_eq!(order, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    }
+
+    #[test]
+    fn a_workload_at_its_own_cap_is_passed_over() {
+        let mut queue = Queue::new();
+        queue.push_back(secs(0.0), Class::Normal, WorkloadId(0), 1.0, 1);
+        queue.push_back(secs(0.0), Class::Normal, WorkloadId(1), 1.0, 2);
+        let full = |workload| workload == WorkloadId(0);
+        assert_eq!(queue.pop(secs(0.0), ANY, full, |_| true).unwrap().0, 2);
+        assert!(queue.pop(secs(0.0), ANY, full, |_| true).is_none());
+        assert_eq!(queue.len(), 1);
+    }
+
+    proptest! {
+        /// Every job comes out exactly once, unless it was cancelled, and each workload's jobs in their order; entries of
+        /// cancelled jobs are swept.
+        #[test]
+        fn every_job_comes_out_exactly_once_in_its_workloads_order(
+            steps in prop::collection::vec((0u8..4, 0u8..3, 0u32..4), 1..400),
+        ) {
+            let mut queue: Queue<usize> = Queue::new();
+            let mut state: Vec<(Class, u32, bool)> = Vec::new();
+            let mut waiting: Vec<usize> = Vec::new();
+            let mut last: HashMap<(Class, u32), usize> = HashMap::new();
+            for (step, (what, class, workload)) in steps.into_iter().enumerate() {
+                let now = Timestamp::from_micros(step as u64);
+                match what {
+                    0 | 1 => {
+                        let class = Class::ALL[class as usize];
+                        let item = state.len();
+                        queue.push_back(now, class, WorkloadId(workload), 1.0 + f64::from(workload), item);
+                        state.push((class, workload, true));
+                        waiting.push(item);
+                    }
+                    2 if !waiting.is_empty() => {
+                        let item = waiting.swap_remove(workload as usize % waiting.len());
+                        state[item].2 = false;
+                        queue.on_cancelled(|item| state[item].2);
+                    }
+                    _ => {
+                        let popped = queue.pop(now, ANY, |_| false, |item: usize| state[item].2);
+                        prop_assert_eq!(popped.is_some(), !waiting.is_empty());
+                        if let Some((item, _)) = popped {
+                            let at = waiting.iter().position(|&other| other == item);
+                            prop_assert!(at.is_some(), "served twice or after it was cancelled");
+                            waiting.swap_remove(at.unwrap());
+                            state[item].2 = false;
+                            let (class, workload, _) = state[item];
+                            if let Some(earlier) = last.insert((class, workload), item) {
+                                prop_assert!(earlier < item, "overtaken in its own line");
+                            }
+                        }
+                    }
+                }
+                prop_assert_eq!(queue.len(), waiting.len());
+                prop_assert!(queue.dead <= queue.live + 65);
+            }
+        }
+    }
+}
