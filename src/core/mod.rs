@@ -12,6 +12,7 @@ pub mod breaker;
 pub mod call;
 pub mod classify;
 pub mod cost;
+pub mod facts;
 pub mod headers;
 pub mod limit;
 pub mod metrics;

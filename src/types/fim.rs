@@ -1,0 +1,191 @@
+//! Fill-in-the-middle completions: `/completions`, with DeepSeek on its beta base URL.
+
+use super::completion::{FinishReason, error_in, finish_of};
+use super::object::{JsonObject, Reader, Writer};
+use super::stream::{keep_first, keep_last, replace, unshadow};
+use super::usage::Usage;
+use crate::core::facts::Facts;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// A whole answer of `/completions`; an event of a streamed one has the same shape.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(from = "JsonObject")]
+pub struct FimCompletion {
+    /// The provider's id of the answer.
+    pub id: Option<String>,
+    /// `text_completion`.
+    pub object: Option<String>,
+    /// When it was made, in Unix seconds.
+    pub created: Option<u64>,
+    /// The model that answered.
+    pub model: Option<String>,
+    /// The backend configuration behind the answer.
+    pub system_fingerprint: Option<String>,
+    /// The answers: one, unless the request asked for more.
+    pub choices: Vec<FimChoice>,
+    /// The tokens used.
+    pub usage: Option<Usage>,
+    /// Everything else (see the [module](super) on `extra`).
+    pub extra: JsonObject,
+}
+
+impl FimCompletion {
+    /// The first choice's text: what belongs in the middle, or in a stream a piece of it.
+    pub fn text(&self) -> Option<&str> {
+        self.choices.first()?.text.as_deref()
+    }
+
+    /// Why the first choice ended, if it did.
+    pub fn finish_reason(&self) -> Option<&FinishReason> {
+        self.choices.first()?.finish_reason.as_ref()
+    }
+
+    /// An error inside an answer whose status was 200.
+    pub fn error(&self) -> Option<&Value> {
+        error_in(&self.extra, self.choices.iter().map(|choice| &choice.extra))
+    }
+
+    /// What the scheduler needs to know of it.
+    pub fn facts(&self) -> Facts {
+        Facts {
+            has_content: self.choices.iter().filter_map(|choice| choice.text.as_ref()).any(|text| !text.is_empty()),
+            finish: finish_of(self.choices.iter().map(|choice| &choice.finish_reason)),
+            usage: self.usage.as_ref().map(Usage::count),
+            error: self.error().cloned(),
+        }
+    }
+}
+
+impl From<JsonObject> for FimCompletion {
+    fn from(object: JsonObject) -> Self {
+        let mut fields = Reader::new(object);
+        Self {
+            id: fields.string("id"),
+            object: fields.string("object"),
+            created: fields.parsed("created"),
+            model: fields.string("model"),
+            system_fingerprint: fields.string("system_fingerprint"),
+            choices: fields.objects("choices"),
+            usage: fields.object("usage"),
+            extra: fields.rest(),
+        }
+    }
+}
+
+impl Serialize for FimCompletion {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = Writer::new(serializer, &self.extra)?;
+        fields.some("id", &self.id)?;
+        fields.some("object", &self.object)?;
+        fields.some("created", &self.created)?;
+        fields.some("model", &self.model)?;
+        fields.some("system_fingerprint", &self.system_fingerprint)?;
+        fields.filled("choices", &self.choices)?;
+        fields.some("usage", &self.usage)?;
+        fields.end()
+    }
+}
+
+/// One of the answers.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(from = "JsonObject")]
+pub struct FimChoice {
+    /// Its place among the choices.
+    pub index: Option<u64>,
+    /// What belongs in the middle.
+    pub text: Option<String>,
+    /// The tokens' probabilities, if asked for: `tokens`, `token_logprobs`, `top_logprobs` and `text_offset`, lists in
+    /// parallel.
+    pub logprobs: Option<JsonObject>,
+    /// Why it ended.
+    pub finish_reason: Option<FinishReason>,
+    /// Everything else.
+    pub extra: JsonObject,
+}
+
+impl From<JsonObject> for FimChoice {
+    fn from(object: JsonObject) -> Self {
+        let mut fields = Reader::new(object);
+        Self {
+            index: fields.parsed("index"),
+            text: fields.string("text"),
+            logprobs: fields.object("logprobs"),
+            finish_reason: fields.parsed("finish_reason"),
+            extra: fields.rest(),
+        }
+    }
+}
+
+impl Serialize for FimChoice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = Writer::new(serializer, &self.extra)?;
+        fields.some("index", &self.index)?;
+        fields.some("text", &self.text)?;
+        fields.some("logprobs", &self.logprobs)?;
+        fields.some("finish_reason", &self.finish_reason)?;
+        fields.end()
+    }
+}
+
+/// Puts a streamed fill-in-the-middle answer together; see [`ChatAssembler`](super::ChatAssembler).
+#[derive(Clone, Debug, Default)]
+pub struct FimAssembler {
+    whole: FimCompletion,
+    choices: BTreeMap<u64, FimChoice>,
+}
+
+impl FimAssembler {
+    /// An assembler that has seen nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a chunk.
+    pub fn push(&mut self, chunk: &FimCompletion) {
+        let whole = &mut self.whole;
+        keep_first(&mut whole.id, &chunk.id);
+        keep_first(&mut whole.object, &chunk.object);
+        keep_first(&mut whole.created, &chunk.created);
+        keep_first(&mut whole.model, &chunk.model);
+        keep_last(&mut whole.system_fingerprint, &chunk.system_fingerprint);
+        keep_last(&mut whole.usage, &chunk.usage);
+        chunk.extra.iter().for_each(|(key, value)| replace(&mut whole.extra, key, value));
+        for part in &chunk.choices {
+            let choice = self.choices.entry(part.index.unwrap_or(0)).or_default();
+            if let Some(text) = &part.text {
+                choice.text.get_or_insert_default().push_str(text);
+            }
+            keep_last(&mut choice.finish_reason, &part.finish_reason);
+            for (key, more) in part.logprobs.iter().flatten() {
+                match (choice.logprobs.get_or_insert_default().get_mut(key), more) {
+                    (Some(Value::Array(items)), Value::Array(more)) => items.extend_from_slice(more),
+                    _ => replace(choice.logprobs.get_or_insert_default(), key, more),
+                }
+            }
+            part.extra.iter().for_each(|(key, value)| replace(&mut choice.extra, key, value));
+        }
+    }
+
+    /// Whether every choice that began has ended with a finish reason. `false` before the first choice.
+    pub fn is_finished(&self) -> bool {
+        !self.choices.is_empty() && self.choices.values().all(|choice| choice.finish_reason.is_some())
+    }
+
+    /// The answer: whole if [`is_finished`](Self::is_finished), else as far as it came.
+    pub fn finish(self) -> FimCompletion {
+        let mut whole = self.whole;
+        unshadow(&mut whole.extra, "usage", whole.usage.is_some());
+        unshadow(&mut whole.extra, "system_fingerprint", whole.system_fingerprint.is_some());
+        unshadow(&mut whole.extra, "choices", !self.choices.is_empty());
+        let choices = self.choices.into_iter().map(|(index, mut choice)| {
+            unshadow(&mut choice.extra, "text", choice.text.is_some());
+            unshadow(&mut choice.extra, "finish_reason", choice.finish_reason.is_some());
+            unshadow(&mut choice.extra, "logprobs", choice.logprobs.is_some());
+            FimChoice { index: Some(index), ..choice }
+        });
+        whole.choices = choices.collect();
+        whole
+    }
+}

@@ -1,0 +1,122 @@
+//! Reading and writing JSON objects without loss.
+//!
+//! Providers add fields, send `null` where the protocol says a string, leave out what it requires, and put arrays where
+//! it says text. None of that may fail a call or be dropped. So one rule holds for every typed object: **what its typed
+//! fields cannot represent exactly stays in `extra` under its own name**: unknown fields, `null`s, empty lists and
+//! values of an unexpected type. Absence, and nothing else, is represented by `None` and an empty `extra`.
+//! When an object is written, a typed field that is set wins over a field of the same name in `extra`.
+
+use serde::de::DeserializeOwned;
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::{Map, Value};
+
+/// A JSON object; it keeps the order of its keys.
+pub type JsonObject = Map<String, Value>;
+
+/// Takes typed fields out of an object; what is left in the end is `extra`.
+pub(crate) struct Reader(JsonObject);
+
+impl Reader {
+    pub(crate) fn new(object: JsonObject) -> Self {
+        Self(object)
+    }
+
+    /// What no typed field took.
+    pub(crate) fn rest(self) -> JsonObject {
+        self.0
+    }
+
+    pub(crate) fn string(&mut self, key: &str) -> Option<String> {
+        match self.take_if(key, Value::is_string)? {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Any value but `null`.
+    pub(crate) fn value(&mut self, key: &str) -> Option<Value> {
+        self.take_if(key, |value| !value.is_null())
+    }
+
+    pub(crate) fn object<T: From<JsonObject>>(&mut self, key: &str) -> Option<T> {
+        match self.take_if(key, Value::is_object)? {
+            Value::Object(object) => Some(object.into()),
+            _ => None,
+        }
+    }
+
+    /// A list of objects. An empty list is left where it is, so that an empty `Vec` means absence.
+    pub(crate) fn objects<T: From<JsonObject>>(&mut self, key: &str) -> Vec<T> {
+        let is_filled = |value: &Value| value.as_array().is_some_and(|items| !items.is_empty());
+        match self.take_if(key, |value| is_filled(value) && is_objects(value)) {
+            Some(value) => into_objects(value),
+            None => Vec::new(),
+        }
+    }
+
+    /// Numbers, flags, words: whatever serde reads and writes back as it was.
+    pub(crate) fn parsed<T: DeserializeOwned>(&mut self, key: &str) -> Option<T> {
+        let value = self.0.get(key).filter(|value| !value.is_null())?;
+        let parsed = T::deserialize(value).ok()?;
+        self.0.shift_remove(key);
+        Some(parsed)
+    }
+
+    pub(crate) fn take_if(&mut self, key: &str, fits: impl FnOnce(&Value) -> bool) -> Option<Value> {
+        self.0.get(key).filter(|value| fits(value))?;
+        self.0.shift_remove(key)
+    }
+}
+
+pub(crate) fn is_objects(value: &Value) -> bool {
+    value.as_array().is_some_and(|items| items.iter().all(Value::is_object))
+}
+
+/// The objects of a list that [`is_objects`].
+pub(crate) fn into_objects<T: From<JsonObject>>(value: Value) -> Vec<T> {
+    let Value::Array(items) = value else { return Vec::new() };
+    let objects = items.into_iter().filter_map(|item| match item {
+        Value::Object(object) => Some(object.into()),
+        _ => None,
+    });
+    objects.collect()
+}
+
+/// Writes typed fields in the order they are put, then what of `extra` they do not shadow.
+pub(crate) struct Writer<'a, M> {
+    map: M,
+    extra: &'a JsonObject,
+    shadowed: Vec<&'static str>,
+}
+
+impl<'a, M: SerializeMap> Writer<'a, M> {
+    pub(crate) fn new<S: Serializer<SerializeMap = M>>(serializer: S, extra: &'a JsonObject) -> Result<Self, S::Error> {
+        Ok(Self { map: serializer.serialize_map(None)?, extra, shadowed: Vec::new() })
+    }
+
+    pub(crate) fn always(&mut self, key: &'static str, value: &(impl Serialize + ?Sized)) -> Result<(), M::Error> {
+        if self.extra.contains_key(key) {
+            self.shadowed.push(key);
+        }
+        self.map.serialize_entry(key, value)
+    }
+
+    /// Nothing if `value` is `None`.
+    pub(crate) fn some(&mut self, key: &'static str, value: &Option<impl Serialize>) -> Result<(), M::Error> {
+        value.as_ref().map_or(Ok(()), |value| self.always(key, value))
+    }
+
+    /// Nothing if `list` is empty.
+    pub(crate) fn filled(&mut self, key: &'static str, list: &[impl Serialize]) -> Result<(), M::Error> {
+        if list.is_empty() { Ok(()) } else { self.always(key, list) }
+    }
+
+    pub(crate) fn end(mut self) -> Result<M::Ok, M::Error> {
+        for (key, value) in self.extra {
+            if !self.shadowed.contains(&key.as_str()) {
+                self.map.serialize_entry(key, value)?;
+            }
+        }
+        self.map.end()
+    }
+}

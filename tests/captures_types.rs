@@ -1,0 +1,190 @@
+//! Recorded answers of many providers, through the typed answers and back.
+//!
+//! The recordings are not part of the repository: `TIDEGATE_TEST_DATA` names the folder that holds `captures/`.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use tidegate::types::{ChatAssembler, ChatChunk, ChatCompletion, Message, ModelList};
+
+/// What a recording is, and whether the typed answers are meant for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    ChatCompletion,
+    ChatStream,
+    ModelList,
+    /// Skipped: OpenAI's Responses API, whole or streamed.
+    Responses,
+    /// Skipped: an error body, which is classified and not typed.
+    Error,
+    /// Skipped: neither chat nor models (an image).
+    OtherApi,
+}
+
+struct Capture {
+    name: String,
+    kind: Kind,
+    /// The body, or a stream's events.
+    values: Vec<Value>,
+}
+
+fn captures() -> Option<Vec<Capture>> {
+    let Some(root) = std::env::var_os("TIDEGATE_TEST_DATA") else {
+        eprintln!("NOT RUN: TIDEGATE_TEST_DATA is not set, so no recorded answer was read");
+        return None;
+    };
+    let folder = PathBuf::from(root).join("captures");
+    let mut captures = Vec::new();
+    for entry in std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let is_stream = name.ends_with(".sse");
+        if name.ends_with(".meta.json") || !(is_stream || name.ends_with(".json")) {
+            continue;
+        }
+        let body = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
+        let values: Vec<Value> = if is_stream { events(&name, &body) } else { vec![parse(&name, &body)] };
+        let kind = kind(is_stream, &values);
+        captures.push(Capture { name, kind, values });
+    }
+    Some(captures)
+}
+
+/// The JSON of a stream's `data:` lines; every recorded event is one line.
+fn events(name: &str, body: &str) -> Vec<Value> {
+    let lines = body.split(['\r', '\n']).filter_map(|line| line.strip_prefix("data:"));
+    lines.map(str::trim).filter(|data| *data != "[DONE]").map(|data| parse(name, data)).collect()
+}
+
+fn parse(name: &str, json: &str) -> Value {
+    serde_json::from_str(json).unwrap_or_else(|error| panic!("{name}: {error}: {json}"))
+}
+
+fn kind(is_stream: bool, values: &[Value]) -> Kind {
+    let has = |key: &str| values.iter().any(|value| value.get(key).is_some());
+    let object = values.first().and_then(|value| value["object"].as_str()).unwrap_or_default();
+    let is_response_event = |value: &Value| value["type"].as_str().is_some_and(|name| name.starts_with("response."));
+    if object == "response" || values.iter().any(is_response_event) {
+        Kind::Responses
+    } else if has("choices") {
+        if is_stream { Kind::ChatStream } else { Kind::ChatCompletion }
+    } else if has("error") || has("detail") || object == "error" || (has("code") && has("message")) {
+        Kind::Error
+    } else if values.iter().any(|value| value["data"].as_array().is_some_and(|data| data.iter().all(is_model))) {
+        Kind::ModelList
+    } else {
+        Kind::OtherApi
+    }
+}
+
+fn is_model(value: &Value) -> bool {
+    value.get("id").is_some_and(Value::is_string)
+}
+
+/// `value` through `T` and back, by way of text as on the wire.
+fn round_trip<T: DeserializeOwned + Serialize>(name: &str, value: &Value) -> T {
+    let typed: T = serde_json::from_str(&value.to_string()).unwrap_or_else(|error| panic!("{name}: {error}: {value}"));
+    let written = serde_json::to_string(&typed).unwrap();
+    assert_eq!(&parse(name, &written), value, "{name}");
+    typed
+}
+
+#[test]
+fn every_recorded_answer_survives_the_typed_answers_unchanged() {
+    let Some(captures) = captures() else { return };
+    let mut counts: BTreeMap<Kind, usize> = BTreeMap::new();
+    let mut chunks = 0;
+    for Capture { name, kind, values } in &captures {
+        *counts.entry(*kind).or_default() += 1;
+        for value in values {
+            match kind {
+                Kind::ChatCompletion => {
+                    let answer: ChatCompletion = round_trip(name, value);
+                    let facts = answer.facts();
+                    assert!(!answer.choices.is_empty(), "{name}");
+                    assert!(facts.finish.is_some(), "{name}: no finish reason in {value}");
+                    assert_eq!(facts.usage.is_some(), value["usage"].is_object(), "{name}");
+                    assert_eq!(answer.content(), value["choices"][0]["message"]["content"].as_str(), "{name}");
+                }
+                Kind::ChatStream => {
+                    let chunk: ChatChunk = round_trip(name, value);
+                    assert_eq!(chunk.error(), value.get("error"), "{name}");
+                    chunks += 1;
+                }
+                Kind::ModelList => {
+                    let list: ModelList = round_trip(name, value);
+                    assert!(list.data.iter().all(|model| model.id.is_some()), "{name}");
+                }
+                // Not meant for a chat answer, but any object must come through as one, with its error at hand.
+                Kind::Error | Kind::Responses | Kind::OtherApi => {
+                    let answer: ChatCompletion = round_trip(name, value);
+                    assert_eq!(answer.error(), value.get("error").filter(|error| !error.is_null()), "{name}");
+                    assert!(!answer.facts().has_content, "{name}");
+                }
+            }
+        }
+    }
+    println!("recordings by kind: {counts:?}; {chunks} chunks");
+    for (kind, at_least) in [(Kind::ChatCompletion, 240), (Kind::ChatStream, 136), (Kind::ModelList, 2)] {
+        let count = counts.get(&kind).copied().unwrap_or(0);
+        assert!(count >= at_least, "only {count} of {at_least} recordings were read as {kind:?}");
+    }
+    assert!(chunks >= 5890, "only {chunks} chunks");
+}
+
+/// The first string of the named fields in `object`, and nothing for `null`.
+fn text<'a>(object: &'a Value, fields: &[&str]) -> &'a str {
+    fields.iter().find_map(|field| object[*field].as_str()).unwrap_or_default()
+}
+
+#[test]
+fn an_assembled_stream_says_what_its_chunks_say_in_a_row() {
+    let Some(captures) = captures() else { return };
+    let mut assembled = 0;
+    for Capture { name, kind, values } in captures {
+        if kind != Kind::ChatStream {
+            continue;
+        }
+        let mut assembler = ChatAssembler::new();
+        let mut content = String::new();
+        let mut reasoning = String::new();
+        let mut arguments: BTreeMap<u64, String> = BTreeMap::new();
+        let (mut finish, mut usage, mut has_content) = (None, None, false);
+        for value in &values {
+            let chunk: ChatChunk = serde_json::from_value(value.clone()).unwrap();
+            has_content |= chunk.facts().has_content;
+            assembler.push(&chunk);
+            let choice = &value["choices"][0];
+            content.push_str(text(&choice["delta"], &["content"]));
+            reasoning.push_str(text(&choice["delta"], &["reasoning_content", "reasoning"]));
+            for call in choice["delta"]["tool_calls"].as_array().into_iter().flatten() {
+                let index = call["index"].as_u64().unwrap_or(0);
+                arguments.entry(index).or_default().push_str(text(&call["function"], &["arguments"]));
+            }
+            finish = choice.get("finish_reason").filter(|reason| !reason.is_null()).or(finish);
+            usage = value.get("usage").filter(|usage| !usage.is_null()).or(usage);
+        }
+        let is_finished = assembler.is_finished();
+        let whole = assembler.finish();
+        let json = serde_json::to_value(&whole).unwrap();
+        assert_eq!(round_trip::<ChatCompletion>(&name, &json), whole, "{name}");
+        assert_eq!(json["object"], "chat.completion");
+        assert_eq!(whole.message().map(Message::text).unwrap_or_default(), content, "{name}");
+        assert_eq!(whole.reasoning().unwrap_or_default(), reasoning, "{name}");
+        let calls: Vec<&str> = whole.tool_calls().iter().map(|call| call.arguments()).collect();
+        assert_eq!(calls, arguments.into_values().collect::<Vec<_>>(), "{name}");
+        assert!(whole.tool_calls().iter().all(|call| !call.name().is_empty() && call.id.is_some()), "{name}");
+        assert_eq!(is_finished, finish.is_some(), "{name}");
+        assert_eq!(json["choices"][0].get("finish_reason").filter(|reason| !reason.is_null()), finish, "{name}");
+        assert_eq!(json.get("usage").filter(|usage| !usage.is_null()), usage, "{name}");
+        assert_eq!(whole.facts().has_content, has_content, "{name}");
+        if name.starts_with("deepseek") {
+            assert!(is_finished && whole.usage.is_some() && has_content, "{name}");
+        }
+        assembled += 1;
+    }
+    println!("{assembled} streams assembled");
+    assert!(assembled >= 136, "only {assembled} streams were assembled");
+}
