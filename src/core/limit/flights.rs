@@ -1,6 +1,7 @@
 //! The requests in flight, in the order they were sent, with order statistics over them.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::core::time::Timestamp;
 
@@ -56,11 +57,16 @@ pub(super) struct Flights {
     unconfirmed_count: u32,
     /// Flights above the window about which nothing is known yet.
     beyond_unresolved: u32,
+    /// When the latest completions were seen, for [`Flights::MEMORY`].
+    completions: VecDeque<Timestamp>,
 }
 
 const ROOM: usize = 64;
 
 impl Flights {
+    /// How far back completions are remembered: longer than nearly every rejection takes to arrive.
+    const MEMORY: Duration = Duration::from_secs(10);
+
     pub(super) fn new() -> Self {
         Self {
             entries: Vec::new(),
@@ -71,6 +77,7 @@ impl Flights {
             unconfirmed: VecDeque::new(),
             unconfirmed_count: 0,
             beyond_unresolved: 0,
+            completions: VecDeque::new(),
         }
     }
 
@@ -146,6 +153,29 @@ impl Flights {
             self.resolved(flight.beyond);
         }
         Some(flight)
+    }
+
+    /// Notes that a request completed.
+    pub(super) fn completed(&mut self, now: Timestamp) {
+        while self.completions.front().is_some_and(|&at| now - at > Self::MEMORY) {
+            self.completions.pop_front();
+        }
+        self.completions.push_back(now);
+    }
+
+    /// Completions seen after `since`.
+    fn completed_since(&self, since: Timestamp) -> u32 {
+        let after = self.completions.len() - self.completions.partition_point(|&at| at <= since);
+        u32::try_from(after).unwrap_or(u32::MAX)
+    }
+
+    /// Our occupancy as the server met it when it refused `flight`, already taken out: those sent earlier that are
+    /// still there, and those that completed only after a refusal at once would have been here (`prompt` seconds after
+    /// it was sent). A late 429 was decided when the request arrived; without the latter it measures too little, by
+    /// everything that completed while it was held back.
+    pub(super) fn met_by(&self, seq: Seq, flight: Flight, prompt: f64) -> u32 {
+        let since = self.completed_since(flight.sent.plus_secs(prompt));
+        self.before(seq).saturating_add(since).min(flight.rank.saturating_sub(1))
     }
 
     /// Resolves `seq` but keeps counting it until `until`. False if it has ended or been cancelled.

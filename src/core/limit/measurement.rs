@@ -69,6 +69,11 @@ impl Delays {
         self.early += ((if early.is_some() { 1.0 } else { 0.0 }) - self.early) / 16.0;
     }
 
+    /// Seconds after which a rejection made at once is here.
+    pub(super) fn prompt(&self) -> f64 {
+        self.connect.unwrap_or(0.1).min(1.0)
+    }
+
     /// Seconds of silence after which a request counts as let in (though not for sure).
     pub(super) fn silence(&self) -> f64 {
         let first = self.connect.map_or(0.3, |rtt| (3.0 * rtt).clamp(0.05, 0.3));

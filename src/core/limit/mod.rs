@@ -365,7 +365,7 @@ impl Ceiling {
             }
         }
 
-        let mut earlier = self.flights.before(seq);
+        let mut earlier = self.flights.met_by(seq, flight, self.delays.prompt());
         let told = told.and_then(|told| read_told(told, &mut earlier, &mut self.told_limit));
         if seq < self.epoch {
             self.correct_downwards(seq, flight, told);
@@ -439,6 +439,7 @@ impl Ceiling {
         let now = self.tick(now);
         self.confirm(seq, true);
         let Some(flight) = self.take(seq) else { return };
+        self.flights.completed(now);
         let total = now.secs_since(flight.sent);
         let service = self.service.get_or_insert(total);
         *service += 0.05 * (total - *service);
