@@ -1,1 +1,802 @@
-//! limit
+//! The adaptive concurrency limit: how many requests may be in flight when nobody says what the cap is, and it moves.
+//!
+//! Latency says nothing of a hard cap: a request takes 1–20 s whether ten or a thousand run beside it, and one too
+//! many is refused at once with a 429. So this limit is not driven by latency, and neither does it halve on every
+//! rejection. **A rejection is a measurement**: at that instant, those of our requests that were sent earlier and are
+//! still admitted equal the cap, or our share of it. The window is set to that. Below the window growth is clocked by
+//! admissions; above it, learning is planned and budgeted:
+//!
+//! * [`climb`]: growing steps beyond the window, each only when the one before is resolved, or one probe at a time;
+//!   and the galloping retreat when the cap fell;
+//! * [`measurement`]: how long silence must last to mean "let in", how fast the cap moves, what bodies say;
+//! * [`penalty`]: what a rejection costs beyond itself, for some providers cut the cap after an excess;
+//! * [`outage`]: 503s, which pause and half-open without touching the window;
+//! * [`flights`]: the requests in flight, with order statistics.
+
+mod climb;
+mod flights;
+mod measurement;
+mod outage;
+mod penalty;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use self::climb::{Climb, Mode, retreat};
+use self::flights::{Flight, Flights};
+use self::measurement::{Delays, Drift, is_material, read_told};
+use self::outage::Outage;
+use self::penalty::{Penalties, Verdict};
+use crate::core::outcome::Told;
+use crate::core::time::Timestamp;
+
+pub use self::flights::Seq;
+pub use self::measurement::Delay;
+pub use self::penalty::Punishment;
+
+/// How a [`Ceiling`] starts and learns. The defaults are right for a provider about which nothing is known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Params {
+    /// Hard ceiling: never more in flight, whatever the server would take. `None`: no ceiling; zero is read as 1.
+    pub max: Option<u32>,
+    /// A published cap, as a hint for the first ramp only. Reached in steps of half of what is proved, so that a wrong
+    /// hint costs no burst.
+    pub hint: Option<u32>,
+    /// The window to start with when there is no hint, in requests. Default 4.
+    pub initial: u32,
+    /// What each step of the first climb adds to the next, in requests. Default 2.
+    pub first_gain: f64,
+    /// The same for later climbs. Default 0.25.
+    pub gain: f64,
+    /// Above this value's square the steps of climbs and retreats grow with the window's root. Default 8.
+    pub ascent: f64,
+    /// How many requests may be unresolved at once whatever is proved. Default 4.
+    pub burst: u32,
+    /// The price of an unpunished rejection, in requests' worth of lost work: what probing is budgeted by. Default 4.
+    pub price: f64,
+    /// How long a movement of the cap makes the next one likelier. Default 120 s.
+    pub memory: Duration,
+    /// How long a cancelled request is still counted, for the server may count it too. Default 1 s.
+    pub linger: Duration,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self {
+            max: None,
+            hint: None,
+            initial: 4,
+            first_gain: 2.0,
+            gain: 0.25,
+            ascent: 8.0,
+            burst: 4,
+            price: 4.0,
+            memory: Duration::from_secs(120),
+            linger: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The answer to "may one more request be sent now?".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Not now; ask again after the next event or at [`Ceiling::next_wake`].
+    No,
+    /// Yes.
+    Yes,
+    /// Yes, as planned learning (a probe, a climb beyond the window, the trial after a rejection or an outage): it is
+    /// likelier than others to be rejected, so the least urgent request should carry it.
+    Risky,
+}
+
+/// How the server showed that it let a request in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// The head of a successful answer.
+    Headers,
+    /// A byte of its body: content, a comment or a blank line.
+    Content,
+}
+
+/// What the limit is doing, for metrics and events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum State {
+    /// Looking for the cap above the window.
+    Climbing,
+    /// The window is believed; a probe goes beyond it now and then.
+    Holding,
+    /// The cap fell below the window: one request at a time until one is let in.
+    Retreating,
+    /// The provider cut the cap after an excess: waiting for it to come back.
+    Penalised,
+    /// After a 503: one trial request at a time.
+    HalfOpen,
+    /// Nothing is sent until [`Ceiling::pause_until`].
+    Paused,
+}
+
+/// A picture of the limit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct View {
+    /// Requests that may be in flight outside planned learning.
+    pub window: u32,
+    /// Requests in flight, not counting lingering ones.
+    pub in_flight: u32,
+    /// Cancelled requests still counted, for the server may count them.
+    pub lingering: u32,
+    /// The cap, or our share of it, as last measured by a rejection.
+    pub measured: Option<u32>,
+    /// The account's limit as a body last stated it.
+    pub told_limit: Option<u32>,
+    /// What the limit is doing.
+    pub state: State,
+    /// Slot rejections so far.
+    pub rejections: u64,
+    /// 503s and their kin so far.
+    pub outages: u64,
+    /// Smoothed time a request runs, in seconds; `None` before the first completed.
+    pub service: Option<f64>,
+    /// What one more rejection is thought to cost, in requests.
+    pub price: f64,
+}
+
+/// What a [`Ceiling`] learned, to be saved and given to [`Ceiling::restore`] after a restart.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Learned {
+    /// The window, in requests.
+    pub window: u32,
+    /// It was measured, not just not yet exceeded.
+    pub measured: bool,
+    /// Smoothed time a request runs, in seconds.
+    pub service: Option<f64>,
+    /// How long a rejection takes to arrive.
+    pub rejection: Option<Delay>,
+    /// How long an early head takes to arrive.
+    pub headers: Option<Delay>,
+    /// Share of requests whose head came early.
+    pub early: f64,
+    /// How fast the cap moved, in slots a second.
+    pub drift: f64,
+    /// Whether and how the provider punishes an excess.
+    pub punishment: Option<Punishment>,
+    /// The account's limit as a body last stated it.
+    pub told_limit: Option<u32>,
+}
+
+/// The adaptive concurrency limit of one lane.
+///
+/// The contract: ask [`admission`](Self::admission); after a yes, send and say so with [`on_send`](Self::on_send);
+/// report what is seen of the request; end each number exactly once, by [`on_done`](Self::on_done),
+/// [`on_failed`](Self::on_failed), [`on_cancelled`](Self::on_cancelled),
+/// [`on_slot_rejected`](Self::on_slot_rejected) or [`on_unavailable`](Self::on_unavailable). Whatever is said of a
+/// number that was never given out or has ended is ignored. Time that runs backwards counts as standing still. Every
+/// operation costs O(log n) in the requests in flight. The window is always within 1 and [`Params::max`].
+#[derive(Debug)]
+pub struct Ceiling {
+    params: Params,
+    max: u32,
+    clock: Timestamp,
+    window: u32,
+    mode: Mode,
+    /// The cap as last measured.
+    measured: Option<u32>,
+    /// The highest level this climb has reached for sure.
+    proved: u32,
+    flights: Flights,
+    /// Requests sent before this one belong to an episode already judged.
+    epoch: Seq,
+    /// Rejections in a row below the window.
+    streak: u32,
+    /// While `streak > 0`: the one request out to see if the retreat is deep enough.
+    canary: Option<Seq>,
+    /// The one request out beyond a held window.
+    probe: Option<Seq>,
+    last_probe: Timestamp,
+    /// A probe's rejection came with a Retry-After.
+    probe_not_before: Timestamp,
+    /// Factor on the interval to the next probe, so that clients don't probe in step.
+    jitter: f64,
+    next_jitter: f64,
+    /// The request whose rejection measured the last burst: the rest of the burst corrects it.
+    burst_at: Option<Seq>,
+    /// The climb stops here.
+    bound: Option<u32>,
+    told_limit: Option<u32>,
+    delays: Delays,
+    drift: Drift,
+    service: Option<f64>,
+    penalties: Penalties,
+    outage: Outage,
+    pause: Timestamp,
+    rejections: u64,
+    outages: u64,
+}
+
+impl Ceiling {
+    /// No window goes higher, whatever is asked for.
+    const HIGHEST: u32 = 1 << 24;
+    /// Assumed time a request runs until one completed, in seconds.
+    const SERVICE: f64 = 10.0;
+    /// A Retry-After of a single rejection pauses everything for no longer than this, in seconds.
+    const LONGEST_PAUSE: f64 = 60.0;
+    /// Share of the window by which a cap at rest is assumed to drift, per second: 2 % a minute.
+    const RESTLESSNESS: f64 = 0.02 / 60.0;
+
+    /// A limit that knows nothing but `params`.
+    pub fn new(now: Timestamp, params: Params) -> Self {
+        let max = ceiling(params.max);
+        let flights = Flights::new();
+        let window = params.hint.unwrap_or(params.initial).clamp(1, max);
+        Self {
+            max,
+            clock: now,
+            window,
+            mode: Mode::Climb(Climb::first(params.first_gain)),
+            measured: None,
+            proved: 0,
+            epoch: flights.next_seq(),
+            flights,
+            streak: 0,
+            canary: None,
+            probe: None,
+            last_probe: now,
+            probe_not_before: now,
+            jitter: 1.0,
+            next_jitter: 1.0,
+            burst_at: None,
+            bound: None,
+            told_limit: None,
+            delays: Delays::default(),
+            drift: Drift::starting_at(now, params.memory.as_secs_f64().max(1.0), 0.0),
+            service: None,
+            penalties: Penalties::new(),
+            outage: Outage::default(),
+            pause: now,
+            rejections: 0,
+            outages: 0,
+            params,
+        }
+    }
+
+    /// May one more request be sent now? Not a promise: ask anew for each, right before sending.
+    pub fn admission(&mut self, now: Timestamp, rng: &mut fastrand::Rng) -> Admission {
+        let now = self.settle_timers(now);
+        let in_flight = self.flights.len();
+        let unconfirmed = self.flights.unconfirmed();
+        if let Mode::Climb(_) = self.mode
+            && in_flight >= self.window
+            && self.window >= self.bound.unwrap_or(self.max)
+        {
+            self.plateau(now, rng);
+        }
+        if now < self.pause || in_flight >= self.max {
+            return Admission::No;
+        }
+        if self.outage.is_half_open() {
+            return risky_if(unconfirmed == 0 && in_flight < self.window);
+        }
+        if self.streak > 0 {
+            return risky_if(in_flight < self.window && self.canary.is_none());
+        }
+        if in_flight < self.window {
+            return if unconfirmed < self.unconfirmed_room() { Admission::Yes } else { Admission::No };
+        }
+        if let Some(penalty) = self.penalties.serving {
+            if now < penalty.until {
+                return Admission::No;
+            }
+            if let Mode::Hold = self.mode {
+                self.bound = Some(penalty.level);
+                self.climb_from_here();
+            }
+        }
+        match &mut self.mode {
+            Mode::Climb(climb) => {
+                if self.flights.beyond_unresolved() == 0 {
+                    climb.refill(self.window, self.params.ascent);
+                }
+                risky_if(climb.has_room(self.window, in_flight) && in_flight < self.bound.unwrap_or(self.max))
+            }
+            Mode::Hold => {
+                let due = in_flight == self.window && self.probe.is_none() && now >= self.probe_due(now);
+                if due {
+                    self.next_jitter = jitter(rng);
+                }
+                risky_if(due)
+            }
+        }
+    }
+
+    /// A request was sent; returns its number.
+    pub fn on_send(&mut self, now: Timestamp) -> Seq {
+        let now = self.tick(now);
+        let beyond = self.flights.len() >= self.window;
+        let seq = self.flights.push(now, beyond);
+        if self.streak > 0 {
+            self.canary.get_or_insert(seq);
+        } else if beyond {
+            match &mut self.mode {
+                Mode::Climb(climb) => climb.spend(),
+                Mode::Hold => {
+                    self.probe.get_or_insert(seq);
+                    self.last_probe = now;
+                    self.jitter = self.next_jitter;
+                }
+            }
+        }
+        seq
+    }
+
+    /// The server let `seq` in. May be said more than once.
+    pub fn on_admitted(&mut self, now: Timestamp, seq: Seq, evidence: Evidence) {
+        let now = self.tick(now);
+        if evidence == Evidence::Headers {
+            self.flights.set_headers(seq, now);
+        }
+        self.confirm(seq, true);
+    }
+
+    /// `seq` ended with a 429 for concurrency. `told`: what its body says of the account's concurrency.
+    ///
+    /// A `retry_after` puts off the next probe if this was one, and else pauses all sending, by at most a minute; the
+    /// request itself waits all of it, which is the caller's business.
+    pub fn on_slot_rejected(
+        &mut self,
+        now: Timestamp,
+        seq: Seq,
+        told: Option<Told>,
+        retry_after: Option<Duration>,
+        rng: &mut fastrand::Rng,
+    ) {
+        let now = self.tick(now);
+        let was_probe = self.probe == Some(seq);
+        let Some(flight) = self.take(seq) else { return };
+        self.rejections += 1;
+        Delay::observe(&mut self.delays.rejection, now.secs_since(flight.sent));
+        if let Some(wait) = retry_after {
+            if was_probe {
+                self.probe_not_before = now + wait.min(Duration::from_secs(600));
+            } else {
+                self.pause_for(now, wait.as_secs_f64().min(Self::LONGEST_PAUSE));
+            }
+        }
+
+        let mut earlier = self.flights.met_by(seq, flight, self.delays.prompt());
+        let told = told.and_then(|told| read_told(told, &mut earlier, &mut self.told_limit));
+        if seq < self.epoch {
+            self.correct_downwards(seq, flight, told);
+            return;
+        }
+        self.epoch = self.flights.next_seq();
+        self.burst_at = None;
+        let climb = match self.mode {
+            Mode::Climb(climb) => Some(climb),
+            Mode::Hold => None,
+        };
+        let planned = was_probe || climb.is_some();
+        let measured = match told {
+            Some(told) if planned => told,
+            Some(told) => told.min(earlier),
+            None => earlier,
+        };
+
+        if self.penalties.serving.is_some() {
+            if self.penalties.rejected(now, measured, planned) == Verdict::Refuted {
+                self.bound = None;
+            } else if climb.is_some() {
+                self.mode = Mode::Hold;
+                self.set_window(measured);
+                self.streak = 0;
+                return;
+            }
+        } else {
+            if self.streak == 0 && planned {
+                self.penalties.suspect_at(if was_probe { self.window } else { earlier });
+                self.bound = None;
+            }
+            self.penalties.judge(now, measured);
+        }
+
+        if was_probe {
+            self.probed(now, rng);
+            if told.is_some() {
+                self.believe(measured);
+            }
+        } else if let Some(climb) = climb {
+            self.mode = Mode::Hold;
+            self.probed(now, rng);
+            self.end_climb(now, seq, climb, measured, told.is_some());
+        } else {
+            self.probed(now, rng);
+            self.fell(now, measured, told.is_some(), rng);
+        }
+    }
+
+    /// `seq` ended with a 503 or its kin: the service is busy for everybody. Pauses and half-opens; the window stays.
+    /// A `retry_after` lengthens the pause, to at most a minute.
+    pub fn on_unavailable(&mut self, now: Timestamp, seq: Seq, retry_after: Option<Duration>, rng: &mut fastrand::Rng) {
+        let now = self.tick(now);
+        let Some(flight) = self.take(seq) else { return };
+        self.outages += 1;
+        self.outage.observe(now.secs_since(flight.sent));
+        if let Some(wait) = retry_after {
+            self.pause_for(now, wait.as_secs_f64().min(Self::LONGEST_PAUSE));
+        }
+        if seq < self.epoch {
+            return;
+        }
+        self.epoch = self.flights.next_seq();
+        let pause = self.outage.struck(now, self.epoch);
+        self.pause_for(now, pause * jitter(rng));
+    }
+
+    /// `seq` completed.
+    pub fn on_done(&mut self, now: Timestamp, seq: Seq) {
+        let now = self.tick(now);
+        self.confirm(seq, true);
+        let Some(flight) = self.take(seq) else { return };
+        self.flights.completed(now);
+        let total = now.secs_since(flight.sent);
+        let service = self.service.get_or_insert(total);
+        *service += 0.05 * (total - *service);
+        self.delays.completed(flight.headers.map(|at| at.secs_since(flight.sent)), total);
+    }
+
+    /// `seq` failed in a way that says nothing of the cap: a transport error, a 500, another 4xx.
+    pub fn on_failed(&mut self, now: Timestamp, seq: Seq) {
+        self.tick(now);
+        self.take(seq);
+    }
+
+    /// `seq` was given up here. It stays counted for [`Params::linger`].
+    pub fn on_cancelled(&mut self, now: Timestamp, seq: Seq) {
+        let now = self.tick(now);
+        if self.flights.linger(seq, now + self.params.linger) {
+            self.settle_roles(seq);
+        }
+    }
+
+    /// A connection was opened in `round_trip`: how fast a rejection can be.
+    pub fn on_connect(&mut self, round_trip: Duration) {
+        self.delays.connected(round_trip.as_secs_f64());
+    }
+
+    /// Lets time pass: silence becomes admission, lingering ends. [`admission`](Self::admission) does it too.
+    pub fn advance(&mut self, now: Timestamp) {
+        self.settle_timers(now);
+    }
+
+    /// When to look again if nothing happens before; after a refused [`admission`](Self::admission), with `demand`
+    /// for whether anything waits to be sent. `None`: only an event can change anything.
+    pub fn next_wake(&self, now: Timestamp, demand: bool) -> Option<Timestamp> {
+        let now = now.max(self.clock);
+        let silence = self.outage.silence(self.delays.silence());
+        let timers =
+            [self.flights.lingering_until(), self.flights.oldest_unconfirmed().map(|(_, at)| at.plus_secs(silence))];
+        let wanted = if demand { [Some(self.pause), self.learning_due(now)] } else { [None, None] };
+        // Never now or before, or a caller would spin.
+        timers.into_iter().chain(wanted).flatten().filter(|&at| at > now).min()
+    }
+
+    /// Until when nothing at all is sent, if later than the last event.
+    pub fn pause_until(&self) -> Option<Timestamp> {
+        (self.pause > self.clock).then_some(self.pause)
+    }
+
+    /// Changes the hard ceiling (see [`Params::max`]). Requests already in flight above it are left alone.
+    pub fn set_max(&mut self, max: Option<u32>) {
+        self.params.max = max;
+        self.max = ceiling(max);
+        self.set_window(self.window);
+    }
+
+    /// What is worth saving for the next start.
+    pub fn learned(&self, now: Timestamp) -> Learned {
+        Learned {
+            // Under a penalty the level before it is what is known of the cap.
+            window: self.penalties.serving.map_or(self.window, |penalty| penalty.level.clamp(1, self.max)),
+            measured: self.measured.is_some(),
+            service: self.service,
+            rejection: self.delays.rejection,
+            headers: self.delays.headers,
+            early: self.delays.early,
+            drift: self.drift.rate(now.max(self.clock)),
+            punishment: Some(self.penalties.learned),
+            told_limit: self.told_limit,
+        }
+    }
+
+    /// Starts from what an earlier [`learned`](Self::learned) saved; whatever of it is out of range is left out.
+    ///
+    /// The window becomes where the first ramp goes, in growing steps as with a hint, for the cap may have moved since:
+    /// what is learned of delays and punishment is simply believed. For a fresh limit: nothing changes once a request
+    /// was sent.
+    pub fn restore(&mut self, now: Timestamp, learned: Learned) {
+        let now = self.tick(now);
+        if self.flights.next_seq() != Flights::new().next_seq() {
+            return;
+        }
+        self.service = learned.service.filter(|service| (0.0..=86_400.0).contains(service));
+        self.delays.rejection = learned.rejection.filter(|delay| delay.is_valid());
+        self.delays.headers = learned.headers.filter(|delay| delay.is_valid());
+        if (0.0..=1.0).contains(&learned.early) {
+            self.delays.early = learned.early;
+        }
+        if (0.0..=1e6).contains(&learned.drift) {
+            self.drift = Drift::starting_at(now, self.params.memory.as_secs_f64().max(1.0), learned.drift);
+        }
+        if let Some(punishment) = learned.punishment.filter(|punishment| punishment.is_valid()) {
+            self.penalties.learned = punishment;
+        }
+        self.told_limit = learned.told_limit;
+        if learned.window >= 1 {
+            self.set_window(learned.window);
+            if learned.measured {
+                self.mode = if self.penalties.is_likely() {
+                    self.measured = Some(self.window);
+                    Mode::Hold
+                } else {
+                    Mode::Climb(Climb::starting_at(1, self.params.gain))
+                };
+            }
+        }
+    }
+
+    /// A picture of the limit for metrics and events.
+    pub fn view(&self) -> View {
+        let lingering = self.flights.lingering();
+        View {
+            window: self.window,
+            in_flight: self.flights.len().saturating_sub(lingering),
+            lingering,
+            measured: self.measured,
+            told_limit: self.told_limit,
+            state: self.state(),
+            rejections: self.rejections,
+            outages: self.outages,
+            service: self.service,
+            price: self.penalties.price(self.params.price),
+        }
+    }
+
+    fn state(&self) -> State {
+        if self.pause > self.clock {
+            State::Paused
+        } else if self.outage.is_half_open() {
+            State::HalfOpen
+        } else if self.penalties.serving.is_some() {
+            State::Penalised
+        } else if self.streak > 0 {
+            State::Retreating
+        } else if let Mode::Climb(_) = self.mode {
+            State::Climbing
+        } else {
+            State::Holding
+        }
+    }
+
+    fn tick(&mut self, now: Timestamp) -> Timestamp {
+        self.clock = self.clock.max(now);
+        self.clock
+    }
+
+    fn settle_timers(&mut self, now: Timestamp) -> Timestamp {
+        let now = self.tick(now);
+        let silence = self.outage.silence(self.delays.silence());
+        while let Some((seq, sent)) = self.flights.oldest_unconfirmed() {
+            if sent.plus_secs(silence) > now {
+                break;
+            }
+            self.confirm(seq, false);
+        }
+        self.flights.end_lingering(now);
+        now
+    }
+
+    /// How many may be unresolved at once below the window: as many as are proved, or half as many while the window
+    /// itself is unproved. This is the clock of growth, after idle times too.
+    fn unconfirmed_room(&self) -> u32 {
+        let proved = self.flights.len().saturating_sub(self.flights.unconfirmed());
+        let room = if self.measured.is_some() { proved } else { proved / 2 };
+        room.max(self.params.burst)
+    }
+
+    /// `seq` was let in: for sure (the server answered), or as far as its silence tells.
+    fn confirm(&mut self, seq: Seq, sure: bool) {
+        let Some(flight) = self.flights.get(seq) else { return };
+        self.flights.confirm(seq);
+        self.outage.admitted(seq);
+        let was_probe = self.probe == Some(seq);
+        self.settle_roles(seq);
+        if seq < self.epoch {
+            self.correct_upwards(seq);
+            return;
+        }
+        if was_probe && self.streak == 0 {
+            self.bound = None;
+            self.climb_from_here();
+        }
+        if self.penalties.serving.is_none() {
+            self.penalties.admitted();
+            if self.streak >= 2 {
+                // The gallop overshot: come back by a climb.
+                self.climb_from_here();
+            }
+        }
+        self.streak = 0;
+        self.canary = None;
+        if flight.beyond {
+            let level = if self.measured.is_none() { flight.rank } else { self.flights.through(seq) };
+            self.set_window(self.window.max(level));
+            if sure {
+                self.proved = self.proved.max(level);
+            }
+        }
+    }
+
+    /// A request of a judged burst, sent after the one that measured it, was let in after all: there was more room.
+    fn correct_upwards(&mut self, seq: Seq) {
+        if self.streak > 0 || self.measured != Some(self.window) || self.burst_at.is_none_or(|at| seq <= at) {
+            return;
+        }
+        let level = self.flights.through(seq);
+        if level > self.window {
+            self.believe(level);
+            self.burst_at = Some(seq);
+            self.penalties.correct_suspect(|_| level);
+        }
+    }
+
+    /// A request of a judged burst, sent before the one that measured it and counted as let in, was rejected too: the
+    /// first rejection to arrive is not always the first that was made.
+    fn correct_downwards(&mut self, seq: Seq, flight: Flight, told: Option<u32>) {
+        if let Some(told) = told {
+            self.believe(told);
+        } else if self.burst_at.is_some_and(|at| seq < at) && !flight.confirmed {
+            if self.measured == Some(self.window) {
+                self.set_window(self.window.saturating_sub(1));
+            }
+            self.measured = self.measured.map(|level| level.saturating_sub(1).max(1));
+            self.penalties.correct_suspect(|level| level.saturating_sub(1));
+        }
+    }
+
+    /// A climb ran into the cap at `measured`.
+    fn end_climb(&mut self, now: Timestamp, seq: Seq, climb: Climb, measured: u32, told: bool) {
+        let material = self.measured.is_none_or(|last| is_material(measured, last));
+        if let Some(last) = self.measured.filter(|_| material) {
+            self.drift.moved(now, measured.abs_diff(last));
+        }
+        if told {
+            self.believe(measured);
+        } else if material {
+            // What was proved a moment ago is surer than a count that requests have been leaving.
+            let proved = (0.98 * f64::from(self.proved)).ceil() as u32;
+            self.set_window(measured.max(proved));
+            self.measured = Some(measured.max(1));
+            self.burst_at = Some(seq);
+        } else {
+            self.set_window(climb.from.max(measured));
+        }
+        self.proved = 0;
+    }
+
+    /// Rejected inside the window: the cap fell.
+    fn fell(&mut self, now: Timestamp, measured: u32, told: bool, rng: &mut fastrand::Rng) {
+        self.proved = 0;
+        if told {
+            if self.window > measured && is_material(measured, self.window) {
+                self.drift.moved(now, self.window - measured);
+            }
+            self.believe(measured);
+            if self.flights.len() == 0 {
+                self.pause_for(now, 0.5 * jitter(rng));
+            }
+            return;
+        }
+        self.streak = self.streak.saturating_add(1);
+        if self.streak == 1 {
+            if self.penalties.is_likely() {
+                // Where excesses are punished, one we did not notice may have been, too.
+                if self.penalties.suspect().is_none() && self.penalties.serving.is_none() {
+                    self.penalties.suspect_at(self.window.saturating_sub(1));
+                }
+            } else {
+                self.drift.moved(now, 1);
+            }
+        }
+        self.set_window(measured.saturating_sub(retreat(self.streak, measured, self.params.ascent)));
+        self.penalties.lowered(self.window);
+        if measured == 0 {
+            // Others hold every slot.
+            let wait = (0.25 * 2f64.powi(self.streak.min(10) as i32)).min(5.0);
+            self.pause_for(now, wait * jitter(rng));
+        }
+    }
+
+    /// The climb reached its bound.
+    fn plateau(&mut self, now: Timestamp, rng: &mut fastrand::Rng) {
+        if let Some(level) = self.penalties.served(now, self.service.unwrap_or(Self::SERVICE)) {
+            self.measured = Some(level);
+        }
+        self.mode = Mode::Hold;
+        self.bound = None;
+        self.probed(now, rng);
+    }
+
+    fn climb_from_here(&mut self) {
+        self.proved = 0;
+        self.mode = Mode::Climb(Climb::starting_at(self.window, self.params.gain));
+    }
+
+    /// The cap was tried just now, in one way or another.
+    fn probed(&mut self, now: Timestamp, rng: &mut fastrand::Rng) {
+        self.last_probe = now;
+        self.jitter = jitter(rng);
+    }
+
+    /// The moment of the next probe: where the slots a drifting cap leaves unused cost as much as a rejection.
+    fn probe_due(&self, now: Timestamp) -> Timestamp {
+        let service = self.service.unwrap_or(Self::SERVICE);
+        let window = f64::from(self.window);
+        let price = self.penalties.price(self.params.price);
+        let drift = self.drift.rate(now) + Self::RESTLESSNESS * window;
+        let longest = (100.0 * service / window).clamp(120.0, 600.0) * (price / self.params.price.max(1e-3)).sqrt();
+        // `min` before `max`: neither can be NaN's victim, and a tiny `longest` doesn't panic as `clamp` would.
+        let interval = (2.0 * price * service / drift).sqrt().min(longest).max(1.0);
+        self.last_probe.plus_secs(interval * self.jitter).max(self.probe_not_before)
+    }
+
+    /// When planned learning can go on although nothing happens.
+    fn learning_due(&self, now: Timestamp) -> Option<Timestamp> {
+        if let Some(penalty) = self.penalties.serving {
+            return Some(penalty.until);
+        }
+        match self.mode {
+            Mode::Hold if self.window < self.max => Some(self.probe_due(now)),
+            _ => None,
+        }
+    }
+
+    /// Takes `seq` out of the flights and out of its role.
+    fn take(&mut self, seq: Seq) -> Option<Flight> {
+        let flight = self.flights.remove(seq)?;
+        self.settle_roles(seq);
+        Some(flight)
+    }
+
+    fn settle_roles(&mut self, seq: Seq) {
+        self.probe = self.probe.filter(|&probe| probe != seq);
+        self.canary = self.canary.filter(|&canary| canary != seq);
+    }
+
+    fn believe(&mut self, level: u32) {
+        self.measured = Some(level.max(1));
+        self.set_window(level);
+    }
+
+    fn set_window(&mut self, window: u32) {
+        self.window = window.clamp(1, self.max);
+    }
+
+    fn pause_for(&mut self, now: Timestamp, seconds: f64) {
+        self.pause = self.pause.max(now.plus_secs(seconds));
+    }
+}
+
+fn ceiling(max: Option<u32>) -> u32 {
+    max.map_or(Ceiling::HIGHEST, |max| max.clamp(1, Ceiling::HIGHEST))
+}
+
+fn risky_if(yes: bool) -> Admission {
+    if yes { Admission::Risky } else { Admission::No }
+}
+
+/// A factor between 0.75 and 1.25.
+fn jitter(rng: &mut fastrand::Rng) -> f64 {
+    0.75 + 0.5 * rng.f64()
+}

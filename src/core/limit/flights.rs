@@ -1,0 +1,385 @@
+//! The requests in flight, in the order they were sent, with order statistics over them.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::core::time::Timestamp;
+
+/// One request's number on its [`Ceiling`](super::Ceiling), in the order of sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(u64);
+
+impl Seq {
+    /// The number as it would be written in a log line: 1 for the first request.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// What is remembered of a request in flight.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flight {
+    pub(super) sent: Timestamp,
+    /// How many were in flight right after it was sent, itself among them.
+    pub(super) rank: u32,
+    /// It was sent above the window: planned learning.
+    pub(super) beyond: bool,
+    /// The server let it in, or it outlived the time a rejection takes.
+    pub(super) confirmed: bool,
+    /// When the answer's head came.
+    pub(super) headers: Option<Timestamp>,
+    /// Cancelled here, but perhaps still counted by the server.
+    lingering: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    seq: Seq,
+    /// `None` once it has left; swept out at the next compaction.
+    flight: Option<Flight>,
+}
+
+/// The requests in flight, lingering ones among them.
+///
+/// Entries stay sorted by number; a Fenwick tree over their positions counts the living. Positions are only appended
+/// to; when they run out, the dead are swept out and the tree rebuilt with room for as many again, so every operation
+/// costs O(log n) (appending amortised) and memory follows the requests in flight, however long the oldest lives.
+#[derive(Debug)]
+pub(super) struct Flights {
+    entries: Vec<Entry>,
+    /// 1-based Fenwick tree over `entries`; its length less one is the capacity.
+    tree: Vec<u32>,
+    next: u64,
+    live: u32,
+    lingering: VecDeque<(Timestamp, Seq)>,
+    /// In sending order. The first is always unconfirmed; later ones may have been confirmed or have left.
+    unconfirmed: VecDeque<Seq>,
+    unconfirmed_count: u32,
+    /// Flights above the window about which nothing is known yet.
+    beyond_unresolved: u32,
+    /// When the latest completions were seen, for [`Flights::MEMORY`].
+    completions: VecDeque<Timestamp>,
+}
+
+const ROOM: usize = 64;
+
+impl Flights {
+    /// How far back completions are remembered: longer than nearly every rejection takes to arrive.
+    const MEMORY: Duration = Duration::from_secs(10);
+
+    pub(super) fn new() -> Self {
+        Self {
+            entries: Vec::new(),
+            tree: vec![0; ROOM + 1],
+            next: 1,
+            live: 0,
+            lingering: VecDeque::new(),
+            unconfirmed: VecDeque::new(),
+            unconfirmed_count: 0,
+            beyond_unresolved: 0,
+            completions: VecDeque::new(),
+        }
+    }
+
+    /// The number the next request will get.
+    pub(super) fn next_seq(&self) -> Seq {
+        Seq(self.next)
+    }
+
+    /// All flights, lingering ones too: what the server may be counting.
+    pub(super) fn len(&self) -> u32 {
+        self.live
+    }
+
+    pub(super) fn lingering(&self) -> u32 {
+        u32::try_from(self.lingering.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn unconfirmed(&self) -> u32 {
+        self.unconfirmed_count
+    }
+
+    pub(super) fn beyond_unresolved(&self) -> u32 {
+        self.beyond_unresolved
+    }
+
+    pub(super) fn push(&mut self, now: Timestamp, beyond: bool) -> Seq {
+        if self.entries.len() + 1 >= self.tree.len() {
+            self.compact();
+        }
+        let seq = Seq(self.next);
+        self.next += 1;
+        let rank = self.live.saturating_add(1);
+        let flight = Flight { sent: now, rank, beyond, confirmed: false, headers: None, lingering: false };
+        self.entries.push(Entry { seq, flight: Some(flight) });
+        self.add(self.entries.len(), 1);
+        self.live = rank;
+        self.unconfirmed.push_back(seq);
+        self.unconfirmed_count += 1;
+        self.beyond_unresolved += u32::from(beyond);
+        seq
+    }
+
+    /// The flight of `seq`, unless it has ended or been cancelled.
+    pub(super) fn get(&self, seq: Seq) -> Option<Flight> {
+        let entry = self.entries.get(self.position(seq)?)?;
+        entry.flight.filter(|flight| !flight.lingering)
+    }
+
+    /// Notes the arrival of the answer's head; the first one counts.
+    pub(super) fn set_headers(&mut self, seq: Seq, now: Timestamp) {
+        if let Some(flight) = self.get_mut(seq) {
+            flight.headers.get_or_insert(now);
+        }
+    }
+
+    /// Marks `seq` as resolved (let in, or no longer of interest). True if it was not before.
+    pub(super) fn confirm(&mut self, seq: Seq) -> bool {
+        let Some(flight) = self.get_mut(seq) else { return false };
+        if flight.confirmed {
+            return false;
+        }
+        flight.confirmed = true;
+        let beyond = flight.beyond;
+        self.resolved(beyond);
+        true
+    }
+
+    /// Takes `seq` out, unless it has ended or been cancelled.
+    pub(super) fn remove(&mut self, seq: Seq) -> Option<Flight> {
+        let flight = self.get(seq)?;
+        self.erase(seq);
+        if !flight.confirmed {
+            self.resolved(flight.beyond);
+        }
+        Some(flight)
+    }
+
+    /// Notes that a request completed.
+    pub(super) fn completed(&mut self, now: Timestamp) {
+        while self.completions.front().is_some_and(|&at| now - at > Self::MEMORY) {
+            self.completions.pop_front();
+        }
+        self.completions.push_back(now);
+    }
+
+    /// Completions seen after `since`.
+    fn completed_since(&self, since: Timestamp) -> u32 {
+        let after = self.completions.len() - self.completions.partition_point(|&at| at <= since);
+        u32::try_from(after).unwrap_or(u32::MAX)
+    }
+
+    /// Our occupancy as the server met it when it refused `flight`, already taken out: those sent earlier that are
+    /// still there, and those that completed only after a refusal at once would have been here (`prompt` seconds after
+    /// it was sent). A late 429 was decided when the request arrived; without the latter it measures too little, by
+    /// everything that completed while it was held back.
+    pub(super) fn met_by(&self, seq: Seq, flight: Flight, prompt: f64) -> u32 {
+        let since = self.completed_since(flight.sent.plus_secs(prompt));
+        self.before(seq).saturating_add(since).min(flight.rank.saturating_sub(1))
+    }
+
+    /// Resolves `seq` but keeps counting it until `until`. False if it has ended or been cancelled.
+    pub(super) fn linger(&mut self, seq: Seq, until: Timestamp) -> bool {
+        if self.get(seq).is_none() {
+            return false;
+        }
+        self.confirm(seq);
+        if let Some(flight) = self.get_mut(seq) {
+            flight.lingering = true;
+        }
+        self.lingering.push_back((until, seq));
+        true
+    }
+
+    /// Lets go of every lingering flight whose time has come.
+    pub(super) fn end_lingering(&mut self, now: Timestamp) {
+        while let Some(&(until, seq)) = self.lingering.front() {
+            if until > now {
+                break;
+            }
+            self.lingering.pop_front();
+            self.erase(seq);
+        }
+    }
+
+    pub(super) fn lingering_until(&self) -> Option<Timestamp> {
+        self.lingering.front().map(|&(until, _)| until)
+    }
+
+    /// The longest-waiting flight about which nothing is known, and when it was sent.
+    pub(super) fn oldest_unconfirmed(&self) -> Option<(Seq, Timestamp)> {
+        let &seq = self.unconfirmed.front()?;
+        self.get(seq).map(|flight| (seq, flight.sent))
+    }
+
+    /// Flights sent before `seq` and still there: our occupancy as `seq` met it.
+    pub(super) fn before(&self, seq: Seq) -> u32 {
+        self.prefix(self.entries.partition_point(|entry| entry.seq < seq))
+    }
+
+    /// Flights sent up to and including `seq` and still there.
+    pub(super) fn through(&self, seq: Seq) -> u32 {
+        self.prefix(self.entries.partition_point(|entry| entry.seq <= seq))
+    }
+
+    fn resolved(&mut self, beyond: bool) {
+        self.unconfirmed_count = self.unconfirmed_count.saturating_sub(1);
+        self.beyond_unresolved = self.beyond_unresolved.saturating_sub(u32::from(beyond));
+        while let Some(&seq) = self.unconfirmed.front()
+            && self.get(seq).is_none_or(|flight| flight.confirmed)
+        {
+            self.unconfirmed.pop_front();
+        }
+    }
+
+    fn erase(&mut self, seq: Seq) {
+        let Some(at) = self.position(seq) else { return };
+        let Some(entry) = self.entries.get_mut(at) else { return };
+        if entry.flight.take().is_some() {
+            self.live = self.live.saturating_sub(1);
+            self.add(at + 1, -1);
+        }
+    }
+
+    fn position(&self, seq: Seq) -> Option<usize> {
+        self.entries.binary_search_by_key(&seq, |entry| entry.seq).ok()
+    }
+
+    fn get_mut(&mut self, seq: Seq) -> Option<&mut Flight> {
+        let at = self.position(seq)?;
+        self.entries.get_mut(at)?.flight.as_mut().filter(|flight| !flight.lingering)
+    }
+
+    fn add(&mut self, mut at: usize, by: i32) {
+        while let Some(count) = self.tree.get_mut(at) {
+            *count = count.saturating_add_signed(by);
+            at += at & at.wrapping_neg();
+        }
+    }
+
+    fn prefix(&self, mut at: usize) -> u32 {
+        let mut sum = 0;
+        while at > 0 {
+            sum += self.tree.get(at).copied().unwrap_or(0);
+            at &= at - 1;
+        }
+        sum
+    }
+
+    fn compact(&mut self) {
+        self.entries.retain(|entry| entry.flight.is_some());
+        let capacity = (self.entries.len() * 2).max(ROOM);
+        self.tree.clear();
+        self.tree.resize(capacity + 1, 0);
+        // Linear construction: each node hands its sum to its parent.
+        for at in 1..=capacity {
+            let own = self.tree[at] + u32::from(at <= self.entries.len());
+            self.tree[at] = own;
+            let parent = at + (at & at.wrapping_neg());
+            if let Some(count) = self.tree.get_mut(parent) {
+                *count += own;
+            }
+        }
+        if self.unconfirmed.len() > 2 * self.unconfirmed_count as usize + ROOM {
+            let mut waiting = std::mem::take(&mut self.unconfirmed);
+            waiting.retain(|&seq| self.get(seq).is_some_and(|flight| !flight.confirmed));
+            self.unconfirmed = waiting;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Push(bool),
+        Confirm(usize),
+        Remove(usize),
+        Linger(usize),
+        Wait,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => any::<bool>().prop_map(Step::Push),
+            2 => any::<usize>().prop_map(Step::Confirm),
+            3 => any::<usize>().prop_map(Step::Remove),
+            1 => any::<usize>().prop_map(Step::Linger),
+            1 => Just(Step::Wait),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn counts_agree_with_a_naive_list(steps in proptest::collection::vec(step(), 0..600)) {
+            let mut flights = Flights::new();
+            // seq -> (beyond, confirmed, lingering until)
+            let mut model: BTreeMap<Seq, (bool, bool, Option<u64>)> = BTreeMap::new();
+            let mut now = 0;
+            for step in steps {
+                let pick = |i: usize| model.keys().nth(i % model.len().max(1)).copied();
+                match step {
+                    Step::Push(beyond) => {
+                        let seq = flights.push(Timestamp::from_micros(now), beyond);
+                        prop_assert!(model.insert(seq, (beyond, false, None)).is_none());
+                    }
+                    Step::Confirm(i) => if let Some(seq) = pick(i) {
+                        let entry = model.get_mut(&seq).unwrap();
+                        prop_assert_eq!(flights.confirm(seq), !entry.1 && entry.2.is_none());
+                        entry.1 = true;
+                    },
+                    Step::Remove(i) => if let Some(seq) = pick(i) {
+                        let gone = flights.remove(seq).is_some();
+                        prop_assert_eq!(gone, model[&seq].2.is_none());
+                        if gone { model.remove(&seq); }
+                        prop_assert!(flights.remove(seq).is_none());
+                    },
+                    Step::Linger(i) => if let Some(seq) = pick(i) {
+                        let fresh = flights.linger(seq, Timestamp::from_micros(now + 3));
+                        prop_assert_eq!(fresh, model[&seq].2.is_none());
+                        let entry = model.get_mut(&seq).unwrap();
+                        entry.1 = true;
+                        entry.2.get_or_insert(now + 3);
+                    },
+                    Step::Wait => {
+                        now += 1;
+                        flights.end_lingering(Timestamp::from_micros(now));
+                        model.retain(|_, flight| flight.2.is_none_or(|until| until > now));
+                    }
+                }
+                prop_assert_eq!(flights.len() as usize, model.len());
+                prop_assert_eq!(flights.lingering() as usize, model.values().filter(|f| f.2.is_some()).count());
+                prop_assert_eq!(flights.unconfirmed() as usize, model.values().filter(|f| !f.1).count());
+                prop_assert_eq!(
+                    flights.beyond_unresolved() as usize,
+                    model.values().filter(|f| f.0 && !f.1).count()
+                );
+                let oldest = model.iter().find(|(_, f)| !f.1).map(|(&seq, _)| seq);
+                prop_assert_eq!(flights.oldest_unconfirmed().map(|(seq, _)| seq), oldest);
+                for (i, &seq) in model.keys().enumerate() {
+                    prop_assert_eq!(flights.before(seq) as usize, i);
+                    prop_assert_eq!(flights.through(seq) as usize, i + 1);
+                }
+                prop_assert_eq!(flights.before(flights.next_seq()) as usize, model.len());
+            }
+        }
+    }
+
+    #[test]
+    fn one_old_flight_does_not_keep_the_memory_of_a_million_that_passed() {
+        let mut flights = Flights::new();
+        let old = flights.push(Timestamp::ZERO, false);
+        for _ in 0..1_000_000 {
+            let seq = flights.push(Timestamp::ZERO, false);
+            assert_eq!(flights.before(seq), 1);
+            flights.remove(seq);
+        }
+        assert_eq!(flights.through(old), 1);
+        assert!(flights.entries.capacity() <= 4 * ROOM && flights.unconfirmed.len() <= 4 * ROOM);
+    }
+}

@@ -1,0 +1,210 @@
+//! What the answers measure: how long rejections and heads take, how long a request runs, how fast the cap moves, and
+//! what the server says of it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::outcome::Told;
+use crate::core::time::Timestamp;
+
+/// A smoothed delay with its mean deviation, in seconds, by the gains of TCP's retransmission timer (RFC 6298).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Delay {
+    /// Smoothed mean, in seconds.
+    pub mean: f64,
+    /// Smoothed mean deviation, in seconds.
+    pub deviation: f64,
+}
+
+impl Delay {
+    pub(super) fn observe(estimate: &mut Option<Self>, seconds: f64) {
+        match estimate {
+            None => *estimate = Some(Self { mean: seconds, deviation: seconds / 2.0 }),
+            Some(delay) => {
+                delay.deviation += ((seconds - delay.mean).abs() - delay.deviation) / 4.0;
+                delay.mean += (seconds - delay.mean) / 8.0;
+            }
+        }
+    }
+
+    /// A time nearly every such answer stays under. However regular they are, a tenth of a second is kept free: at the
+    /// very moment an answer is due, silence proves nothing.
+    pub(super) fn bound(self) -> f64 {
+        self.mean + (4.0 * self.deviation).max(0.1)
+    }
+
+    pub(super) fn is_valid(self) -> bool {
+        (0.0..=3600.0).contains(&self.mean) && (0.0..=3600.0).contains(&self.deviation)
+    }
+}
+
+/// The delays that decide how long silence must last before it means "let in".
+///
+/// Heads and rejections are measured apart: a gateway may send heads in 0.2 s and hold a 429 back for 2 s, and one
+/// estimate for both makes the climb outrun its own rejections.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Delays {
+    pub(super) rejection: Option<Delay>,
+    pub(super) headers: Option<Delay>,
+    /// Share of completed requests whose head came well before their end.
+    pub(super) early: f64,
+    connect: Option<f64>,
+}
+
+impl Delays {
+    /// Longest time a silent request is held for undecided, in seconds.
+    const PATIENCE: f64 = 30.0;
+
+    pub(super) fn connected(&mut self, seconds: f64) {
+        // The best of the seen ones: later connects may be queued behind a burst of our own.
+        self.connect = Some(self.connect.map_or(seconds, |best: f64| best.min(seconds)));
+    }
+
+    /// A request completed after `total` seconds, and its head came after `headers`.
+    pub(super) fn completed(&mut self, headers: Option<f64>, total: f64) {
+        // A server that answers head and body together tells nothing early, whatever the driver reports.
+        let early = headers.filter(|&head| head < total / 2.0);
+        if let Some(head) = early {
+            Delay::observe(&mut self.headers, head);
+        }
+        self.early += ((if early.is_some() { 1.0 } else { 0.0 }) - self.early) / 16.0;
+    }
+
+    /// Seconds after which a rejection made at once is here.
+    pub(super) fn prompt(&self) -> f64 {
+        self.connect.unwrap_or(0.1).min(1.0)
+    }
+
+    /// Seconds of silence after which a request counts as let in (though not for sure).
+    pub(super) fn silence(&self) -> f64 {
+        let first = self.connect.map_or(0.3, |rtt| (3.0 * rtt).clamp(0.05, 0.3));
+        let silence = self.rejection.map_or(first, |delay| delay.bound().clamp(first + 0.1, 10.0));
+        match self.headers {
+            // Heads will tell: silence is only for those that never come.
+            Some(delay) if self.early > 0.5 => silence.max(1.0).max(4.0 * delay.bound()).min(Self::PATIENCE),
+            _ => silence,
+        }
+    }
+}
+
+/// How fast the cap has been moving lately, in slots a second; old movement fades with time constant `tau`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Drift {
+    rate: f64,
+    at: Timestamp,
+    tau: f64,
+}
+
+impl Drift {
+    pub(super) fn starting_at(now: Timestamp, tau: f64, rate: f64) -> Self {
+        Self { rate, at: now, tau }
+    }
+
+    pub(super) fn rate(&self, now: Timestamp) -> f64 {
+        self.rate * (-now.secs_since(self.at) / self.tau).exp()
+    }
+
+    /// The cap was found `slots` away from where it had been.
+    pub(super) fn moved(&mut self, now: Timestamp, slots: u32) {
+        self.rate = self.rate(now) + f64::from(slots) / self.tau;
+        self.at = now;
+    }
+}
+
+/// True if two readings of the cap differ by more than noise: 3 % and one slot.
+pub(super) fn is_material(reading: u32, previous: u32) -> bool {
+    f64::from(reading.abs_diff(previous)) > tolerance(reading)
+}
+
+fn tolerance(slots: u32) -> f64 {
+    0.03 * f64::from(slots) + 1.0
+}
+
+/// Reads a body that states the account's concurrency and limit.
+///
+/// `earlier` is our own occupancy as the rejected request met it; it is lowered if the server counts less. Returns our
+/// share of the cap if the body settles it better than our own count: alone on the account that is the limit itself;
+/// beside others it is only believed where it has just fallen, for a limit shared among several is what each one's
+/// own count measures better.
+pub(super) fn read_told(told: Told, earlier: &mut u32, last_limit: &mut Option<u32>) -> Option<u32> {
+    let admitted = told.current.saturating_sub(1);
+    let others = admitted.saturating_sub(*earlier);
+    *earlier = (*earlier).min(admitted);
+    let fell = last_limit.is_some_and(|last| told.limit < last);
+    *last_limit = Some(told.limit);
+    if f64::from(others) <= tolerance(told.limit) {
+        Some(told.limit)
+    } else if fell {
+        Some(told.limit.saturating_sub(others).max(1))
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_means_admission_after_three_round_trips_until_rejections_are_timed() {
+        let mut delays = Delays::default();
+        assert_eq!(delays.silence(), 0.3);
+        delays.connected(0.04);
+        assert!((delays.silence() - 0.12).abs() < 1e-9);
+        delays.connected(7.0);
+        assert!((delays.silence() - 0.12).abs() < 1e-9);
+        for _ in 0..50 {
+            Delay::observe(&mut delays.rejection, 2.0);
+        }
+        assert!((2.0..2.5).contains(&delays.silence()), "{}", delays.silence());
+    }
+
+    #[test]
+    fn heads_that_come_with_the_body_are_not_early() {
+        let mut delays = Delays::default();
+        for _ in 0..100 {
+            delays.completed(Some(9.9), 10.0);
+        }
+        assert_eq!(delays.silence(), 0.3);
+        for _ in 0..100 {
+            delays.completed(Some(0.5), 10.0);
+        }
+        assert!(delays.silence() >= 2.0);
+    }
+
+    #[test]
+    fn drift_fades_with_its_time_constant() {
+        let mut drift = Drift::starting_at(Timestamp::ZERO, 120.0, 0.0);
+        drift.moved(Timestamp::ZERO, 12);
+        assert!((drift.rate(Timestamp::ZERO) - 0.1).abs() < 1e-9);
+        assert!((drift.rate(Timestamp::from_secs_f64(120.0)) - 0.1 / std::f64::consts::E).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_body_settles_the_cap_alone_and_beside_others_only_where_it_fell() {
+        let (mut earlier, mut last) = (25, None);
+        let told = Told { current: 26, limit: 25 };
+        assert_eq!(read_told(told, &mut earlier, &mut last), Some(25));
+
+        // 10 of ours among 50: the limit says nothing of our share …
+        let (mut earlier, mut last) = (10, Some(50));
+        assert_eq!(read_told(Told { current: 51, limit: 50 }, &mut earlier, &mut last), None);
+        // … until it falls.
+        assert_eq!(read_told(Told { current: 51, limit: 45 }, &mut earlier, &mut last), Some(5));
+        assert_eq!(last, Some(45));
+
+        // The server counts less than we do: ours is corrected.
+        let (mut earlier, mut last) = (30, None);
+        assert_eq!(read_told(Told { current: 26, limit: 25 }, &mut earlier, &mut last), Some(25));
+        assert_eq!(earlier, 25);
+    }
+
+    #[test]
+    fn absurd_bodies_do_no_harm() {
+        for (current, limit) in [(0, 0), (u32::MAX, 0), (0, u32::MAX), (u32::MAX, u32::MAX), (1, 1)] {
+            for earlier in [0, 1, u32::MAX] {
+                let (mut earlier, mut last) = (earlier, Some(u32::MAX));
+                let _ = read_told(Told { current, limit }, &mut earlier, &mut last);
+            }
+        }
+    }
+}

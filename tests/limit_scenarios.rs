@@ -1,0 +1,172 @@
+//! The adaptive limit against a moving cap, on a virtual clock: how close it comes to an oracle that knows the cap,
+//! and what share of its attempts is refused.
+//!
+//! `cargo test --test limit_scenarios -- --nocapture` prints the table. Requests run 1–20 s (log-normal, median 6 s),
+//! the round trip is 50 ms, answers come whole, and clients of one scenario share a backlog. The oracle uses the same
+//! network.
+
+mod limit_simulation;
+
+use limit_simulation::{Load, Penalty, Provider, Schedule, oracle, run};
+use tidegate::core::limit::Params;
+
+struct Scenario {
+    name: &'static str,
+    seeds: u64,
+    /// The provider and the load of a seed.
+    make: Box<dyn Fn(u64) -> (Provider, Load)>,
+    /// Mean ratio to the oracle that must be reached.
+    ratio: f64,
+    /// Mean share of refused attempts that must not be passed.
+    refused: f64,
+}
+
+fn scenario(
+    name: &'static str,
+    ratio: f64,
+    refused: f64,
+    make: impl Fn(u64) -> (Provider, Load) + 'static,
+) -> Scenario {
+    Scenario { name, seeds: 6, make: Box::new(make), ratio, refused }
+}
+
+/// As many jobs as keep `slots` busy for `seconds`.
+fn jobs(provider: &Provider, slots: f64, seconds: f64) -> u32 {
+    (slots * seconds / provider.mean_service()) as u32
+}
+
+fn constant(cap: u32, seconds: f64) -> impl Fn(u64) -> (Provider, Load) {
+    move |_| {
+        let provider = Provider::new(Schedule::constant(cap));
+        let load = Load::new(jobs(&provider, f64::from(cap), seconds));
+        (provider, load)
+    }
+}
+
+fn steps(levels: &'static [u32], every: f64) -> Schedule {
+    Schedule::new((0..400).map(|i| (every * f64::from(i), levels[i as usize % levels.len()])))
+}
+
+/// Up from 16 to 64 in a minute, one slot at a time, then down at once.
+fn sawtooth() -> Schedule {
+    Schedule::new((0..60 * 48).map(|i| (60.0 / 48.0 * f64::from(i), 16 + (i % 48) as u32)))
+}
+
+/// Every `every` seconds up or down by up to `share` of itself, between 16 and 256.
+fn walk(seed: u64, every: f64, share: f64) -> Schedule {
+    let mut rng = fastrand::Rng::with_seed(seed ^ 0x77);
+    let mut level: f64 = 64.0;
+    Schedule::new((0..(7200.0 / every) as u32).map(|i| {
+        let now = (every * f64::from(i), level.round() as u32);
+        level = (level * (1.0 + share * (2.0 * rng.f64() - 1.0))).clamp(16.0, 256.0);
+        now
+    }))
+}
+
+fn punishing(cap: u32) -> Provider {
+    Provider { penalty: Some(Penalty { share: 0.25, seconds: 8.0 }), ..Provider::new(Schedule::constant(cap)) }
+}
+
+fn sized(provider: Provider, slots: f64, seconds: f64) -> (Provider, Load) {
+    let load = Load::new(jobs(&provider, slots, seconds));
+    (provider, load)
+}
+
+fn scenarios() -> Vec<Scenario> {
+    vec![
+        scenario("constant 8, 10 min", 0.9, 0.1, constant(8, 600.0)),
+        scenario("constant 64, 10 min", 0.9, 0.1, constant(64, 600.0)),
+        scenario("constant 500, 10 min", 0.9, 0.1, constant(500, 600.0)),
+        Scenario { seeds: 2, ..scenario("constant 2500, 10 min", 0.9, 0.1, constant(2500, 600.0)) },
+        scenario("batch while 64 → 16 → 64", 0.9, 0.1, |_| {
+            sized(Provider::new(Schedule::new([(0.0, 64), (60.0, 16), (120.0, 64)])), 64.0, 180.0)
+        }),
+        scenario("step 64 ↔ 16 every 120 s, 1 h", 0.9, 0.1, |_| {
+            sized(Provider::new(steps(&[64, 16], 120.0)), 40.0, 3600.0)
+        }),
+        scenario("step, 429s 2 s late", 0.5, 0.1, |_| {
+            let provider = Provider { rejection_delay: 2.0, ..Provider::new(steps(&[64, 16], 120.0)) };
+            sized(provider, 40.0, 3600.0)
+        }),
+        scenario("sawtooth 16 → 64 in 60 s, 30 min", 0.8, 0.1, |_| sized(Provider::new(sawtooth()), 40.0, 1800.0)),
+        scenario("walk ±10 % every 10 s, 1 h", 0.9, 0.1, |seed| {
+            sized(Provider::new(walk(seed, 10.0, 0.1)), 64.0, 3600.0)
+        }),
+        scenario("walk ±30 % every 60 s, 1 h", 0.9, 0.1, |seed| {
+            sized(Provider::new(walk(seed, 60.0, 0.3)), 64.0, 3600.0)
+        }),
+        scenario("503 for 20 s in every 120 s", 0.9, 0.1, |_| {
+            let outages = (0..60).map(|i| (60.0 + 120.0 * f64::from(i), 80.0 + 120.0 * f64::from(i))).collect();
+            sized(Provider { outages, ..Provider::new(Schedule::constant(64)) }, 54.0, 1800.0)
+        }),
+        scenario("cold start on 500", 0.9, 0.1, constant(500, 22.0)),
+        scenario("cold start on 500, right hint", 0.9, 0.1, |_| {
+            let (provider, load) = constant(500, 22.0)(0);
+            (provider, Load { params: Params { hint: Some(500), ..Params::default() }, ..load })
+        }),
+        scenario("cold start on 500, hint 2500", 0.9, 0.12, |_| {
+            let (provider, load) = constant(500, 22.0)(0);
+            (provider, Load { params: Params { hint: Some(2500), ..Params::default() }, ..load })
+        }),
+        Scenario { seeds: 3, ..scenario("cold start on 2500", 0.9, 0.1, constant(2500, 60.0)) },
+        scenario("punishing, 64, 3 h", 0.9, 0.1, |_| sized(punishing(64), 64.0, 10_800.0)),
+        scenario("punishing, 64, batch of 100 s", 0.7, 0.1, |_| sized(punishing(64), 64.0, 100.0)),
+        scenario("punishing, 64, batch of 40 s", 0.7, 0.1, |_| sized(punishing(64), 64.0, 40.0)),
+        scenario("balance 39 → 5 in 10 min, bodies", 0.9, 0.1, |_| {
+            let cap = Schedule::new((0..35).map(|i| (600.0 / 34.0 * f64::from(i), 39 - i as u32)));
+            sized(Provider { bodies: true, ..Provider::new(cap) }, 22.0, 590.0)
+        }),
+        scenario("8 clients on 64, 30 min", 0.9, 0.1, |_| {
+            let (provider, load) = constant(64, 1800.0)(0);
+            (provider, Load { clients: 8, ..load })
+        }),
+        scenario("8 clients on 64, bodies", 0.9, 0.1, |_| {
+            let (provider, load) = constant(64, 1800.0)(0);
+            (Provider { bodies: true, ..provider }, Load { clients: 8, ..load })
+        }),
+        scenario("20 clients on 500, 10 min", 0.9, 0.1, |_| {
+            let (provider, load) = constant(500, 600.0)(0);
+            (provider, Load { clients: 20, ..load })
+        }),
+        scenario("constant 64, 429s 2 s late", 0.75, 0.1, |_| {
+            let (provider, load) = constant(64, 600.0)(0);
+            (Provider { rejection_delay: 2.0, ..provider }, load)
+        }),
+        scenario("constant 500, heads early, 429s 2 s late", 0.9, 0.1, |_| {
+            let (provider, load) = constant(500, 600.0)(0);
+            (Provider { rejection_delay: 2.0, headers: Some(0.2), ..provider }, load)
+        }),
+        scenario("constant 64, 10 % cancelled", 0.8, 0.1, |_| {
+            let (provider, load) = constant(64, 600.0)(0);
+            (provider, Load { cancelled: 0.1, ..load })
+        }),
+    ]
+}
+
+#[test]
+fn the_limit_stays_close_to_an_oracle_and_is_seldom_refused() {
+    println!("{:<42} {:>8} {:>7} {:>7} {:>9} {:>6}", "scenario", "oracle s", "ratio", "worst", "refused %", "peak");
+    let mut failures = Vec::new();
+    let only = std::env::var("SCENARIO").unwrap_or_default();
+    for scenario in scenarios().iter().filter(|scenario| scenario.name.contains(&only)) {
+        let (mut seconds, mut ratio, mut worst, mut refused, mut peak) = (0.0, 0.0, f64::INFINITY, 0.0, 0);
+        for seed in 1..=scenario.seeds {
+            let (provider, load) = (scenario.make)(seed);
+            let best = oracle(&provider, &load, seed);
+            let ours = run(&provider, &load, seed);
+            assert_eq!(best.rejected + best.unavailable, 0, "the oracle of `{}` is none", scenario.name);
+            let this = best.makespan / ours.makespan;
+            let share = 1.0 / scenario.seeds as f64;
+            seconds += share * best.makespan;
+            ratio += share * this;
+            worst = this.min(worst);
+            refused += share * ours.refused();
+            peak = ours.peak.max(peak);
+        }
+        println!("{:<42} {seconds:>8.0} {ratio:>7.3} {worst:>7.3} {:>9.2} {peak:>6}", scenario.name, 100.0 * refused);
+        if ratio < scenario.ratio || refused > scenario.refused {
+            failures.push(format!("{}: ratio {ratio:.3}, refused {:.2} %", scenario.name, 100.0 * refused));
+        }
+    }
+    assert!(failures.is_empty(), "below their floors:\n{}", failures.join("\n"));
+}
