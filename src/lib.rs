@@ -4,6 +4,8 @@
 pub mod core;
 pub mod types;
 
+pub use crate::core::sse;
+
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "client")]
