@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use super::backoff::{RetryPolicy, jittered_floor};
+use super::limit::Seq;
 use super::outcome::{Outcome, OutcomeKind};
 use super::queue::{Class, WorkloadId};
 use super::route::{LaneId, RouteId};
-use super::limit::Seq;
 use super::time::Timestamp;
 
 /// A submitted call. Copy it freely; one that has ended is recognised as such.

@@ -309,8 +309,8 @@ pub struct LaneSnapshot {
     pub measured: Option<u32>,
     /// Requests in flight.
     pub in_flight: u32,
-    /// What the lane is doing: climbing, holding, paused, half-open, punished.
-    pub state: String,
+    /// What the limit is doing: climbing, holding, retreating, penalised, half-open or paused.
+    pub state: &'static str,
     /// Whether the breaker is closed, open or half-open.
     pub breaker: &'static str,
     /// Seconds until the lane sends again, if it is paused; 0 otherwise.
@@ -459,7 +459,7 @@ mod tests {
                 limit: 8,
                 measured: None,
                 in_flight: 1,
-                state: "climbing".into(),
+                state: "climbing",
                 breaker: "closed",
                 paused: 0.0,
             }],

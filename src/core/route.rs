@@ -140,7 +140,9 @@ impl RouteSpec {
             }
         }
         if self.models.is_empty() && !self.any_model {
-            return Err(format!("Expected route `{name}` to serve some model, got an empty `models` without `any_model`"));
+            return Err(format!(
+                "Expected route `{name}` to serve some model, got an empty `models` without `any_model`"
+            ));
         }
         Ok(())
     }

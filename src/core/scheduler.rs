@@ -14,8 +14,8 @@ use slab::Slab;
 use super::backoff::{RetryBudget, RetryPolicy};
 use super::breaker::{BreakerPolicy, BreakerState};
 use super::call::{
-    Attempt, AttemptRecord, Call, Clocks, Failure, FailureKind, Flight, History, LaneFlight, Next, Phase, State, Ticket,
-    counts, decide,
+    Attempt, AttemptRecord, Call, Clocks, Failure, FailureKind, Flight, History, LaneFlight, Next, Phase, State,
+    Ticket, counts, decide,
 };
 use super::limit::{Evidence, Learned, Params};
 use super::metrics::{Labels, LaneSnapshot, Metrics, MetricsSnapshot};
@@ -392,7 +392,9 @@ enum Timer {
 /// What one candidate says to one more request.
 #[derive(Clone, Copy, Debug)]
 enum Offer {
-    Open { risky: bool },
+    Open {
+        risky: bool,
+    },
     Full,
     Limited(Timestamp),
     Closed(Option<Timestamp>),
@@ -713,11 +715,7 @@ impl Scheduler {
 
     fn labels(&self, ticket: Ticket, route: Option<RouteId>) -> Labels {
         let call = &self.calls[ticket.index as usize];
-        Labels {
-            route: route.map(RouteId::index),
-            model: call.model as usize,
-            workload: call.workload.index(),
-        }
+        Labels { route: route.map(RouteId::index), model: call.model as usize, workload: call.workload.index() }
     }
 
     /// Puts a call into its line: at the end, or back at the front.
@@ -900,7 +898,7 @@ impl Scheduler {
         pool.dirty = false;
         let lanes: Vec<LaneId> = pool.candidates.iter().flat_map(|candidate| candidate.lanes).flatten().collect();
         for &lane in &lanes {
-            self.lanes[lane.0 as usize].ceiling.advance(now, &mut self.rng);
+            self.lanes[lane.0 as usize].ceiling.advance(now);
         }
         let mut offers = Vec::new();
         while !self.pools[pool_id as usize].queue.is_empty() {
@@ -981,15 +979,10 @@ impl Scheduler {
         let candidates = &mut self.pools[pool_id as usize].candidates;
         let share = |candidate: &Candidate| if equal { 1.0 } else { candidate.weight };
         let total: f64 = offers.iter().zip(&*candidates).filter(|(offer, _)| open(offer)).map(|(_, c)| share(c)).sum();
-        let best = offers
-            .iter()
-            .enumerate()
-            .filter(|(_, offer)| open(offer))
-            .map(|(at, _)| at)
-            .max_by(|&a, &b| {
-                let credit = |at: usize| candidates[at].credit + share(&candidates[at]);
-                credit(a).total_cmp(&credit(b)).then(b.cmp(&a))
-            })?;
+        let best = offers.iter().enumerate().filter(|(_, offer)| open(offer)).map(|(at, _)| at).max_by(|&a, &b| {
+            let credit = |at: usize| candidates[at].credit + share(&candidates[at]);
+            credit(a).total_cmp(&credit(b)).then(b.cmp(&a))
+        })?;
         for (at, offer) in offers.iter().enumerate() {
             if open(offer) {
                 candidates[at].credit += share(&candidates[at]);
@@ -1069,7 +1062,8 @@ impl Scheduler {
     fn send(&mut self, now: Timestamp, ticket: Ticket, candidate: usize) {
         let call = &self.calls[ticket.index as usize];
         let (pool_id, class, tokens, workload) = (call.pool, call.class, call.tokens, call.workload);
-        let (failures, last_route, submitted, first) = (call.failures, call.last_route, call.submitted, call.first_sent);
+        let (failures, last_route, submitted, first) =
+            (call.failures, call.last_route, call.submitted, call.first_sent);
         let number = call.history.as_ref().map_or(0, |history| history.sent()) + 1;
         let Candidate { route, lanes, .. } = self.pools[pool_id as usize].candidates[candidate];
 
@@ -1332,7 +1326,11 @@ impl Scheduler {
             }
             K::Server | K::Transport | K::FirstContentTimeout | K::Interrupted | K::Malformed => {
                 // A connection we closed may still count on the server's side for a while.
-                if *aborted { lane.ceiling.on_cancelled(now, seq) } else { lane.ceiling.on_failed(now, seq) }
+                if *aborted {
+                    lane.ceiling.on_cancelled(now, seq)
+                } else {
+                    lane.ceiling.on_failed(now, seq)
+                }
                 breaker_moved = lane.breaker.on_failure(now, sent, place.trial, rng);
             }
             K::Cancelled => {
@@ -1655,7 +1653,11 @@ impl Scheduler {
 
     /// Calls waiting for a permit, calls waiting to be tried again, and requests in flight.
     pub fn load(&self) -> Load {
-        let queued = self.pools.iter().map(|(_, pool)| (pool.queue.len() + pool.overflow.len() - pool.overflow_dead) as u64).sum();
+        let queued = self
+            .pools
+            .iter()
+            .map(|(_, pool)| (pool.queue.len() + pool.overflow.len() - pool.overflow_dead) as u64)
+            .sum();
         Load { queued, backing_off: self.backing_off, in_flight: self.in_flight }
     }
 
@@ -1677,7 +1679,7 @@ impl Scheduler {
                 limit: view.window,
                 measured: view.measured,
                 in_flight: lane.in_flight.iter().sum(),
-                state: view.state.to_string(),
+                state: view.state.name(),
                 breaker: lane.breaker_name(),
                 paused,
             }

@@ -117,6 +117,20 @@ pub enum State {
     Paused,
 }
 
+impl State {
+    /// Its name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Climbing => "climbing",
+            Self::Holding => "holding",
+            Self::Retreating => "retreating",
+            Self::Penalised => "penalised",
+            Self::HalfOpen => "half-open",
+            Self::Paused => "paused",
+        }
+    }
+}
+
 /// A picture of the limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
@@ -544,6 +558,21 @@ impl Ceiling {
                 };
             }
         }
+    }
+
+    /// Requests that may be in flight outside planned learning.
+    pub fn window(&self) -> u32 {
+        self.window
+    }
+
+    /// Requests in flight, lingering ones among them.
+    pub fn in_flight(&self) -> u32 {
+        self.flights.len()
+    }
+
+    /// Whether a full window would now be used to learn: it is climbing, or a probe is due.
+    pub fn is_learning(&self, now: Timestamp) -> bool {
+        matches!(self.mode, Mode::Climb(_)) || self.learning_due(now).is_some_and(|due| due <= now)
     }
 
     /// A picture of the limit for metrics and events.
