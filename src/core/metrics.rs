@@ -253,10 +253,6 @@ impl Metrics {
         what(at(&mut self.workloads, labels.workload));
     }
 
-    pub(crate) fn total(&self) -> &Counters {
-        &self.total.counters
-    }
-
     /// `(total, routes, models, workloads)`, named by the given names.
     pub(crate) fn snapshot<'a>(
         &self,
@@ -375,7 +371,8 @@ impl MetricsSnapshot {
                 let _ = writeln!(out, "tidegate_{name}_total{{{label}=\"{}\"}} {value}", escape(&scope.name));
             }
         }
-        let distributions: [(&str, &str, fn(&ScopeSnapshot) -> &Summary); 3] = [
+        type Distribution = (&'static str, &'static str, fn(&ScopeSnapshot) -> &Summary);
+        let distributions: [Distribution; 3] = [
             ("queue_wait_seconds", "From submission to the first attempt.", |scope| &scope.queue_wait),
             ("first_content_seconds", "From an attempt's sending to its first content.", |scope| &scope.first_content),
             ("duration_seconds", "From submission to a successful end.", |scope| &scope.duration),

@@ -171,11 +171,6 @@ impl<T: Copy> Queue<T> {
         queue.flows.iter().any(|flow| !blocked(flow.workload))
     }
 
-    /// Whether living jobs of any class in `classes` wait.
-    pub(crate) fn waiting(&mut self, classes: &[Class], alive: impl Fn(T) -> bool) -> bool {
-        classes.iter().any(|&class| self.servable(class, &|_| false, &alive))
-    }
-
     /// The job to be served next, which is taken out, and since when it has been waiting.
     pub(crate) fn pop(
         &mut self,

@@ -1,0 +1,253 @@
+//! Sending: which call goes next, and by which route.
+
+use std::time::Duration;
+
+use super::{Action, Notice, Offer, Scheduler};
+use crate::core::call::{Attempt, FailureKind, Flight, LaneFlight, Phase, State, Ticket};
+use crate::core::outcome::OutcomeKind;
+use crate::core::queue::{Select, WorkloadId};
+use crate::core::route::{Candidate, LaneId, Passage, RouteId, Strategy};
+use crate::core::time::Timestamp;
+
+/// A lane limited for longer than this is passed over if another route is open.
+const WORTH_WAITING: Duration = Duration::from_secs(1);
+/// How long a call waits whose only fitting routes are busy while others are free.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+impl Scheduler {
+    /// Sends as many of a pool's calls as its lanes let through.
+    pub(super) fn serve(&mut self, now: Timestamp, pool_id: u32) {
+        let Some(pool) = self.pools.get_mut(pool_id as usize) else { return };
+        pool.dirty = false;
+        let lanes: Vec<LaneId> = pool.candidates.iter().flat_map(|candidate| candidate.lanes).flatten().collect();
+        for &lane in &lanes {
+            self.lanes[lane.0 as usize].ceiling.advance(now);
+        }
+        let mut offers = Vec::new();
+        while !self.pools[pool_id as usize].queue.is_empty() {
+            self.offers(now, pool_id, &mut offers);
+            if offers.iter().all(|offer| matches!(offer, Offer::Stopped)) {
+                self.fail_all(pool_id);
+                break;
+            }
+            let Some(candidate) = self.choose(now, pool_id, &offers) else { break };
+            if !self.dispatch(now, pool_id, candidate, &offers) {
+                break;
+            }
+        }
+        let waiting = !self.pools[pool_id as usize].queue.is_empty();
+        if waiting {
+            for offer in offers {
+                if let Offer::Limited(at) | Offer::Closed(Some(at)) = offer {
+                    self.arm_pool(pool_id, at);
+                }
+            }
+        }
+        for &lane in &lanes {
+            if waiting && let Some(at) = self.lanes[lane.0 as usize].ceiling.next_wake(now, true) {
+                // A moment that has come already has been acted on; the least step avoids spinning on it.
+                self.arm_lane(lane, at.max(now + Duration::from_millis(1)));
+            }
+            self.report_limit(lane);
+        }
+    }
+
+    pub(super) fn offers(&mut self, now: Timestamp, pool_id: u32, offers: &mut Vec<Offer>) {
+        offers.clear();
+        for at in 0..self.pools[pool_id as usize].candidates.len() {
+            let candidate = &self.pools[pool_id as usize].candidates[at];
+            let (route, lanes) = (candidate.route, candidate.lanes);
+            let offer = self.offer(now, route, lanes);
+            offers.push(offer);
+        }
+    }
+
+    pub(super) fn offer(&mut self, now: Timestamp, route: RouteId, lanes: [Option<LaneId>; 2]) -> Offer {
+        let state = &self.routes[route.index()];
+        for stop in [&state.stop, &self.accounts[state.account].stop].into_iter().flatten() {
+            if stop.probing {
+                return Offer::Closed(None);
+            }
+            if stop.probe_at > now {
+                return Offer::Stopped;
+            }
+        }
+        let mut offer = Offer::Open { risky: false };
+        for lane in lanes.into_iter().flatten() {
+            offer = match (offer, self.lanes[lane.0 as usize].passage(now, &mut self.rng)) {
+                (_, Passage::Closed { until }) => return Offer::Closed(until),
+                (Offer::Limited(at), Passage::Limited { until }) => Offer::Limited(at.max(until)),
+                (_, Passage::Limited { until }) => Offer::Limited(until),
+                (Offer::Open { .. }, Passage::Full) => Offer::Full,
+                (Offer::Open { risky: one }, Passage::Open { risky: two }) => Offer::Open { risky: one || two },
+                (worse, _) => worse,
+            };
+        }
+        offer
+    }
+
+    /// Which candidate the next call goes to.
+    pub(super) fn choose(&mut self, now: Timestamp, pool_id: u32, offers: &[Offer]) -> Option<usize> {
+        let open = |offer: &Offer| matches!(offer, Offer::Open { .. });
+        if self.config.strategy == Strategy::Ordered {
+            let worth_waiting = |offer: &Offer| match offer {
+                Offer::Open { .. } | Offer::Full => true,
+                Offer::Limited(until) => *until - now <= WORTH_WAITING,
+                Offer::Closed(_) | Offer::Stopped => false,
+            };
+            let first = offers.iter().position(worth_waiting);
+            return first.filter(|&at| open(&offers[at]));
+        }
+        let equal = self.config.strategy == Strategy::RoundRobin;
+        let candidates = &mut self.pools[pool_id as usize].candidates;
+        let share = |candidate: &Candidate| if equal { 1.0 } else { candidate.weight };
+        let total: f64 = offers.iter().zip(&*candidates).filter(|(offer, _)| open(offer)).map(|(_, c)| share(c)).sum();
+        let best = offers.iter().enumerate().filter(|(_, offer)| open(offer)).map(|(at, _)| at).max_by(|&a, &b| {
+            let credit = |at: usize| candidates[at].credit + share(&candidates[at]);
+            credit(a).total_cmp(&credit(b)).then(b.cmp(&a))
+        })?;
+        for (at, offer) in offers.iter().enumerate() {
+            if open(offer) {
+                candidates[at].credit += share(&candidates[at]);
+            }
+        }
+        candidates[best].credit -= total;
+        Some(best)
+    }
+
+    /// Sends the next call by `candidate`, or by another that suits it better. `false`: nothing more can be sent now.
+    pub(super) fn dispatch(&mut self, now: Timestamp, pool_id: u32, candidate: usize, offers: &[Offer]) -> bool {
+        let pool = &mut self.pools[pool_id as usize];
+        let allowed = pool.candidates[candidate]
+            .lanes
+            .into_iter()
+            .flatten()
+            .map(|lane| self.lanes[lane.0 as usize].allowed(now))
+            .fold([true; 3], |all, lane| [all[0] && lane[0], all[1] && lane[1], all[2] && lane[2]]);
+        let select = Select { lowest_first: matches!(offers[candidate], Offer::Open { risky: true }), allowed };
+        let (calls, workloads) = (&self.calls, &self.workloads);
+        let blocked = |id: WorkloadId| {
+            let workload = &workloads[id.index()];
+            workload.spec.max_concurrency.is_some_and(|cap| workload.in_flight >= cap)
+        };
+        let alive = |ticket: Ticket| {
+            let call = calls.get(ticket.index as usize);
+            call.is_some_and(|call| call.serial == ticket.serial && matches!(call.state, State::Queued))
+        };
+        let Some((ticket, _)) = pool.queue.pop(now, select, blocked, alive) else { return false };
+        let call = &self.calls[ticket.index as usize];
+        let fits = |at: usize| call.excluded & (1 << at) == 0;
+        let fresh = |at: usize| call.failures < 2 || call.last_route != Some(pool.candidates[at].route);
+        let open = |at: &usize| matches!(offers[*at], Offer::Open { .. });
+        let choice = std::iter::once(candidate)
+            .chain(0..offers.len())
+            .filter(open)
+            .filter(|&at| fits(at))
+            .min_by_key(|&at| !fresh(at));
+        let Some(choice) = choice else {
+            let hope = (0..offers.len()).any(|at| fits(at) && !matches!(offers[at], Offer::Stopped));
+            self.admit_from_overflow(pool_id);
+            if hope {
+                self.back_off(ticket, now + LOOK_AGAIN);
+            } else {
+                let kind = self.calls[ticket.index as usize].last_outcome.as_deref().map_or(
+                    FailureKind::Exhausted,
+                    |outcome| match outcome.kind {
+                        OutcomeKind::Forbidden => FailureKind::Forbidden,
+                        OutcomeKind::Authentication => FailureKind::Authentication,
+                        OutcomeKind::Billing => FailureKind::InsufficientBalance,
+                        _ => FailureKind::Exhausted,
+                    },
+                );
+                self.fail(ticket, kind, None);
+            }
+            return true;
+        };
+        // The quota was asked about the least request; now it is known how large this one is.
+        let tokens = u64::from(call.tokens);
+        let lanes = pool.candidates[choice].lanes;
+        let affordable = lanes
+            .into_iter()
+            .flatten()
+            .map(|lane| self.lanes[lane.0 as usize].quota.opens_at(now, tokens))
+            .max()
+            .unwrap_or(now);
+        if affordable > now {
+            self.enqueue(ticket, true);
+            self.arm_pool(pool_id, affordable);
+            return false;
+        }
+        self.admit_from_overflow(pool_id);
+        self.send(now, ticket, choice);
+        true
+    }
+
+    pub(super) fn send(&mut self, now: Timestamp, ticket: Ticket, candidate: usize) {
+        let call = &self.calls[ticket.index as usize];
+        let (pool_id, class, tokens, workload) = (call.pool, call.class, call.tokens, call.workload);
+        let (failures, last_route, submitted, first) =
+            (call.failures, call.last_route, call.submitted, call.first_sent);
+        let number = call.history.as_ref().map_or(0, |history| history.sent()) + 1;
+        let Candidate { route, lanes, .. } = self.pools[pool_id as usize].candidates[candidate];
+
+        let mut probes_stop = false;
+        let account = self.routes[route.index()].account;
+        for stop in [&mut self.routes[route.index()].stop, &mut self.accounts[account].stop].into_iter().flatten() {
+            stop.probing = true;
+            probes_stop = true;
+        }
+        let lanes = lanes.map(|lane| {
+            lane.map(|lane| {
+                let state = &mut self.lanes[lane.0 as usize];
+                let trial = state.breaker.on_send(now);
+                state.quota.on_send(now, u64::from(tokens));
+                state.in_flight[class as usize] += 1;
+                state.last_used = now;
+                LaneFlight { lane, seq: state.ceiling.on_send(now), trial }
+            })
+        });
+        self.in_flight += 1;
+        self.workloads[workload.index()].in_flight += 1;
+
+        let clocks = self.calls[ticket.index as usize].clocks.as_deref().unwrap_or(&self.config.clocks);
+        let due = [clocks.headers, clocks.first_content].into_iter().flatten().min();
+        let due = due.map_or(Timestamp::MAX, |span| now + span);
+        let call = &mut self.calls[ticket.index as usize];
+        call.first_sent = call.first_sent.or(Some(now));
+        call.last_route = Some(route);
+        call.state =
+            State::InFlight(Box::new(Flight { number, route, sent: now, lanes, phase: Phase::Sent, due, probes_stop }));
+
+        let labels = self.labels(ticket, Some(route));
+        let failover = last_route.filter(|&last| last != route);
+        self.metrics.count(labels, |scope| {
+            scope.counters.attempts += 1;
+            scope.counters.retries += u64::from(failures > 0);
+            scope.counters.failovers += u64::from(failover.is_some());
+            if first.is_none() {
+                scope.queue_wait.record(now - submitted);
+            }
+        });
+        if let Some(from) = failover {
+            self.notify(Notice::Failover { ticket, from, to: route });
+        }
+        let name = &self.models[labels.model];
+        let rename = self.config.routes[route.index()].resolve(name).and_then(|model| model.upstream.map(Box::from));
+        self.actions.push_back(Action::Send { attempt: Attempt { ticket, number }, route, rename });
+        self.arm_call(ticket);
+    }
+
+    /// Lets the next call in that waits for room.
+    pub(super) fn admit_from_overflow(&mut self, pool_id: u32) {
+        while self.pools[pool_id as usize].queue.len() < self.config.max_queued {
+            let pool = &mut self.pools[pool_id as usize];
+            let Some(ticket) = pool.overflow.pop_front() else { return };
+            if self.get(ticket).is_some() {
+                self.enqueue(ticket, false);
+            } else {
+                let pool = &mut self.pools[pool_id as usize];
+                pool.overflow_dead = pool.overflow_dead.saturating_sub(1);
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Taking calls in: pools, lanes and models come into being as calls name them.
+
+use std::collections::VecDeque;
+
+use slab::Slab;
+
+use super::{JobSpec, OnFull, Pool, Scheduler, SubmitError};
+use crate::core::call::{Call, State, Ticket};
+use crate::core::limit::Params;
+use crate::core::queue::Queue;
+use crate::core::quota::QuotaSpec;
+use crate::core::route::{Candidate, Lane, LaneId, LaneKey, RouteId};
+use crate::core::time::Timestamp;
+
+/// Lanes of single users beyond which idle ones are forgotten.
+const USER_LANES: usize = 4096;
+
+impl Scheduler {
+    /// Takes a call in. It ends in exactly one [`Action::End`], unless it is cancelled before.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; the call then never was.
+    pub fn submit(&mut self, now: Timestamp, spec: JobSpec<'_>) -> Result<Ticket, SubmitError> {
+        let now = self.tick(now);
+        if self.closed {
+            return Err(SubmitError::Closed);
+        }
+        let model = self.model(spec.model);
+        let pool_id = self.pool(now, model, spec.model, spec.user_id)?;
+        let pool = &mut self.pools[pool_id as usize];
+        let full = pool.queue.len() >= self.config.max_queued;
+        if full && spec.on_full == OnFull::Fail {
+            return Err(SubmitError::QueueFull { limit: self.config.max_queued });
+        }
+        pool.calls += 1;
+        let class = self.workloads[spec.workload.index()].spec.class;
+        for candidate in &pool.candidates {
+            for lane in candidate.lanes.into_iter().flatten() {
+                self.lanes[lane.0 as usize].note_class(now, class);
+            }
+        }
+        self.serial = self.serial.wrapping_add(1);
+        let serial = self.serial;
+        let index = self.calls.insert(Call {
+            serial,
+            pool: pool_id,
+            model,
+            workload: spec.workload,
+            class,
+            delivered: false,
+            tokens: spec.tokens,
+            failures: 0,
+            max_attempts: spec.max_attempts.unwrap_or(self.config.retry.max_attempts).max(1),
+            state: State::Outside,
+            submitted: now,
+            deadline: spec.deadline.or(self.config.deadline).map_or(Timestamp::MAX, |span| now + span),
+            first_sent: None,
+            armed: Timestamp::MAX,
+            excluded: 0,
+            last_route: None,
+            clocks: spec.clocks.map(Box::new),
+            history: None,
+            last_outcome: None,
+        });
+        let ticket = Ticket { index: index as u32, serial };
+        let labels = self.labels(ticket, None);
+        self.metrics.count(labels, |scope| scope.counters.submitted += 1);
+        if full {
+            self.pools[pool_id as usize].overflow.push_back(ticket);
+        } else {
+            self.enqueue(ticket, false);
+        }
+        self.arm_call(ticket);
+        Ok(ticket)
+    }
+
+    pub(super) fn model(&mut self, name: &str) -> u32 {
+        if let Some(&model) = self.model_of.get(name) {
+            return model;
+        }
+        let model = self.models.len() as u32;
+        self.models.push(name.into());
+        self.model_of.insert(name.into(), model);
+        model
+    }
+
+    /// The pool for calls to `model` by `user_id`: calls that may use the same lanes wait in one line.
+    pub(super) fn pool(
+        &mut self,
+        now: Timestamp,
+        model: u32,
+        name: &str,
+        user_id: Option<&str>,
+    ) -> Result<u32, SubmitError> {
+        let per_user = self.config.routes.iter().any(|route| route.per_user);
+        let key = (model, per_user.then(|| user_id.unwrap_or("").into()));
+        if let Some(&pool) = self.pool_of.get(&key) {
+            return Ok(pool);
+        }
+        if self.user_lanes >= USER_LANES {
+            self.forget_idle_users(now);
+        }
+        let mut candidates = Vec::new();
+        for at in 0..self.config.routes.len() {
+            let route = &self.config.routes[at];
+            let Some(resolved) = route.resolve(name) else { continue };
+            let account = LaneKey {
+                account: route.account.clone(),
+                model: resolved.lane.unwrap_or(name).to_owned(),
+                user_id: None,
+            };
+            let hint = resolved.hint;
+            let (weight, per_user, quota) = (route.weight, route.per_user, route.quota);
+            let user = per_user
+                .then(|| LaneKey { user_id: Some(user_id.unwrap_or("").to_owned()), ..account.clone() })
+                .map(|key| self.lane_for(now, key, hint, &Default::default()));
+            let account = self.lane_for(now, account, hint, &quota);
+            let lanes = [Some(account), user];
+            candidates.push(Candidate { route: RouteId(at as u16), lanes, weight, credit: 0.0 });
+        }
+        if candidates.is_empty() {
+            return Err(SubmitError::NoRoute { model: name.to_owned() });
+        }
+        let lanes_key: Vec<_> = candidates.iter().map(|candidate| (candidate.route, candidate.lanes)).collect();
+        let pool = match self.pool_of_lanes.get(&lanes_key) {
+            Some(&pool) => pool,
+            None => {
+                let pool = self.pools.insert(Pool {
+                    user: per_user,
+                    queue: Queue::new(),
+                    overflow: VecDeque::new(),
+                    overflow_dead: 0,
+                    calls: 0,
+                    dirty: false,
+                    armed: Timestamp::MAX,
+                    candidates,
+                }) as u32;
+                for lane in lanes_key.iter().flat_map(|(_, lanes)| lanes).flatten() {
+                    let pools = &mut self.lanes[lane.0 as usize].pools;
+                    if !pools.contains(&pool) {
+                        pools.push(pool);
+                    }
+                }
+                self.pool_of_lanes.insert(lanes_key, pool);
+                pool
+            }
+        };
+        self.pool_of.insert(key, pool);
+        Ok(pool)
+    }
+
+    pub(super) fn lane_for(&mut self, now: Timestamp, key: LaneKey, hint: Option<u32>, quota: &QuotaSpec) -> LaneId {
+        if let Some(&lane) = self.lane_of.get(&key) {
+            return lane;
+        }
+        // A user's own ceiling holds for the account's lane whichever of its routes came first.
+        let shared = self.config.routes.iter().filter(|route| route.account == key.account);
+        let max = shared.filter_map(|route| route.max_concurrency).min();
+        let params = Params { max, hint, ..Params::default() };
+        let mut lane = Lane::new(now, key.clone(), params, self.config.breaker.clone(), quota);
+        if let Some(learned) = self.restored.remove(&key) {
+            lane.ceiling.restore(now, learned);
+        }
+        self.user_lanes += usize::from(key.user_id.is_some());
+        let id = LaneId(self.lanes.insert(lane) as u32);
+        self.lane_of.insert(key, id);
+        id
+    }
+
+    /// Forgets pools and lanes of single users that nobody has used for a minute, so that their number stays bounded.
+    pub(super) fn forget_idle_users(&mut self, now: Timestamp) {
+        let idle = |pool: &Pool, lanes: &Slab<Lane>| {
+            let used = |lane: LaneId| now.secs_since(lanes[lane.0 as usize].last_used) < 60.0;
+            pool.user
+                && pool.calls == 0
+                && !pool.candidates.iter().any(|candidate| candidate.lanes[1].is_some_and(used))
+        };
+        let gone: Vec<u32> =
+            self.pools.iter().filter(|(_, pool)| idle(pool, &self.lanes)).map(|(id, _)| id as u32).collect();
+        for id in gone {
+            let pool = self.pools.remove(id as usize);
+            self.pool_of.retain(|_, pool| *pool != id);
+            self.pool_of_lanes.retain(|_, pool| *pool != id);
+            for lane in pool.candidates.iter().flat_map(|candidate| candidate.lanes).flatten() {
+                let Some(state) = self.lanes.get_mut(lane.0 as usize) else { continue };
+                state.pools.retain(|&other| other != id);
+                if state.key.user_id.is_some() && state.pools.is_empty() {
+                    let state = self.lanes.remove(lane.0 as usize);
+                    self.lane_of.remove(&state.key);
+                    self.user_lanes -= 1;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,523 @@
+//! The scheduler: takes calls in, decides when each is sent where, and what becomes of it.
+//!
+//! It is driven from outside. Submit calls with [`Scheduler::submit`], report what happens to attempts with
+//! [`Scheduler::on`], and after each of these, and when [`Scheduler::next_wake`] comes, drain [`Scheduler::poll`] to
+//! `None` and carry out every [`Action`]. Every submitted call ends in exactly one [`Action::End`], or by
+//! [`Scheduler::cancel`].
+
+mod action;
+mod config;
+mod dispatch;
+mod intake;
+mod settle;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+
+use slab::Slab;
+
+use self::settle::Departure;
+use super::backoff::RetryBudget;
+use super::call::{Attempt, Call, FailureKind, Phase, State, Ticket};
+use super::limit::Learned;
+use super::metrics::{Labels, LaneSnapshot, Metrics, MetricsSnapshot};
+use super::outcome::{Outcome, OutcomeKind};
+use super::queue::{Class, Queue, WorkloadId};
+use super::route::{Candidate, Lane, LaneId, LaneKey, RouteId, RouteSpec, Stop};
+use super::time::Timestamp;
+
+pub use self::action::{Action, Done, Event, JobSpec, LearnedLane, Load, Notice, OnFull, SubmitError};
+pub use self::config::{Config, ConfigError, WorkloadSpec};
+
+#[derive(Debug)]
+struct Pool {
+    user: bool,
+    candidates: Vec<Candidate>,
+    queue: Queue<Ticket>,
+    /// Calls waiting for room in the queue.
+    overflow: VecDeque<Ticket>,
+    /// Entries in it whose call is gone.
+    overflow_dead: usize,
+    /// Live calls that belong to it, wherever they are.
+    calls: usize,
+    dirty: bool,
+    armed: Timestamp,
+}
+
+#[derive(Debug)]
+struct Workload {
+    spec: WorkloadSpec,
+    in_flight: u32,
+}
+
+#[derive(Debug)]
+struct RouteState {
+    account: usize,
+    stop: Option<Stop>,
+    /// 403s in a row.
+    forbidden: u32,
+}
+
+#[derive(Debug)]
+struct Account {
+    name: String,
+    stop: Option<Stop>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Call(Ticket),
+    Lane(LaneId),
+    Pool(u32),
+}
+
+/// What one candidate says to one more request.
+#[derive(Clone, Copy, Debug)]
+enum Offer {
+    Open {
+        risky: bool,
+    },
+    Full,
+    Limited(Timestamp),
+    Closed(Option<Timestamp>),
+    /// Its account or route is stopped and nobody is finding out: whoever depends on it fails.
+    Stopped,
+}
+
+/// A route with the lanes it counts against.
+type Way = (RouteId, [Option<LaneId>; 2]);
+
+/// The gate's brain. See the [module](self).
+#[derive(Debug)]
+pub struct Scheduler {
+    config: Config,
+    now: Timestamp,
+    rng: fastrand::Rng,
+    calls: Slab<Call>,
+    serial: u32,
+    pools: Slab<Pool>,
+    pool_of: HashMap<(u32, Option<Box<str>>), u32>,
+    pool_of_lanes: HashMap<Vec<Way>, u32>,
+    lanes: Slab<Lane>,
+    lane_of: HashMap<LaneKey, LaneId>,
+    user_lanes: usize,
+    restored: HashMap<LaneKey, Learned>,
+    models: Vec<Box<str>>,
+    model_of: HashMap<Box<str>, u32>,
+    workloads: Vec<Workload>,
+    workload_of: HashMap<String, WorkloadId>,
+    routes: Vec<RouteState>,
+    accounts: Vec<Account>,
+    timers: BinaryHeap<Reverse<(Timestamp, Timer)>>,
+    dirty: VecDeque<u32>,
+    actions: VecDeque<Action>,
+    budget: RetryBudget,
+    metrics: Metrics,
+    notices: bool,
+    closed: bool,
+    backing_off: u64,
+    in_flight: u64,
+}
+
+impl Scheduler {
+    /// A gate by `config`. `seed` feeds its jitter: take it from the system's randomness, or fix it for a repeatable run.
+    ///
+    /// # Errors
+    /// A configuration that makes no sense.
+    pub fn new(config: Config, seed: u64) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let mut accounts: Vec<Account> = Vec::new();
+        let mut routes = Vec::new();
+        for route in &config.routes {
+            let account = accounts.iter().position(|account| account.name == route.account).unwrap_or_else(|| {
+                accounts.push(Account { name: route.account.clone(), stop: None });
+                accounts.len() - 1
+            });
+            routes.push(RouteState { account, stop: None, forbidden: 0 });
+        }
+        let mut this = Self {
+            now: Timestamp::ZERO,
+            rng: fastrand::Rng::with_seed(seed),
+            calls: Slab::new(),
+            serial: 0,
+            pools: Slab::new(),
+            pool_of: HashMap::new(),
+            pool_of_lanes: HashMap::new(),
+            lanes: Slab::new(),
+            lane_of: HashMap::new(),
+            user_lanes: 0,
+            restored: HashMap::new(),
+            models: Vec::new(),
+            model_of: HashMap::new(),
+            workloads: Vec::new(),
+            workload_of: HashMap::new(),
+            routes,
+            accounts,
+            timers: BinaryHeap::new(),
+            dirty: VecDeque::new(),
+            actions: VecDeque::new(),
+            budget: RetryBudget::new(&config.retry),
+            metrics: Metrics::default(),
+            notices: false,
+            closed: false,
+            backing_off: 0,
+            in_flight: 0,
+            config,
+        };
+        for class in [Class::Normal, Class::Interactive, Class::Background] {
+            this.add_workload(WorkloadSpec::new(class.name(), class));
+        }
+        for spec in this.config.workloads.clone() {
+            match this.workload_of.get(&spec.name) {
+                Some(id) => this.workloads[id.index()].spec = spec,
+                None => {
+                    this.add_workload(spec);
+                }
+            }
+        }
+        Ok(this)
+    }
+
+    /// Whether [`Action::Notify`] is wanted. Off at first.
+    pub fn set_notices(&mut self, wanted: bool) {
+        self.notices = wanted;
+    }
+
+    /// The workload of this name; a new one in class normal if there is none yet.
+    pub fn workload(&mut self, name: &str) -> WorkloadId {
+        match self.workload_of.get(name) {
+            Some(&id) => id,
+            None => self.add_workload(WorkloadSpec::new(name, Class::Normal)),
+        }
+    }
+
+    fn add_workload(&mut self, spec: WorkloadSpec) -> WorkloadId {
+        let id = WorkloadId(self.workloads.len() as u32);
+        self.workload_of.insert(spec.name.clone(), id);
+        self.workloads.push(Workload { spec, in_flight: 0 });
+        id
+    }
+
+    /// What a route was configured as.
+    pub fn route(&self, route: RouteId) -> &RouteSpec {
+        &self.config.routes[route.index()]
+    }
+
+    /// Which lane an id stands for; `None` if it was a single user's and has been forgotten.
+    pub fn lane(&self, lane: LaneId) -> Option<&LaneKey> {
+        self.lanes.get(lane.0 as usize).map(|lane| &lane.key)
+    }
+
+    fn get(&self, ticket: Ticket) -> Option<&Call> {
+        self.calls.get(ticket.index as usize).filter(|call| call.serial == ticket.serial)
+    }
+
+    fn call(&mut self, ticket: Ticket) -> Option<&mut Call> {
+        self.calls.get_mut(ticket.index as usize).filter(|call| call.serial == ticket.serial)
+    }
+
+    fn labels(&self, ticket: Ticket, route: Option<RouteId>) -> Labels {
+        let call = &self.calls[ticket.index as usize];
+        Labels { route: route.map(RouteId::index), model: call.model as usize, workload: call.workload.index() }
+    }
+
+    /// Puts a call into its line: at the end, or back at the front.
+    fn enqueue(&mut self, ticket: Ticket, back: bool) {
+        let now = self.now;
+        let Some(call) = self.call(ticket) else { return };
+        call.state = State::Queued;
+        let (pool_id, class, workload, submitted) = (call.pool, call.class, call.workload, call.submitted);
+        let weight = self.workloads[workload.index()].spec.weight;
+        let queue = &mut self.pools[pool_id as usize].queue;
+        if back {
+            queue.put_back(submitted, class, workload, weight, ticket);
+        } else {
+            queue.push_back(now, class, workload, weight, ticket);
+        }
+        self.mark(pool_id);
+    }
+
+    fn mark(&mut self, pool_id: u32) {
+        if let Some(pool) = self.pools.get_mut(pool_id as usize)
+            && !pool.dirty
+        {
+            pool.dirty = true;
+            self.dirty.push_back(pool_id);
+        }
+    }
+
+    fn mark_lane(&mut self, lane: LaneId) {
+        let Some(state) = self.lanes.get(lane.0 as usize) else { return };
+        for at in 0..state.pools.len() {
+            let pool = self.lanes[lane.0 as usize].pools[at];
+            self.mark(pool);
+        }
+    }
+
+    fn mark_all(&mut self) {
+        let all: Vec<_> = self.pools.iter().map(|(id, _)| id as u32).collect();
+        for pool in all {
+            self.mark(pool);
+        }
+    }
+
+    // ---- time ----
+
+    /// Time never runs backwards in here.
+    fn tick(&mut self, now: Timestamp) -> Timestamp {
+        self.now = self.now.max(now);
+        self.now
+    }
+
+    fn arm_call(&mut self, ticket: Ticket) {
+        let Some(call) = self.call(ticket) else { return };
+        let due = call.due();
+        if due < call.armed {
+            call.armed = due;
+            self.timers.push(Reverse((due, Timer::Call(ticket))));
+        }
+    }
+
+    fn arm_lane(&mut self, lane: LaneId, at: Timestamp) {
+        let state = &mut self.lanes[lane.0 as usize];
+        if at < state.armed {
+            state.armed = at;
+            self.timers.push(Reverse((at, Timer::Lane(lane))));
+        }
+    }
+
+    fn arm_pool(&mut self, pool: u32, at: Timestamp) {
+        let state = &mut self.pools[pool as usize];
+        if at < state.armed {
+            state.armed = at;
+            self.timers.push(Reverse((at, Timer::Pool(pool))));
+        }
+    }
+
+    /// When [`Scheduler::poll`] must be called at the latest, if nothing happens before. `None`: not until something
+    /// happens.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        if !self.actions.is_empty() || !self.dirty.is_empty() {
+            return Some(self.now);
+        }
+        self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// The next thing to do; call it until it returns `None`.
+    pub fn poll(&mut self, now: Timestamp) -> Option<Action> {
+        let now = self.tick(now);
+        loop {
+            if let Some(action) = self.actions.pop_front() {
+                return Some(action);
+            }
+            if let Some(Reverse((at, timer))) = self.timers.peek().copied()
+                && at <= now
+            {
+                self.timers.pop();
+                self.on_timer(now, at, timer);
+            } else if let Some(pool) = self.dirty.pop_front() {
+                self.serve(now, pool);
+            } else {
+                return None;
+            }
+        }
+    }
+
+    fn on_timer(&mut self, now: Timestamp, at: Timestamp, timer: Timer) {
+        match timer {
+            Timer::Pool(pool) => {
+                if let Some(state) = self.pools.get_mut(pool as usize)
+                    && state.armed == at
+                {
+                    state.armed = Timestamp::MAX;
+                    self.mark(pool);
+                }
+            }
+            Timer::Lane(lane) => {
+                if let Some(state) = self.lanes.get_mut(lane.0 as usize)
+                    && state.armed == at
+                {
+                    state.armed = Timestamp::MAX;
+                    self.mark_lane(lane);
+                }
+            }
+            Timer::Call(ticket) => {
+                let Some(call) = self.call(ticket) else { return };
+                if call.armed != at {
+                    return;
+                }
+                call.armed = Timestamp::MAX;
+                if call.due() <= now {
+                    self.on_due(now, ticket);
+                } else {
+                    self.arm_call(ticket);
+                }
+            }
+        }
+    }
+
+    /// A call's deadline, clock or backoff has run out.
+    fn on_due(&mut self, now: Timestamp, ticket: Ticket) {
+        let Some(call) = self.get(ticket) else { return };
+        let overdue = call.deadline <= now;
+        match &call.state {
+            State::InFlight(flight) => {
+                let attempt = Attempt { ticket, number: flight.number };
+                let (phase, waited) = (flight.phase, now - flight.sent);
+                self.actions.push_back(Action::Abort { attempt });
+                if overdue {
+                    if let Some(flight) = self.leave_lanes(now, ticket, &Departure::Cancelled) {
+                        let outcome = Outcome::new(OutcomeKind::Cancelled).with_message("the call's deadline passed");
+                        self.record_flight(now, ticket, &flight, &outcome, None);
+                    }
+                    self.fail(ticket, FailureKind::Deadline, None);
+                } else {
+                    let outcome = match phase {
+                        Phase::Content => Outcome::new(OutcomeKind::Interrupted)
+                            .with_message("the stream stalled: no content came while it was being read"),
+                        Phase::Headers | Phase::Sent => Outcome::new(OutcomeKind::FirstContentTimeout)
+                            .with_message(&format!("no content came within {:.0} s", waited.as_secs_f64())),
+                    };
+                    self.settle(now, ticket, outcome, None, true);
+                }
+            }
+            State::Backoff { .. } if !overdue => {
+                self.backing_off -= 1;
+                self.enqueue(ticket, true);
+                self.arm_call(ticket);
+            }
+            State::Backoff { .. } | State::Queued | State::Outside => {
+                self.unqueue(ticket);
+                self.fail(ticket, FailureKind::Deadline, None);
+            }
+        }
+    }
+
+    /// Stops admissions and ends every waiting call as [`FailureKind::Closed`]. Attempts in flight go on, unless `abort`:
+    /// then they are closed too. May be called again, to abort what a first call let go on.
+    pub fn close(&mut self, now: Timestamp, abort: bool) {
+        let now = self.tick(now);
+        self.closed = true;
+        for (_, pool) in &mut self.pools {
+            pool.queue.drain();
+            pool.overflow.clear();
+            pool.overflow_dead = 0;
+        }
+        self.backing_off = 0;
+        let all: Vec<Ticket> =
+            self.calls.iter().map(|(index, call)| Ticket { index: index as u32, serial: call.serial }).collect();
+        for ticket in all {
+            match &self.calls[ticket.index as usize].state {
+                State::InFlight(flight) if abort => {
+                    self.actions.push_back(Action::Abort { attempt: Attempt { ticket, number: flight.number } });
+                    self.leave_lanes(now, ticket, &Departure::Cancelled);
+                }
+                State::InFlight(_) => continue,
+                State::Outside | State::Queued | State::Backoff { .. } => {}
+            }
+            self.fail(ticket, FailureKind::Closed, None);
+        }
+    }
+
+    /// Reopens stopped accounts and routes, closes breakers and forgets the waits servers asked for: the balance was
+    /// topped up, the key mended, the outage is over.
+    pub fn resume(&mut self, now: Timestamp) {
+        let now = self.tick(now);
+        for route in &mut self.routes {
+            route.stop = None;
+            route.forbidden = 0;
+        }
+        for account in &mut self.accounts {
+            account.stop = None;
+        }
+        for (_, lane) in &mut self.lanes {
+            lane.breaker.reset(now);
+            lane.quota.reset();
+        }
+        self.mark_all();
+    }
+
+    /// What the lanes have learned, to be saved across a restart.
+    pub fn learned(&self) -> Vec<LearnedLane> {
+        let mut lanes: Vec<_> = self
+            .lanes
+            .iter()
+            .filter(|(_, lane)| lane.key.user_id.is_none())
+            .map(|(_, lane)| LearnedLane { lane: lane.key.clone(), learned: lane.ceiling.learned(self.now) })
+            .collect();
+        lanes.sort_by(|a, b| (&a.lane.account, &a.lane.model).cmp(&(&b.lane.account, &b.lane.model)));
+        lanes
+    }
+
+    /// Takes over what a former run learned, for lanes in use and for those still to come.
+    pub fn restore(&mut self, now: Timestamp, learned: Vec<LearnedLane>) {
+        let now = self.tick(now);
+        for LearnedLane { lane, learned } in learned {
+            match self.lane_of.get(&lane) {
+                Some(&id) => {
+                    self.lanes[id.0 as usize].ceiling.restore(now, learned);
+                    self.mark_lane(id);
+                }
+                None => {
+                    self.restored.insert(lane, learned);
+                }
+            }
+        }
+    }
+
+    /// Calls waiting for a permit, calls waiting to be tried again, and requests in flight.
+    pub fn load(&self) -> Load {
+        let queued = self
+            .pools
+            .iter()
+            .map(|(_, pool)| (pool.queue.len() + pool.overflow.len() - pool.overflow_dead) as u64)
+            .sum();
+        Load { queued, backing_off: self.backing_off, in_flight: self.in_flight }
+    }
+
+    /// Everything counted so far, and the state of every lane.
+    pub fn snapshot(&mut self, now: Timestamp) -> MetricsSnapshot {
+        let now = self.tick(now);
+        let (total, routes, models, workloads) = self.metrics.snapshot(
+            self.config.routes.iter().map(|route| route.name.as_str()),
+            self.models.iter().map(|name| &**name),
+            self.workloads.iter().map(|workload| workload.spec.name.as_str()),
+        );
+        let lanes = self.lanes.iter().map(|(_, lane)| {
+            let view = lane.ceiling.view();
+            let paused = lane.ceiling.pause_until().map_or(0.0, |until| until.secs_since(now));
+            LaneSnapshot {
+                account: lane.key.account.clone(),
+                model: lane.key.model.clone(),
+                user_id: lane.key.user_id.clone(),
+                limit: view.window,
+                measured: view.measured,
+                in_flight: lane.in_flight.iter().sum(),
+                state: view.state.name(),
+                breaker: lane.breaker_name(),
+                paused,
+            }
+        });
+        let lanes = lanes.collect();
+        let Load { queued, backing_off, in_flight } = self.load();
+        let uptime = now.as_secs_f64();
+        MetricsSnapshot { uptime, queued, backing_off, in_flight, total, routes, models, workloads, lanes }
+    }
+
+    fn notify(&mut self, notice: Notice) {
+        if self.notices {
+            self.actions.push_back(Action::Notify(notice));
+        }
+    }
+
+    fn report_limit(&mut self, lane: LaneId) {
+        let state = &mut self.lanes[lane.0 as usize];
+        let limit = state.ceiling.window();
+        if limit != state.reported_limit {
+            state.reported_limit = limit;
+            self.notify(Notice::Limit { lane, limit });
+        }
+    }
+}

@@ -1,0 +1,470 @@
+//! What happens to attempts: lanes learn, stops and breakers move, and each call goes on or ends.
+
+use std::time::Duration;
+
+use super::{Action, Done, Event, Notice, Scheduler};
+use crate::core::breaker::BreakerState;
+use crate::core::call::{
+    Attempt, AttemptRecord, Call, Failure, FailureKind, Flight, LaneFlight, Next, Phase, State, Ticket, counts, decide,
+};
+use crate::core::limit::Evidence;
+use crate::core::outcome::{Outcome, OutcomeKind};
+use crate::core::route::{RouteId, Stop};
+use crate::core::time::Timestamp;
+use crate::core::tokens::TokenCount;
+
+/// 403s in a row that stop a route: one alone may be about one request (moderation, a model the key may not use).
+const FORBIDDEN_RUN: u32 = 3;
+
+/// How an attempt leaves its lanes.
+pub(super) enum Departure<'a> {
+    /// Given up by the caller.
+    Cancelled,
+    /// It came to something; `aborted` says that we closed the connection.
+    Ended { outcome: &'a Outcome, tokens: Option<TokenCount>, aborted: bool },
+}
+
+impl Scheduler {
+    /// Takes note of what happened to an attempt. Reports on an attempt that is over are ignored.
+    pub fn on(&mut self, now: Timestamp, attempt: Attempt, event: Event) {
+        let now = self.tick(now);
+        let gate = &self.config.clocks;
+        let Some(call) =
+            self.calls.get_mut(attempt.ticket.index as usize).filter(|call| call.serial == attempt.ticket.serial)
+        else {
+            return;
+        };
+        let delivered = call.delivered;
+        let clocks = call.clocks.as_deref().unwrap_or(gate);
+        let State::InFlight(flight) = &mut call.state else { return };
+        if flight.number != attempt.number {
+            return;
+        }
+        let first_content = clocks.first_content.map_or(Timestamp::MAX, |span| flight.sent + span);
+        let idle = clocks.idle.map_or(Timestamp::MAX, |span| now + span);
+        let mut admitted = None;
+        let mut content_after = None;
+        match event {
+            Event::Connected(rtt) => {
+                for lane in flight.lanes.into_iter().flatten() {
+                    self.lanes[lane.lane.0 as usize].ceiling.on_connect(rtt);
+                }
+            }
+            Event::Headers => {
+                admitted = Some(Evidence::Headers);
+                if flight.phase == Phase::Sent {
+                    flight.phase = Phase::Headers;
+                    flight.due = first_content;
+                }
+            }
+            Event::Alive => admitted = Some(Evidence::Content),
+            Event::Content => {
+                if flight.phase != Phase::Content {
+                    flight.phase = Phase::Content;
+                    admitted = Some(Evidence::Content);
+                    content_after = Some((flight.route, now - flight.sent));
+                }
+                flight.due = Timestamp::MAX;
+            }
+            // A caller that came late to read has not let the server's time run out.
+            Event::Reading if flight.phase == Phase::Content => flight.due = idle,
+            Event::Reading if delivered => flight.due = first_content.max(idle),
+            Event::Reading => {}
+            Event::Delivered => {
+                if flight.phase != Phase::Content {
+                    flight.due = Timestamp::MAX;
+                }
+                call.delivered = true;
+            }
+            Event::Ended { outcome, tokens } => {
+                self.settle(now, attempt.ticket, outcome, tokens, false);
+                return;
+            }
+        }
+        let lanes = flight.lanes;
+        self.arm_call(attempt.ticket);
+        if let Some(evidence) = admitted {
+            for lane in lanes.into_iter().flatten() {
+                let state = &mut self.lanes[lane.lane.0 as usize];
+                state.ceiling.on_admitted(now, lane.seq, evidence);
+                state.quota.on_accepted();
+                self.mark_lane(lane.lane);
+            }
+        }
+        if let Some((route, after)) = content_after {
+            let labels = self.labels(attempt.ticket, Some(route));
+            self.metrics.count(labels, |scope| scope.first_content.record(after));
+        }
+    }
+
+    /// The caller gave the call up. Its permit comes back and nothing more is heard of it; the driver closes the
+    /// connection. Returns whether it was still there.
+    pub fn cancel(&mut self, now: Timestamp, ticket: Ticket) -> bool {
+        let now = self.tick(now);
+        let Some(call) = self.get(ticket) else { return false };
+        if matches!(call.state, State::InFlight(_)) {
+            self.leave_lanes(now, ticket, &Departure::Cancelled);
+        } else {
+            self.unqueue(ticket);
+        }
+        let labels = self.labels(ticket, None);
+        self.metrics.count(labels, |scope| scope.counters.cancelled += 1);
+        self.remove(ticket);
+        true
+    }
+
+    /// Takes a waiting call out of wherever it waits.
+    pub(super) fn unqueue(&mut self, ticket: Ticket) {
+        let Some(call) = self.call(ticket) else { return };
+        let pool_id = call.pool;
+        match std::mem::replace(&mut call.state, State::Outside) {
+            State::Queued => {
+                let calls = &self.calls;
+                self.pools[pool_id as usize].queue.on_cancelled(|ticket: Ticket| {
+                    let call = calls.get(ticket.index as usize);
+                    call.is_some_and(|call| call.serial == ticket.serial && matches!(call.state, State::Queued))
+                });
+                self.admit_from_overflow(pool_id);
+            }
+            State::Backoff { .. } => self.backing_off -= 1,
+            State::Outside => {
+                // Stays in the overflow line as a dead entry; they are swept once they outnumber the living.
+                let pool = &mut self.pools[pool_id as usize];
+                pool.overflow_dead += 1;
+                if pool.overflow_dead * 2 > pool.overflow.len() + 64 {
+                    pool.overflow_dead = 0;
+                    let calls = &self.calls;
+                    pool.overflow.retain(|&other| {
+                        let call = calls.get(other.index as usize);
+                        other != ticket && call.is_some_and(|call| call.serial == other.serial)
+                    });
+                }
+            }
+            State::InFlight(_) => {}
+        }
+    }
+
+    /// Gives a call's permits back. Returns the attempt that held them.
+    pub(super) fn leave_lanes(
+        &mut self,
+        now: Timestamp,
+        ticket: Ticket,
+        departure: &Departure<'_>,
+    ) -> Option<Box<Flight>> {
+        let call = self.call(ticket)?;
+        let (class, workload, tokens) = (call.class, call.workload, u64::from(call.tokens));
+        let flight = match std::mem::replace(&mut call.state, State::Outside) {
+            State::InFlight(flight) => flight,
+            other => {
+                call.state = other;
+                return None;
+            }
+        };
+        self.in_flight -= 1;
+        self.workloads[workload.index()].in_flight -= 1;
+        let blamed = self.blamed(&flight);
+        for (at, place) in flight.lanes.into_iter().enumerate() {
+            let Some(place) = place else { continue };
+            self.lanes[place.lane.0 as usize].in_flight[class as usize] -= 1;
+            self.settle_lane(now, place, flight.sent, departure, blamed == at, tokens);
+            self.mark_lane(place.lane);
+        }
+        if self.workloads[workload.index()].spec.max_concurrency.is_some() {
+            self.mark_all();
+        }
+        if flight.probes_stop && matches!(departure, Departure::Cancelled) {
+            self.end_probe(now, flight.route);
+        }
+        Some(flight)
+    }
+
+    /// Which of a flight's lanes a slot rejection is about: the one nearer to its limit.
+    pub(super) fn blamed(&self, flight: &Flight) -> usize {
+        let load = |place: Option<LaneFlight>| {
+            place.map_or(-1.0, |place| {
+                let ceiling = &self.lanes[place.lane.0 as usize].ceiling;
+                f64::from(ceiling.in_flight()) / f64::from(ceiling.window().max(1))
+            })
+        };
+        usize::from(load(flight.lanes[1]) > load(flight.lanes[0]))
+    }
+
+    pub(super) fn settle_lane(
+        &mut self,
+        now: Timestamp,
+        place: LaneFlight,
+        sent: Timestamp,
+        departure: &Departure<'_>,
+        blamed: bool,
+        estimated: u64,
+    ) {
+        use OutcomeKind as K;
+        let Self { lanes, rng, .. } = self;
+        let lane = &mut lanes[place.lane.0 as usize];
+        let seq = place.seq;
+        let Departure::Ended { outcome, tokens, aborted } = departure else {
+            lane.ceiling.on_cancelled(now, seq);
+            lane.breaker.on_neutral(now, place.trial);
+            return;
+        };
+        let was_pressed = lane.pressure;
+        let mut breaker_moved = false;
+        match outcome.kind {
+            K::Success => {
+                lane.ceiling.on_done(now, seq);
+                lane.pressure = false;
+                breaker_moved = lane.breaker.on_success();
+            }
+            K::Slot if blamed => {
+                lane.ceiling.on_slot_rejected(now, seq, outcome.told, outcome.retry_after, rng);
+                lane.breaker.on_neutral(now, place.trial);
+            }
+            K::Pressure => {
+                lane.ceiling.on_unavailable(now, seq, outcome.retry_after, rng);
+                lane.pressure = true;
+                breaker_moved = lane.breaker.on_failure(now, sent, place.trial, rng);
+            }
+            K::Server | K::Transport | K::FirstContentTimeout | K::Interrupted | K::Malformed => {
+                // A connection we closed may still count on the server's side for a while.
+                if *aborted {
+                    lane.ceiling.on_cancelled(now, seq)
+                } else {
+                    lane.ceiling.on_failed(now, seq)
+                }
+                breaker_moved = lane.breaker.on_failure(now, sent, place.trial, rng);
+            }
+            K::Cancelled => {
+                lane.ceiling.on_cancelled(now, seq);
+                lane.breaker.on_neutral(now, place.trial);
+            }
+            K::Rate | K::Slot | K::Billing | K::Authentication | K::Forbidden | K::Refused => {
+                lane.ceiling.on_failed(now, seq);
+                lane.breaker.on_neutral(now, place.trial);
+            }
+        }
+        if outcome.kind == K::Rate {
+            lane.quota.on_rejected(now, outcome.retry_after, &outcome.quota, rng);
+        } else {
+            lane.quota.on_hints(now, &outcome.quota);
+        }
+        match tokens {
+            Some(tokens) => lane.quota.on_usage(sent, estimated, tokens.total()),
+            None if outcome.kind != K::Success => lane.quota.on_usage(sent, estimated, 0),
+            None => {}
+        }
+        let (pressure, open) = (lane.pressure, lane.breaker.state() != BreakerState::Closed);
+        let lane = place.lane;
+        if pressure != was_pressed {
+            self.notify(if pressure { Notice::Pressure { lane } } else { Notice::Recovered { lane } });
+        }
+        if breaker_moved {
+            self.notify(Notice::Breaker { lane, open });
+        }
+        if let (true, Some(told)) = (outcome.low_balance && blamed, outcome.told) {
+            self.notify(Notice::LowBalance { lane, limit: told.limit });
+        }
+        self.report_limit(lane);
+    }
+
+    /// An attempt is over: the lanes learn, the books are kept, and the call goes on or ends.
+    pub(super) fn settle(
+        &mut self,
+        now: Timestamp,
+        ticket: Ticket,
+        outcome: Outcome,
+        tokens: Option<TokenCount>,
+        aborted: bool,
+    ) {
+        let departure = Departure::Ended { outcome: &outcome, tokens, aborted };
+        let Some(flight) = self.leave_lanes(now, ticket, &departure) else { return };
+        self.record_flight(now, ticket, &flight, &outcome, tokens);
+        self.settle_stops(now, &flight, &outcome);
+        if outcome.kind == OutcomeKind::Success {
+            self.budget.on_success(now);
+            self.complete(now, ticket, flight.route);
+            return;
+        }
+        let pool_id = self.calls[ticket.index as usize].pool;
+        let candidates = &self.pools[pool_id as usize].candidates;
+        let others = candidates.iter().enumerate().filter(|(_, candidate)| candidate.route != flight.route);
+        let mut others = others.map(|(at, _)| at);
+        let here = candidates.iter().position(|candidate| candidate.route == flight.route).unwrap_or(0);
+        let call = &mut self.calls[ticket.index as usize];
+        call.failures += u32::from(counts(&outcome));
+        let excluded = call.excluded | 1 << here;
+        let elsewhere = others.any(|at| excluded & (1 << at) == 0);
+        let next = if outcome.kind == OutcomeKind::Cancelled {
+            Next::End(FailureKind::Exhausted)
+        } else {
+            decide(call, &outcome, &self.config.retry, now, &mut self.rng)
+        };
+        let kind = outcome.kind;
+        call.last_outcome = Some(Box::new(outcome));
+        let attempts = call.history.as_ref().map_or(0, |history| history.sent());
+        let next = if self.closed && !matches!(next, Next::End(_)) { Next::End(FailureKind::Closed) } else { next };
+        let delay = match next {
+            Next::End(kind) => return self.fail(ticket, kind, None),
+            Next::Elsewhere if elsewhere => {
+                call.excluded = excluded;
+                self.enqueue(ticket, true);
+                Duration::ZERO
+            }
+            Next::Elsewhere => {
+                let kind = if kind == OutcomeKind::Forbidden { FailureKind::Forbidden } else { FailureKind::Deadline };
+                return self.fail(ticket, kind, None);
+            }
+            Next::Requeue => {
+                self.enqueue(ticket, true);
+                Duration::ZERO
+            }
+            Next::After { delay, budgeted } => {
+                let at = if budgeted { self.budget.reserve(now, now + delay) } else { now + delay };
+                self.back_off(ticket, at);
+                at - now
+            }
+        };
+        self.arm_call(ticket);
+        self.notify(Notice::Retry { ticket, attempts, kind, delay });
+    }
+
+    pub(super) fn back_off(&mut self, ticket: Ticket, until: Timestamp) {
+        if let Some(call) = self.call(ticket) {
+            call.state = State::Backoff { until };
+            self.backing_off += 1;
+            self.arm_call(ticket);
+        }
+    }
+
+    /// Stops an account or a route, or opens it again.
+    pub(super) fn settle_stops(&mut self, now: Timestamp, flight: &Flight, outcome: &Outcome) {
+        let account = self.routes[flight.route.index()].account;
+        let probe_at = now + self.config.stop_probe;
+        let route = &mut self.routes[flight.route.index()];
+        let stop = || Some(Stop { probe_at, cause: outcome.clone(), probing: false });
+        let stopped = match outcome.kind {
+            OutcomeKind::Success => {
+                route.forbidden = 0;
+                let reopened = route.stop.take().is_some() | self.accounts[account].stop.take().is_some();
+                if reopened {
+                    self.mark_all();
+                }
+                return;
+            }
+            OutcomeKind::Billing => {
+                self.accounts[account].stop = stop();
+                true
+            }
+            OutcomeKind::Authentication => {
+                route.stop = stop();
+                true
+            }
+            OutcomeKind::Forbidden => {
+                route.forbidden += 1;
+                let stopped = route.forbidden >= FORBIDDEN_RUN;
+                if stopped {
+                    route.stop = stop();
+                }
+                stopped
+            }
+            _ => false,
+        };
+        if stopped {
+            self.mark_all();
+            self.notify(Notice::Stopped { route: flight.route, kind: outcome.kind });
+        } else if flight.probes_stop {
+            self.end_probe(now, flight.route);
+        }
+    }
+
+    /// A probe of a stopped account or route ended without an answer to the question: the next call may ask at once.
+    pub(super) fn end_probe(&mut self, now: Timestamp, route: RouteId) {
+        let account = self.routes[route.index()].account;
+        for stop in [&mut self.routes[route.index()].stop, &mut self.accounts[account].stop].into_iter().flatten() {
+            stop.probing = false;
+            stop.probe_at = stop.probe_at.min(now);
+        }
+        self.mark_all();
+    }
+
+    pub(super) fn record_flight(
+        &mut self,
+        now: Timestamp,
+        ticket: Ticket,
+        flight: &Flight,
+        outcome: &Outcome,
+        tokens: Option<TokenCount>,
+    ) {
+        let labels = self.labels(ticket, Some(flight.route));
+        self.metrics.count(labels, |scope| {
+            scope.on_outcome(outcome.kind);
+            if let Some(tokens) = &tokens {
+                scope.on_tokens(tokens);
+            }
+        });
+        let record = AttemptRecord {
+            route: flight.route,
+            sent: flight.sent,
+            took: now - flight.sent,
+            kind: outcome.kind,
+            status: outcome.status,
+            message: outcome.message.clone(),
+            request_id: outcome.request_id.clone(),
+        };
+        self.calls[ticket.index as usize].history.get_or_insert_default().push(record);
+    }
+
+    pub(super) fn complete(&mut self, now: Timestamp, ticket: Ticket, route: RouteId) {
+        let labels = self.labels(ticket, Some(route));
+        let Some(mut call) = self.remove(ticket) else { return };
+        let elapsed = now - call.submitted;
+        self.metrics.count(labels, |scope| {
+            scope.counters.completed += 1;
+            scope.duration.record(elapsed);
+        });
+        let history = call.history.take().map(|history| *history).unwrap_or_default();
+        self.actions.push_back(Action::End { ticket, result: Ok(Done { route, history, elapsed }) });
+    }
+
+    pub(super) fn fail(&mut self, ticket: Ticket, kind: FailureKind, cause: Option<Outcome>) {
+        if self.get(ticket).is_none() {
+            return;
+        }
+        let labels = self.labels(ticket, None);
+        let Some(mut call) = self.remove(ticket) else { return };
+        self.metrics.count(labels, |scope| scope.counters.failed += 1);
+        let failure = Failure {
+            kind,
+            outcome: cause.or_else(|| call.last_outcome.take().map(|outcome| *outcome)),
+            history: call.history.take().map(|history| *history).unwrap_or_default(),
+            elapsed: self.now - call.submitted,
+        };
+        self.actions.push_back(Action::End { ticket, result: Err(Box::new(failure)) });
+    }
+
+    /// Every route of the pool is stopped: its waiting calls fail for the reason of the first.
+    pub(super) fn fail_all(&mut self, pool_id: u32) {
+        let pool = &mut self.pools[pool_id as usize];
+        let route = &self.routes[pool.candidates[0].route.index()];
+        let stop = route.stop.as_ref().or(self.accounts[route.account].stop.as_ref());
+        let cause = stop.map(|stop| stop.cause.clone());
+        let kind = match cause.as_ref().map(|cause| cause.kind) {
+            Some(OutcomeKind::Billing) => FailureKind::InsufficientBalance,
+            Some(OutcomeKind::Forbidden) => FailureKind::Forbidden,
+            _ => FailureKind::Authentication,
+        };
+        let mut waiting = pool.queue.drain();
+        waiting.extend(pool.overflow.drain(..));
+        for ticket in waiting {
+            if self.get(ticket).is_some_and(|call| matches!(call.state, State::Queued | State::Outside)) {
+                self.fail(ticket, kind, cause.clone());
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Call> {
+        self.get(ticket)?;
+        let call = self.calls.try_remove(ticket.index as usize)?;
+        self.pools[call.pool as usize].calls -= 1;
+        Some(call)
+    }
+}
