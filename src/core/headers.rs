@@ -341,7 +341,8 @@ mod tests {
 
     #[test]
     fn openrouter_resets_are_unix_times_and_need_a_clock() {
-        let headers = |reset| [("X-RateLimit-Limit", "20"), ("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", reset)];
+        let headers =
+            |reset| [("X-RateLimit-Limit", "20"), ("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", reset)];
         for reset in ["1764000042000", "1764000042"] {
             let hint = quota_hints(&headers(reset), NOW).requests;
             assert_eq!(hint, QuotaHint { limit: Some(20), remaining: Some(0), reset: secs(42.0) }, "{reset}");
