@@ -1,1 +1,1359 @@
-//! classify
+//! From what came back to an [`Outcome`]: statuses, error bodies, errors inside a 200, finish reasons, broken transport.
+//!
+//! Providers contradict themselves, so the order of belief is fixed. The HTTP status speaks first; then the body's own
+//! type and the words of its message; DeepSeek's `code` never, for it says `invalid_request_error` even on 401, 402 and
+//! 429. Content types are not looked at: DeepSeek sends its JSON errors as `application/octet-stream`. And two things
+//! overrule the status: an account without money is that under any status, and a 429 is about requests in flight unless
+//! it says that it is about their rate.
+//!
+//! Keys that a server echoes are struck out of every text that leaves this module; see [`redact`].
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::body::{self, Inspection};
+use super::headers::{self, Headers};
+use super::outcome::{Outcome, OutcomeKind, QuotaHints, Told};
+
+/// How much of an error body's text is read, in bytes: the words that matter come early, and bodies can be pages.
+const TEXT_LIMIT: usize = 4 * Outcome::MESSAGE_LIMIT;
+
+/// The head of a response.
+#[derive(Clone, Copy)]
+pub struct Head<'a> {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers.
+    pub headers: &'a dyn Headers,
+}
+
+/// Classifies a whole response that is not a stream: an error, or a 2xx body that may turn out to be one.
+///
+/// `unix_now`, in seconds, stands in where a date in a header has no `Date` beside it. An error body may be handed in
+/// cut to its first kilobytes; what is no JSON then is read as text.
+pub fn classify(head: &Head<'_>, body: &[u8], unix_now: Option<u64>) -> Outcome {
+    if (200..300).contains(&head.status) {
+        return match body::inspect(body) {
+            Inspection::Blank => blank(head, unix_now),
+            Inspection::NotJson(why) => {
+                let text = format!("the body is not JSON ({why}): {}", plain_text(body));
+                bare(OutcomeKind::Malformed, head, unix_now).with_message(&clean(&text))
+            }
+            Inspection::Error(value) => in_band(head, &value, unix_now),
+            Inspection::Answer { finish_reason } => finished(head, finish_reason.as_deref(), unix_now),
+        };
+    }
+    let value = serde_json::from_slice::<Value>(body::content_of(body)).ok();
+    match value.as_ref().and_then(Facts::of) {
+        Some(facts) => facts.outcome(head, unix_now),
+        None => Facts { message: plain_text(body).into(), ..Facts::default() }.outcome(head, unix_now),
+    }
+}
+
+/// Classifies the error in a body or a stream event that came with a 2xx status, by its code, its type and its words as
+/// [`classify`] does by the status; `None` if `object` holds no error.
+///
+/// Known shapes: `{"error": …}` (OpenRouter's with a number as `code`), an `error` on the first choice, the Responses
+/// API's `{"response": {"error": …}}`, and SiliconFlow's flat `{"code": 20012, "message": …, "data": null}`.
+pub fn classify_error_object(head: &Head<'_>, object: &Value, unix_now: Option<u64>) -> Option<Outcome> {
+    has_error(object).then(|| in_band(head, object, unix_now))
+}
+
+/// What a finish reason comes to. A cut at `length` and a `content_filter` are complete answers, and so are reasons
+/// that nobody knows yet; `insufficient_system_resource` is DeepSeek's word for overload, `aborted` and `error`
+/// (OpenRouter) are failures of the server.
+pub fn finish_reason_kind(reason: &str) -> OutcomeKind {
+    match reason {
+        "insufficient_system_resource" => OutcomeKind::Pressure,
+        "aborted" | "error" => OutcomeKind::Server,
+        _ => OutcomeKind::Success,
+    }
+}
+
+/// The outcome of an answer that came whole with this finish reason.
+pub fn finished(head: &Head<'_>, finish_reason: Option<&str>, unix_now: Option<u64>) -> Outcome {
+    let reason = finish_reason.unwrap_or_default();
+    let kind = finish_reason_kind(reason);
+    let outcome = bare(kind, head, unix_now);
+    if kind == OutcomeKind::Success {
+        outcome
+    } else {
+        outcome.with_message(&format!("the answer ended with finish_reason {reason}"))
+    }
+}
+
+/// The outcome of a 2xx response whose body is empty or white space: an overloaded server's.
+pub fn blank(head: &Head<'_>, unix_now: Option<u64>) -> Outcome {
+    bare(OutcomeKind::Pressure, head, unix_now).with_message("the body is blank")
+}
+
+/// How far an attempt had come when its transport failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Phase {
+    /// No response head had come.
+    BeforeHeaders,
+    /// The head had come, and perhaps keep-alives, but no content.
+    BeforeContent,
+    /// Content had come.
+    AfterContent,
+}
+
+/// How the transport of an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TransportFailure {
+    /// The connection was refused, or the host is unreachable.
+    Connect,
+    /// The connection was not made in time.
+    ConnectTimedOut,
+    /// The host's name did not resolve.
+    Dns,
+    /// The TLS handshake failed.
+    Tls,
+    /// The connection was reset or broke.
+    Reset,
+    /// The headers, or the first content, did not come in time.
+    TimedOut,
+    /// The server hung up in an orderly way before inference had begun, as DeepSeek does after ten minutes.
+    ClosedBeforeStart,
+    /// A stream ended, orderly or not, without a finish reason or `[DONE]`.
+    ClosedMidStream,
+    /// Content stopped coming for longer than the idle limit.
+    Stalled,
+    /// What came was no HTTP, its encoding was broken, or it was larger than the limit.
+    Protocol,
+    /// Anything else.
+    Other,
+}
+
+impl TransportFailure {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Connect => "the connection could not be made",
+            Self::ConnectTimedOut => "the connection was not made in time",
+            Self::Dns => "the host name did not resolve",
+            Self::Tls => "the TLS handshake failed",
+            Self::Reset => "the connection broke",
+            Self::TimedOut => "no answer came in time",
+            Self::ClosedBeforeStart => "the server closed the connection before the answer began",
+            Self::ClosedMidStream => "the stream ended before the answer did",
+            Self::Stalled => "the answer stopped coming",
+            Self::Protocol => "what came could not be read",
+            Self::Other => "the transport failed",
+        }
+    }
+}
+
+/// Classifies an attempt that ended without a whole response. `words` are the transport's own, if it has any.
+///
+/// Once content came, nothing may be silently asked for again, so that every failure is
+/// [`Interrupted`](OutcomeKind::Interrupted); before it, a hang-up means that inference did not begin.
+pub fn classify_transport(
+    failure: TransportFailure,
+    phase: Phase,
+    status: Option<u16>,
+    words: Option<&str>,
+) -> Outcome {
+    use TransportFailure as T;
+    let kind = match (phase, failure) {
+        (Phase::AfterContent, _) => OutcomeKind::Interrupted,
+        (_, T::Protocol) => OutcomeKind::Malformed,
+        (_, T::TimedOut | T::Stalled | T::ClosedBeforeStart) => OutcomeKind::FirstContentTimeout,
+        (Phase::BeforeContent, T::Reset | T::ClosedMidStream) => OutcomeKind::FirstContentTimeout,
+        _ => OutcomeKind::Transport,
+    };
+    let words = words.map(str::trim).filter(|words| !words.is_empty());
+    let message = words.map_or(failure.words().into(), |words| format!("{}: {words}", failure.words()));
+    Outcome { status, ..Outcome::new(kind).with_message(&clean(&message)) }
+}
+
+/// Strikes out what looks like an API key: tokens that begin as keys do (`sk-`, `gsk_`, `xai-`, `AIza` …), a long one
+/// behind `Bearer`, and what a server quotes as the wrong key, masked by it or not.
+pub fn redact(text: &str) -> Cow<'_, str> {
+    /// How a key begins or is introduced, and how long what follows must be to be one.
+    const MARKS: [(&str, usize); 14] = [
+        ("sk-", 5),
+        ("sk_", 5),
+        ("pk-", 5),
+        ("gsk_", 5),
+        ("hf_", 5),
+        ("xai-", 5),
+        ("nvapi-", 5),
+        ("AIza", 5),
+        ("Bearer ", 16),
+        ("bearer ", 16),
+        ("key provided: ", 1),
+        ("api key: ", 1),
+        ("API key: ", 1),
+        ("api_key=", 1),
+    ];
+    let in_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '*' | '.' | '~' | '+' | '/');
+    let mut out = String::new();
+    let (mut copied, mut at) = (0, 0);
+    let mut before = ' ';
+    while let Some(c) = text[at..].chars().next() {
+        let tail = &text[at..];
+        let mark = MARKS.iter().find(|(mark, _)| !before.is_ascii_alphanumeric() && tail.starts_with(mark));
+        before = c;
+        let Some((mark, shortest)) = mark else {
+            at += c.len_utf8();
+            continue;
+        };
+        let token = &tail[mark.len()..];
+        let token = token[..token.find(|c| !in_token(c)).unwrap_or(token.len())].trim_end_matches('.');
+        if token.len() >= *shortest {
+            let introduction = if mark.ends_with([' ', '=']) { mark.len() } else { 0 };
+            out.push_str(&text[copied..at + introduction]);
+            out.push_str("[redacted]");
+            copied = at + mark.len() + token.len();
+            at = copied;
+        } else {
+            at += c.len_utf8();
+        }
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    out.push_str(&text[copied..]);
+    Cow::Owned(out)
+}
+
+/// Whether a 2xx body or a stream event says that the request failed.
+pub(crate) fn has_error(value: &Value) -> bool {
+    let filled = |error: &Value| match error {
+        Value::Object(fields) => !fields.is_empty(),
+        Value::String(text) => !text.is_empty(),
+        _ => false,
+    };
+    if error_places(value).any(filled) {
+        return true;
+    }
+    let message = value.get("message").is_some_and(Value::is_string);
+    let marked = |field: &str| value.get(field).and_then(Value::as_str) == Some("error");
+    let numbered = value.get("code").and_then(Value::as_i64).is_some_and(|code| !matches!(code, 0 | 200 | 20000));
+    let payload = value.get("choices").is_some() || value.get("data").is_some_and(|data| !data.is_null());
+    message && !payload && (numbered || marked("object") || marked("type"))
+}
+
+/// Where in a body or a stream event an error can stand.
+fn error_places(value: &Value) -> impl Iterator<Item = &Value> {
+    let choices = value.get("choices").and_then(Value::as_array).into_iter().flatten();
+    let choice_errors = choices.filter_map(|choice| choice.get("error"));
+    [value.get("error"), value.pointer("/response/error")].into_iter().flatten().chain(choice_errors)
+}
+
+fn in_band(head: &Head<'_>, value: &Value, unix_now: Option<u64>) -> Outcome {
+    let facts = Facts::of(value).or_else(|| error_places(value).find_map(Facts::of_error));
+    facts.unwrap_or_default().outcome(head, unix_now)
+}
+
+/// An outcome with what the head says and nothing else.
+fn bare(kind: OutcomeKind, head: &Head<'_>, unix_now: Option<u64>) -> Outcome {
+    Outcome {
+        status: Some(head.status),
+        retry_after: match kind {
+            OutcomeKind::Success => None,
+            _ => headers::retry_after(head.headers, unix_now),
+        },
+        request_id: headers::request_id(head.headers).map(Into::into),
+        should_retry: headers::should_retry(head.headers),
+        quota: headers::quota_hints(head.headers, unix_now),
+        ..Outcome::new(kind)
+    }
+}
+
+/// What an error body says, in whichever shape.
+#[derive(Default)]
+struct Facts<'v> {
+    message: Cow<'v, str>,
+    /// The words of the provider behind the one we talk to.
+    upstream: Option<Cow<'v, str>>,
+    code: Option<Cow<'v, str>>,
+    error_type: Option<&'v str>,
+    /// The object with everything the provider adds.
+    object: Option<&'v Value>,
+    /// The body is the error itself, as SiliconFlow's and Mistral's are.
+    flat: bool,
+}
+
+/// What a type or a code in words amounts to.
+#[derive(Clone, Copy, PartialEq)]
+enum Meaning {
+    TooMany,
+    Kind(OutcomeKind),
+}
+
+impl<'v> Facts<'v> {
+    /// Reads the error of a body; `None` if nothing in it looks like one.
+    fn of(body: &'v Value) -> Option<Self> {
+        // Google wraps its errors in an array.
+        let body = body.as_array().map_or(Some(body), |array| array.first())?;
+        let text = |field: &str| body.get(field).and_then(Value::as_str);
+        let error = body.get("error").or_else(|| body.pointer("/errors/0"));
+        if let Some(facts) = error.and_then(Self::of_error) {
+            let error_type = facts.error_type.or_else(|| text("error_type"));
+            let code = facts.code.or_else(|| scalar(body.get("code")));
+            return Some(Self { error_type, code, ..facts });
+        }
+        let detail = body.get("detail");
+        let message = ["message", "msg", "error_message", "error_msg"]
+            .into_iter()
+            .find_map(text)
+            .or_else(|| detail.and_then(Value::as_str))
+            .or_else(|| {
+                detail.and_then(|detail| detail.get("message").or_else(|| detail.pointer("/0/msg")))?.as_str()
+            })?;
+        Some(Self {
+            message: message.into(),
+            code: scalar(body.get("code")),
+            error_type: text("type").filter(|kind| *kind != "error"),
+            object: Some(body),
+            flat: true,
+            ..Self::default()
+        })
+    }
+
+    /// Reads the value of an `error` field.
+    fn of_error(error: &'v Value) -> Option<Self> {
+        if let Value::String(message) = error {
+            return (!message.is_empty()).then(|| Self { message: message.into(), ..Self::default() });
+        }
+        let fields = error.as_object().filter(|fields| !fields.is_empty())?;
+        let text = |field: &str| fields.get(field).and_then(Value::as_str);
+        Some(Self {
+            message: text("message").or_else(|| text("msg")).unwrap_or_default().into(),
+            upstream: error.pointer("/metadata/raw").and_then(upstream_words),
+            code: scalar(fields.get("code")),
+            error_type: text("type"),
+            object: Some(error),
+            flat: false,
+        })
+    }
+
+    fn at(&self, pointer: &str) -> Option<&'v Value> {
+        self.object.and_then(|object| object.pointer(pointer))
+    }
+
+    fn text_at(&self, pointer: &str) -> Option<&'v str> {
+        self.at(pointer).and_then(Value::as_str)
+    }
+
+    fn outcome(&self, head: &Head<'_>, unix_now: Option<u64>) -> Outcome {
+        let mut outcome = bare(OutcomeKind::Server, head, unix_now);
+        // OpenRouter repeats the headers of its limits in the body.
+        if let Some(inner) = self.at("/metadata/headers") {
+            let (inner_quota, inner_delay) =
+                (headers::quota_hints(&inner, unix_now), headers::retry_after(&inner, unix_now));
+            if outcome.quota == QuotaHints::default() {
+                outcome.quota = inner_quota;
+            }
+            outcome.retry_after = outcome.retry_after.max(inner_delay);
+        }
+        let whole = match &self.upstream {
+            Some(upstream) if self.message.is_empty() => Cow::Borrowed(upstream.as_ref()),
+            Some(upstream) => Cow::Owned(format!("{}: {upstream}", self.message)),
+            None => Cow::Borrowed(self.message.as_ref()),
+        };
+        let words = Words::of(&whole);
+        outcome.retry_after = outcome.retry_after.max(self.delay());
+        outcome.kind = self.kind(head.status, &words, &outcome);
+        match outcome.kind {
+            OutcomeKind::Slot => {
+                outcome.told = words.told();
+                outcome.low_balance = words.any(&["remaining balance"]);
+                outcome.retry_after = outcome.retry_after.max(words.delay());
+            }
+            // What a window has left matters where a window was the reason.
+            OutcomeKind::Rate => {
+                let window = headers::exhausted(&outcome.quota).flatten();
+                outcome.retry_after = outcome.retry_after.max(words.delay()).max(window);
+            }
+            OutcomeKind::Pressure | OutcomeKind::Server => {
+                outcome.retry_after = outcome.retry_after.max(words.delay());
+            }
+            // The words of other errors may quote the request.
+            _ => {}
+        }
+        let small = |text: &str| Box::<str>::from(cut(&clean(text), 128));
+        outcome.code = self.code.as_deref().map(small);
+        outcome.error_type = self.text_at("/metadata/error_type").or(self.error_type).map(small);
+        let message = clean(&whole);
+        if message.is_empty() { outcome } else { outcome.with_message(&message) }
+    }
+
+    fn kind(&self, http_status: u16, words: &Words, so_far: &Outcome) -> OutcomeKind {
+        // SiliconFlow's numbers: https://docs.siliconflow.cn/en/faqs/error-code
+        if self.flat {
+            match self.code.as_deref() {
+                Some("50505" | "50508") => return OutcomeKind::Pressure,
+                Some("50602") => return OutcomeKind::Rate,
+                Some("30001") => return OutcomeKind::Billing,
+                _ => {}
+            }
+        }
+        let meaning = self.meaning();
+        let status = match http_status {
+            200..300 => self.status(meaning),
+            status => status,
+        };
+        if status == 429 {
+            return self.too_many(meaning, words, so_far);
+        }
+        // Requests in flight whose cost is reserved: it passes as they end. Without a Retry-After it doesn't.
+        if self.text_at("/metadata/limit_source") == Some("openrouter_in_flight_budget") && so_far.retry_after.is_some()
+        {
+            return OutcomeKind::Slot;
+        }
+        if status == 402 || meaning == Some(Meaning::Kind(OutcomeKind::Billing)) || words.billing(status) {
+            return OutcomeKind::Billing;
+        }
+        // OpenRouter says of some errors, whatever their status, that they will pass.
+        if self.at("/availability/retryable") == Some(&Value::Bool(true)) && (400..500).contains(&status) {
+            return OutcomeKind::Pressure;
+        }
+        let kind = match meaning {
+            Some(Meaning::Kind(kind)) => Some(kind),
+            _ => None,
+        };
+        match status {
+            401 => OutcomeKind::Authentication,
+            // A moderated prompt is the request's fault, not the key's.
+            403 if kind == Some(OutcomeKind::Refused) || self.at("/metadata/flagged_input").is_some() => {
+                OutcomeKind::Refused
+            }
+            403 => OutcomeKind::Forbidden,
+            408 | 425 => OutcomeKind::Server,
+            // Google and xAI send 400 for a wrong key.
+            400 if kind == Some(OutcomeKind::Authentication) => OutcomeKind::Authentication,
+            400 if words.any(&["api key not valid", "incorrect api key provided"]) => OutcomeKind::Authentication,
+            502..=504 | 521..=524 | 529 => OutcomeKind::Pressure,
+            500.. if kind == Some(OutcomeKind::Pressure) || words.overloaded() => OutcomeKind::Pressure,
+            500.. => OutcomeKind::Server,
+            _ => OutcomeKind::Refused,
+        }
+    }
+
+    /// The HTTP status that an error inside a 2xx amounts to.
+    fn status(&self, meaning: Option<Meaning>) -> u16 {
+        let number = |value: &str| value.parse::<u16>().ok().filter(|status| (400..600).contains(status));
+        let fields = ["/status_code", "/raw_status_code", "/status"];
+        let stated = self.code.as_deref().and_then(number);
+        let stated = stated.or_else(|| fields.iter().find_map(|field| number(&scalar(self.at(field))?)));
+        let meant = || match meaning? {
+            Meaning::TooMany => Some(429),
+            Meaning::Kind(kind) => Some(match kind {
+                OutcomeKind::Billing => 402,
+                OutcomeKind::Authentication => 401,
+                OutcomeKind::Forbidden => 403,
+                OutcomeKind::Refused => 400,
+                OutcomeKind::Pressure => 503,
+                _ => 500,
+            }),
+        };
+        // SiliconFlow's 20xxx are faults of the request.
+        let flat_code =
+            || self.flat && self.code.as_deref().is_some_and(|code| code.len() == 5 && code.starts_with("20"));
+        stated.or_else(meant).unwrap_or_else(|| if flat_code() { 400 } else { 500 })
+    }
+
+    /// What a 429 is about. Without a word on it, it is about requests in flight: taking a limit on them for one on
+    /// their rate would leave the number in flight as it is and every next request rejected, while the other mistake
+    /// only sends fewer at once.
+    fn too_many(&self, meaning: Option<Meaning>, words: &Words, so_far: &Outcome) -> OutcomeKind {
+        if words.concurrency() {
+            return OutcomeKind::Slot;
+        }
+        if meaning == Some(Meaning::Kind(OutcomeKind::Pressure)) || words.overloaded() {
+            return OutcomeKind::Pressure;
+        }
+        // Google's words about a used-up minute are OpenAI's about unpaid bills ("exceeded your current quota").
+        let google = self.text_at("/status") == Some("RESOURCE_EXHAUSTED") || self.retry_info().is_some();
+        if !google && (meaning == Some(Meaning::Kind(OutcomeKind::Billing)) || words.billing(429)) {
+            return OutcomeKind::Billing;
+        }
+        let named = self.text_at("/metadata/error_type").or(self.code.as_deref()) == Some("rate_limit_exceeded");
+        if google || named || words.rate() || headers::exhausted(&so_far.quota).is_some() {
+            return OutcomeKind::Rate;
+        }
+        OutcomeKind::Slot
+    }
+
+    /// What the first name that means something means, OpenRouter's canonical one before all others.
+    fn meaning(&self) -> Option<Meaning> {
+        use OutcomeKind as K;
+        let names = [
+            self.text_at("/metadata/error_type"),
+            self.error_type,
+            self.text_at("/status"),
+            // DeepSeek's code for everything.
+            self.code.as_deref().filter(|code| *code != "invalid_request_error"),
+        ];
+        // OpenAI's type for a missing balance, DeepSeek's for a wrong key and Anthropic's for all are also codes
+        // elsewhere, so one table serves both; a telling code goes before the type that says only whose fault it is.
+        let meanings = names.into_iter().flatten().filter_map(|name| {
+            Some(match name.to_ascii_lowercase().as_str() {
+                "rate_limit_exceeded"
+                | "rate_limit_error"
+                | "rate_limit_reached_error"
+                | "rate_limited"
+                | "too_many_requests"
+                | "resource_exhausted" => Meaning::TooMany,
+                "insufficient_quota"
+                | "insufficient_balance"
+                | "insufficient_credits"
+                | "insufficient_funds"
+                | "payment_required"
+                | "payment_required_error"
+                | "billing_error"
+                | "billing_not_active"
+                | "billing_hard_limit_reached"
+                | "exceeded_current_quota_error"
+                | "arrearage" => Meaning::Kind(K::Billing),
+                "provider_overloaded"
+                | "provider_unavailable"
+                | "overloaded"
+                | "overloaded_error"
+                | "engine_overloaded_error"
+                | "service_unavailable"
+                | "service_unavailable_error"
+                | "unavailable"
+                | "unavailable_error"
+                | "insufficient_system_resource"
+                | "timeout"
+                | "timeout_error"
+                | "gateway_timeout"
+                | "deadline_exceeded" => Meaning::Kind(K::Pressure),
+                "server"
+                | "server_error"
+                | "internal"
+                | "internal_error"
+                | "internal_server_error"
+                | "api_error"
+                | "unmapped" => Meaning::Kind(K::Server),
+                "authentication"
+                | "authentication_error"
+                | "unauthenticated"
+                | "unauthorized"
+                | "invalid_api_key"
+                | "invalid_authentication_error" => Meaning::Kind(K::Authentication),
+                "permission_denied" | "permission_error" | "permission_denied_error" | "forbidden" => {
+                    Meaning::Kind(K::Forbidden)
+                }
+                "invalid_request_error"
+                | "invalid_request"
+                | "invalid_prompt"
+                | "invalid_argument"
+                | "context_length_exceeded"
+                | "max_tokens_exceeded"
+                | "token_limit_exceeded"
+                | "string_too_long"
+                | "not_found"
+                | "not_found_error"
+                | "model_not_found"
+                | "precondition_failed"
+                | "failed_precondition"
+                | "out_of_range"
+                | "payload_too_large"
+                | "request_too_large"
+                | "unprocessable"
+                | "content_policy_violation"
+                | "content_filter"
+                | "refusal"
+                | "invalid_image"
+                | "image_too_large"
+                | "image_too_small"
+                | "unsupported_image_format"
+                | "image_not_found"
+                | "image_download_failed"
+                | "tool_use_failed" => Meaning::Kind(K::Refused),
+                _ => return None,
+            })
+        });
+        let mut vague = None;
+        for meaning in meanings {
+            if meaning != Meaning::Kind(K::Refused) {
+                return Some(meaning);
+            }
+            vague = Some(meaning);
+        }
+        vague
+    }
+
+    /// The delay in the body's fields.
+    fn delay(&self) -> Option<Duration> {
+        let seconds = |pointer: &str| headers::delay(number(self.at(pointer)?)?);
+        let fields = ["/retry_after", "/retry_after_seconds", "/metadata/retry_after", "/metadata/retry_after_seconds"];
+        let longest = fields.iter().filter_map(|field| seconds(field)).max();
+        longest.max(seconds("/availability/retry_after")).max(self.retry_info())
+    }
+
+    /// Google's `RetryInfo`: `"retryDelay": "48s"`, or `{"seconds": 48}`.
+    fn retry_info(&self) -> Option<Duration> {
+        let details = self.at("/details").and_then(Value::as_array)?;
+        details.iter().find_map(|detail| match detail.get("retryDelay")? {
+            Value::String(text) => headers::go_duration(text),
+            other => headers::delay(number(other.get("seconds")?)?),
+        })
+    }
+}
+
+/// Headers repeated in a body.
+impl Headers for &Value {
+    fn get(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.as_object()?.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
+        value.as_str()
+    }
+}
+
+/// The words of the provider behind OpenRouter: text, or an error body as text or as JSON.
+fn upstream_words(raw: &Value) -> Option<Cow<'_, str>> {
+    let inner =
+        |value: &Value| Facts::of(value).map(|facts| facts.message.into_owned()).filter(|words| !words.is_empty());
+    match raw {
+        Value::String(text) if text.trim().is_empty() => None,
+        Value::String(text) => {
+            let json = serde_json::from_str::<Value>(text).ok();
+            Some(json.as_ref().and_then(inner).map_or(Cow::Borrowed(text.as_str()), Cow::Owned))
+        }
+        other => inner(other).map(Cow::Owned),
+    }
+}
+
+/// A string or a number as text.
+fn scalar(value: Option<&Value>) -> Option<Cow<'_, str>> {
+    match value? {
+        Value::String(text) => Some(text.into()),
+        Value::Number(number) => Some(number.to_string().into()),
+        _ => None,
+    }
+}
+
+/// A number, or a string that is one.
+fn number(value: &Value) -> Option<f64> {
+    value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())
+}
+
+/// A message in lower case, and what can be read from it.
+struct Words(String);
+
+impl Words {
+    fn of(message: &str) -> Self {
+        Self(cut(message, TEXT_LIMIT).to_lowercase())
+    }
+
+    fn any(&self, phrases: &[&str]) -> bool {
+        phrases.iter().any(|phrase| self.0.contains(phrase))
+    }
+
+    fn concurrency(&self) -> bool {
+        self.any(&["concurren", "in-flight", "in flight", "parallel request", "simultaneous", "并发"])
+    }
+
+    fn overloaded(&self) -> bool {
+        self.any(&["overloaded", "too busy", "insufficient_system_resource", "over capacity"])
+    }
+
+    fn rate(&self) -> bool {
+        const PHRASES: [&str; 22] = [
+            "requests per",
+            "request per",
+            "tokens per",
+            "queries per",
+            "calls per",
+            "per minute",
+            "per second",
+            "per hour",
+            "per day",
+            "per min",
+            "per-day",
+            "per-min",
+            "rate limiting",
+            "rate-limited",
+            "token rate limit",
+            "call rate limit",
+            "too quickly",
+            "too fast",
+            "request rate",
+            "每分钟",
+            "每秒",
+            "每天",
+        ];
+        const UNITS: [&str; 12] = ["rpm", "rph", "rpd", "rps", "tpm", "tph", "tpd", "tps", "ipm", "ipd", "qps", "qpm"];
+        let mut tokens = self.0.split(|c: char| !c.is_ascii_alphanumeric());
+        self.any(&PHRASES) || tokens.any(|token| UNITS.contains(&token))
+    }
+
+    /// Words for an account without money. A fault of the request quotes the request, so there they don't count behind
+    /// a quotation mark.
+    fn billing(&self, status: u16) -> bool {
+        const PHRASES: [&str; 22] = [
+            "insufficient balance",
+            "insufficient_balance",
+            "insufficient account balance",
+            "balance is insufficient",
+            "balance is not enough",
+            "balance not enough",
+            "not enough balance",
+            "insufficient credit",
+            "insufficient fund",
+            "credit balance is too low",
+            "out of credits",
+            "not enough credits",
+            "requires more credits",
+            "exceed your available credits",
+            "exceeded your current quota",
+            "insufficient_quota",
+            "insufficient quota",
+            "billing hard limit",
+            "check your billing",
+            "key limit exceeded",
+            "余额不足",
+            "欠费",
+        ];
+        let fault = matches!(status, 400 | 404 | 413 | 422);
+        PHRASES.iter().any(|phrase| {
+            let at = self.0.find(phrase);
+            at.is_some_and(|at| !fault || !self.0[..at].contains(['"', '\'', '`']))
+        })
+    }
+
+    /// DeepSeek's "Your current concurrency is 26, which exceeds your concurrency limit of 25 …". The two numbers can be
+    /// equal; a limit of zero is no measurement.
+    fn told(&self) -> Option<Told> {
+        let after = |text: &str, phrase: &str| text.split_once(phrase).map(|(_, rest)| rest.to_owned());
+        let rest = after(&self.0, "concurrency is ")?;
+        let current = leading_number(&rest)?;
+        let limit = leading_number(&after(&rest, "limit of ")?)?;
+        (limit > 0).then_some(Told { current, limit })
+    }
+
+    /// "Please try again in 7.66s", "retry after 48 seconds", "please retry in 48.2s".
+    fn delay(&self) -> Option<Duration> {
+        let markers = ["try again in ", "try again after ", "retry in ", "retry after "];
+        let spans = markers.iter().filter_map(|marker| self.0.split_once(marker));
+        spans.filter_map(|(_, rest)| headers::delay(spoken_seconds(rest.trim_start())?)).max()
+    }
+}
+
+/// The seconds of `7.66s …`, `6m0s …` or `48 seconds …`.
+fn spoken_seconds(text: &str) -> Option<f64> {
+    if let Some((seconds, rest)) = headers::go_duration_prefix(text)
+        && !rest.starts_with(char::is_alphabetic)
+    {
+        return Some(seconds);
+    }
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let (number, rest) = text.split_at(end);
+    let rest = rest.trim_start();
+    let unit = &rest[..rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len())];
+    let unit = match unit {
+        "ms" | "millisecond" | "milliseconds" => 1e-3,
+        "s" | "sec" | "secs" | "second" | "seconds" => 1.0,
+        "m" | "min" | "mins" | "minute" | "minutes" => 60.0,
+        "h" | "hour" | "hours" => 3600.0,
+        _ => return None,
+    };
+    Some(number.parse::<f64>().ok()? * unit)
+}
+
+/// The number `text` begins with, its thousands perhaps set off by commas.
+fn leading_number(text: &str) -> Option<u32> {
+    let mut digits = String::new();
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let tail = &rest[c.len_utf8()..];
+        match c {
+            '0'..='9' => digits.push(c),
+            ',' if tail.starts_with(|c: char| c.is_ascii_digit()) => {}
+            _ => break,
+        }
+        rest = tail;
+    }
+    digits.parse().ok()
+}
+
+/// `text` in one line and without keys.
+fn clean(text: &str) -> String {
+    let text = cut(text, TEXT_LIMIT);
+    let mut line = String::with_capacity(text.len());
+    for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    redact(&line).into_owned()
+}
+
+/// The first `limit` bytes of `text`, or less, so that it ends at a character.
+fn cut(text: &str, limit: usize) -> &str {
+    let mut end = text.len().min(limit);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// The text of a body that is no JSON error: itself, or what can be read of an HTML page.
+fn plain_text(body: &[u8]) -> String {
+    let body = body::content_of(body);
+    let text = String::from_utf8_lossy(&body[..body.len().min(4 * TEXT_LIMIT)]);
+    if !text.starts_with('<') {
+        return text.into_owned();
+    }
+    let lower = text.to_ascii_lowercase();
+    let title = lower.find("<title").and_then(|at| {
+        let start = at + lower[at..].find('>')? + 1;
+        let end = start + lower[start..].find('<')?;
+        Some(text[start..end].trim()).filter(|title| !title.is_empty())
+    });
+    let words = title.map_or_else(|| without_tags(&text), str::to_owned);
+    let words = cut(words.trim(), 200);
+    if words.is_empty() { "HTML error page".into() } else { format!("HTML error page: {words}") }
+}
+
+/// The text between tags, without that of scripts and styles.
+fn without_tags(html: &str) -> String {
+    let mut out = String::new();
+    let mut rest = html;
+    while let Some(open) = rest.find('<') {
+        out.push_str(&rest[..open]);
+        out.push(' ');
+        rest = &rest[open..];
+        for (start, end) in [("<script", "</script"), ("<style", "</style"), ("<!--", "--")] {
+            if rest.get(..start.len()).is_some_and(|tag| tag.eq_ignore_ascii_case(start)) {
+                let close = rest.to_ascii_lowercase().find(end).unwrap_or(rest.len());
+                rest = &rest[close..];
+            }
+        }
+        match rest.find('>') {
+            Some(close) => rest = &rest[close + 1..],
+            None => return out,
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::OutcomeKind::*;
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    const NOW: Option<u64> = Some(1_764_000_000);
+
+    fn of(status: u16, headers: &[(&str, &str)], body: impl ToString) -> Outcome {
+        classify(&Head { status, headers: &headers }, body.to_string().as_bytes(), NOW)
+    }
+
+    fn kind(status: u16, body: impl ToString) -> OutcomeKind {
+        of(status, &[], body).kind
+    }
+
+    fn openai_shaped(message: &str, error_type: &str, code: Value) -> Value {
+        json!({"error": {"message": message, "type": error_type, "param": null, "code": code}})
+    }
+
+    fn secs(secs: f64) -> Option<Duration> {
+        Some(Duration::from_secs_f64(secs))
+    }
+
+    #[test]
+    fn deepseeks_429_body_measures_the_cap_and_warns_of_the_balance() {
+        let body = |current: &str, limit: &str| {
+            let message = format!(
+                "Too many requests. Your current concurrency is {current}, which exceeds your concurrency limit of {limit} \
+                 based on your remaining balance. Please top up your balance to restore your concurrency."
+            );
+            openai_shaped(&message, "rate_limit_error", json!("invalid_request_error"))
+        };
+        let outcome = of(429, &[("x-ds-trace-id", "abc")], body("26", "25"));
+        assert_eq!(outcome.kind, Slot);
+        assert_eq!(outcome.told, Some(Told { current: 26, limit: 25 }));
+        assert!(outcome.low_balance);
+        assert_eq!(outcome.request_id.as_deref(), Some("abc"));
+        assert_eq!(outcome.error_type.as_deref(), Some("rate_limit_error"));
+        assert!(outcome.message.unwrap().starts_with("Too many requests. Your current"));
+
+        assert_eq!(of(429, &[], body("7", "7")).told, Some(Told { current: 7, limit: 7 }));
+        assert_eq!(of(429, &[], body("2,501", "2,500")).told, Some(Told { current: 2501, limit: 2500 }));
+        for (current, limit) in [("many", "25"), ("26", "few"), ("99999999999", "1"), ("1", "0")] {
+            let outcome = of(429, &[], body(current, limit));
+            assert_eq!((outcome.kind, outcome.told), (Slot, None), "{current} {limit}");
+        }
+    }
+
+    #[test]
+    fn a_concurrency_limit_without_the_balance_is_no_warning() {
+        let message = "Your current concurrency is 501, which exceeds your concurrency limit of 500.";
+        let outcome = of(429, &[], openai_shaped(message, "rate_limit_error", Value::Null));
+        assert_eq!((outcome.told, outcome.low_balance), (Some(Told { current: 501, limit: 500 }), false));
+    }
+
+    #[test]
+    fn a_429_that_says_nothing_is_about_slots() {
+        for body in
+            ["", "Too Many Requests", "{}", "null", r#"{"error":{"message":"Rate limit reached"}}"#, "<html></html>"]
+        {
+            assert_eq!(kind(429, body), Slot, "{body:?}");
+        }
+    }
+
+    #[test]
+    fn words_for_concurrency_are_about_slots() {
+        for message in [
+            "Your account reached max request limit: max organization concurrency: 3, please try again after 1 seconds",
+            "Max parallel request limit reached",
+            "Number of concurrent connections has exceeded your rate limit",
+            "您当前使用该API的并发数过高，请降低并发",
+        ] {
+            assert_eq!(kind(429, openai_shaped(message, "rate_limit_reached_error", Value::Null)), Slot, "{message}");
+        }
+    }
+
+    #[test]
+    fn words_for_a_rate_are_about_quota() {
+        for message in [
+            "Request was rejected due to rate limiting. Details: TPM limit reached.",
+            "Rate limit reached for gpt-4o in organization org-x on requests per min (RPM): Limit 3, Used 3.",
+            "Rate limit exceeded: free-models-per-day. Add 10 credits to unlock 1000 free model requests per day",
+            "Your account reached max request limit: max RPM: 3",
+            "This request would exceed your organization's rate limit of 40,000 input tokens per minute",
+            "Requests have exceeded token rate limit of your current OpenAI S0 pricing tier.",
+            "QPS exceeded",
+            "Request rate increased too quickly",
+        ] {
+            assert_eq!(kind(429, openai_shaped(message, "x", Value::Null)), Rate, "{message}");
+        }
+    }
+
+    #[test]
+    fn letters_within_a_word_are_no_unit_of_rate() {
+        assert_eq!(kind(429, openai_shaped("too many requests at httpmsrv", "x", Value::Null)), Slot);
+    }
+
+    #[test]
+    fn a_429_with_a_used_up_quota_is_about_rate_and_waits_for_the_window() {
+        let headers = [
+            ("x-ratelimit-limit-requests", "60"),
+            ("x-ratelimit-remaining-requests", "12"),
+            ("x-ratelimit-reset-requests", "50s"),
+            ("x-ratelimit-limit-tokens", "6000"),
+            ("x-ratelimit-remaining-tokens", "0"),
+            ("x-ratelimit-reset-tokens", "7.66s"),
+            ("retry-after", "2"),
+        ];
+        let outcome = of(429, &headers, "");
+        assert_eq!((outcome.kind, outcome.retry_after), (Rate, secs(7.66)));
+        assert_eq!(outcome.quota.requests.remaining, Some(12));
+        // With some left of each the headers blame no window.
+        assert_eq!(of(429, &headers[..3], "").kind, Slot);
+    }
+
+    #[test]
+    fn billing_words_are_billing_under_any_status() {
+        let quota = openai_shaped(
+            "You exceeded your current quota, please check your plan and billing details.",
+            "insufficient_quota",
+            json!("insufficient_quota"),
+        );
+        let anthropic = json!({"type": "error", "error": {"type": "invalid_request_error",
+            "message": "Your credit balance is too low to access the Anthropic API."}});
+        let siliconflow =
+            json!({"code": 30001, "message": "Sorry, your account balance is insufficient", "data": null});
+        let deepseek = openai_shaped("Insufficient Balance", "unknown_error", json!("invalid_request_error"));
+        let key = json!({"error": {"code": 403, "message": "Key limit exceeded (total limit)."}});
+        for (status, body) in
+            [(429, quota), (400, anthropic), (403, siliconflow), (402, deepseek.clone()), (500, deepseek), (403, key)]
+        {
+            assert_eq!(kind(status, &body), Billing, "{status} {body}");
+        }
+        assert_eq!(kind(402, ""), Billing);
+    }
+
+    #[test]
+    fn billing_words_quoted_from_the_request_are_not_billing() {
+        let message = "unknown variant `insufficient balance`, expected `text` at line 1 column 197";
+        assert_eq!(kind(400, openai_shaped(message, "invalid_request_error", Value::Null)), Refused);
+    }
+
+    #[test]
+    fn openrouters_in_flight_budget_passes_only_with_a_retry_after() {
+        let body = json!({"error": {"code": 402, "message": "This request would exceed your available credits given your \
+            current in-flight requests.", "metadata": {"limit_source": "openrouter_in_flight_budget"}}});
+        let outcome = of(402, &[("retry-after", "20")], &body);
+        assert_eq!((outcome.kind, outcome.retry_after), (Slot, secs(20.0)));
+        assert_eq!(of(402, &[], &body).kind, Billing);
+        let credits = json!({"error": {"code": 402, "metadata": {"limit_source": "openrouter_credits"}}});
+        assert_eq!(of(402, &[("retry-after", "20")], credits).kind, Billing);
+    }
+
+    #[test]
+    fn openrouters_canonical_error_types_decide_inside_a_200() {
+        let cases = [
+            ("rate_limit_exceeded", Rate),
+            ("provider_overloaded", Pressure),
+            ("provider_unavailable", Pressure),
+            ("timeout", Pressure),
+            ("server", Server),
+            ("unmapped", Server),
+            ("payment_required", Billing),
+            ("authentication", Authentication),
+            ("permission_denied", Forbidden),
+            ("context_length_exceeded", Refused),
+            ("content_policy_violation", Refused),
+            ("never_heard_of", Server),
+        ];
+        for (name, expected) in cases {
+            let error = json!({"message": "Provider returned error", "metadata": {"error_type": name}});
+            let body = json!({"id": "gen-1", "choices": [{"finish_reason": "error"}], "error": error});
+            let outcome = of(200, &[], &body);
+            assert_eq!((outcome.kind, outcome.status), (expected, Some(200)), "{name}");
+            assert_eq!(outcome.error_type.as_deref(), Some(name));
+            let choice = json!({"choices": [{"finish_reason": "error", "error": error}]});
+            assert_eq!(kind(200, choice), expected, "{name} on the choice");
+        }
+    }
+
+    #[test]
+    fn a_number_in_the_error_of_a_200_counts_as_its_status() {
+        for (code, expected) in [
+            (json!(429), Slot),
+            (json!("503"), Pressure),
+            (json!(502), Pressure),
+            (json!(401), Authentication),
+            (json!(400), Refused),
+            (json!(500), Server),
+            (json!(7), Server),
+            (json!("server_error"), Server),
+        ] {
+            assert_eq!(kind(200, json!({"error": {"code": code, "message": "m"}})), expected, "{code}");
+        }
+    }
+
+    #[test]
+    fn openrouters_repeated_headers_and_upstream_words_are_read() {
+        let body = json!({"error": {"code": 429, "message": "Rate limit exceeded", "metadata": {"headers": {
+            "X-RateLimit-Limit": "20", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1764000042000"}}}});
+        let outcome = of(429, &[], body);
+        assert_eq!((outcome.kind, outcome.retry_after), (Rate, secs(42.0)));
+        assert_eq!(outcome.quota.requests.limit, Some(20));
+
+        let raw = json!({"error": {"message": "Model is overloaded"}}).to_string();
+        let body = json!({"error": {"code": 500, "message": "Provider returned error", "metadata": {"raw": raw}}});
+        let outcome = of(500, &[], body);
+        assert_eq!(outcome.message.as_deref(), Some("Provider returned error: Model is overloaded"));
+        assert_eq!(outcome.kind, Pressure);
+    }
+
+    #[test]
+    fn an_outage_that_the_body_calls_retryable_is_pressure_whatever_its_status() {
+        let body =
+            json!({"error": {"code": 403, "message": "down", "availability": {"retryable": true, "retry_after": 3}}});
+        let outcome = of(403, &[], body);
+        assert_eq!((outcome.kind, outcome.retry_after), (Pressure, secs(3.0)));
+    }
+
+    #[test]
+    fn siliconflows_flat_codes_decide() {
+        let flat = |code: u32, message: &str| json!({"code": code, "message": message, "data": null});
+        for (status, code, message, expected) in [
+            (503, 50508, "System is too busy now. Please try again later.", Pressure),
+            (503, 50505, "Model service overloaded. Please try again later.", Pressure),
+            (429, 50602, "Request was rejected due to rate limiting. Details: TPM limit reached.", Rate),
+            (400, 20012, "Model does not exist. Please check it carefully.", Refused),
+            (200, 20012, "Model does not exist. Please check it carefully.", Refused),
+            (200, 50505, "Model service overloaded. Please try again later.", Pressure),
+        ] {
+            let outcome = of(status, &[], flat(code, message));
+            assert_eq!(outcome.kind, expected, "{status} {code}");
+            assert_eq!(outcome.message.as_deref(), Some(message));
+            assert_eq!(outcome.code.as_deref(), Some(code.to_string().as_str()));
+        }
+        let body =
+            r#"{"message":"Request was rejected due to rate limiting. Details: TPM limit reached.","data":null}"#;
+        assert_eq!(kind(429, body), Rate);
+        assert_eq!(kind(401, "\"Invalid token\""), Authentication);
+    }
+
+    #[test]
+    fn deepseeks_code_never_decides() {
+        let body = |error_type: &str| openai_shaped("m", error_type, json!("invalid_request_error"));
+        assert_eq!(kind(401, body("authentication_error")), Authentication);
+        assert_eq!(kind(402, body("unknown_error")), Billing);
+        assert_eq!(kind(500, body("server_error")), Server);
+        assert_eq!(kind(200, body("service_unavailable_error")), Pressure);
+        assert_eq!(kind(200, body("rate_limit_error")), Slot);
+        assert_eq!(kind(200, body("unknown_error")), Server);
+    }
+
+    #[test]
+    fn statuses_alone_decide_where_the_body_says_nothing() {
+        for (status, expected) in [
+            (301, Refused),
+            (400, Refused),
+            (401, Authentication),
+            (402, Billing),
+            (403, Forbidden),
+            (404, Refused),
+            (408, Server),
+            (409, Refused),
+            (413, Refused),
+            (418, Refused),
+            (422, Refused),
+            (425, Server),
+            (500, Server),
+            (501, Server),
+            (502, Pressure),
+            (503, Pressure),
+            (504, Pressure),
+            (507, Server),
+            (520, Server),
+            (522, Pressure),
+            (524, Pressure),
+            (529, Pressure),
+            (599, Server),
+        ] {
+            assert_eq!(kind(status, ""), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn plain_text_is_the_message() {
+        let outcome = of(401, &[], "Authentication Fails (governor)");
+        assert_eq!(outcome.kind, Authentication);
+        assert_eq!(outcome.message.as_deref(), Some("Authentication Fails (governor)"));
+        assert_eq!(of(500, &[], "  \n").message, None);
+        let outcome = of(422, &[], "Failed to deserialize the JSON body\ninto the target\ttype\u{1}");
+        assert_eq!(outcome.message.as_deref(), Some("Failed to deserialize the JSON body into the target type"));
+    }
+
+    #[test]
+    fn html_pages_are_told_by_their_title_or_their_text() {
+        let message = |html: &str| of(502, &[("content-type", "text/html")], html).message.unwrap().into_string();
+        let nginx = "<html>\r\n<head><title>502 Bad Gateway</title></head><body><center>nginx</center></body></html>";
+        assert_eq!(message(nginx), "HTML error page: 502 Bad Gateway");
+        let page =
+            "<!DOCTYPE html><style>p{}</style><script>if (a<b) {}</script><p>Sorry,<br> try   later</p><!-- x -->";
+        assert_eq!(message(page), "HTML error page: Sorry, try later");
+        for empty in ["<html></html>", "<", "<title></title>", "<title", "<script>never closed"] {
+            assert_eq!(message(empty), "HTML error page", "{empty}");
+        }
+    }
+
+    #[test]
+    fn the_other_known_shapes_of_error_bodies_are_read() {
+        for (body, message) in [
+            (json!({"detail": "Invalid API Key"}), "Invalid API Key"),
+            (json!({"detail": [{"loc": ["body"], "msg": "field required"}]}), "field required"),
+            (json!({"detail": {"message": "nested"}}), "nested"),
+            (json!({"error": "model not found"}), "model not found"),
+            (json!({"errors": [{"code": 7003, "message": "no route"}]}), "no route"),
+            (json!([{"error": {"code": 400, "message": "in an array", "status": "INVALID_ARGUMENT"}}]), "in an array"),
+            (json!({"object": "error", "message": "flat", "type": "BadRequest", "code": 400}), "flat"),
+            (json!({"error": true, "message": "yes"}), "yes"),
+        ] {
+            assert_eq!(of(400, &[], &body).message.as_deref(), Some(message), "{body}");
+        }
+        let llama = json!({"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}});
+        let outcome = of(503, &[], llama);
+        assert_eq!((outcome.kind, outcome.code.as_deref()), (Pressure, Some("503")));
+    }
+
+    #[test]
+    fn googles_used_up_minute_is_a_rate_with_its_retry_delay() {
+        let body = json!([{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED",
+            "message": "You exceeded your current quota, please check your plan and billing details. Please retry in 47.2s.",
+            "details": [{"@type": "type.googleapis.com/google.rpc.QuotaFailure"},
+                        {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "48s"}]}}]);
+        let outcome = of(429, &[], body);
+        assert_eq!((outcome.kind, outcome.retry_after), (Rate, secs(48.0)));
+        let key = json!({"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "API key not valid. Please pass …"}});
+        assert_eq!(kind(400, key), Authentication);
+    }
+
+    #[test]
+    fn delays_in_words_are_obeyed_and_the_longest_wins() {
+        for (words, expected) in [
+            ("Please try again in 7.66s. Visit …", 7.66),
+            ("Please try again in 6m0s.", 360.0),
+            ("Please try again in 320ms.", 0.32),
+            ("Please retry after 48 seconds.", 48.0),
+            ("please try again after 1 seconds", 1.0),
+            ("Retry in 5 minutes, or retry after 10 minutes", 600.0),
+        ] {
+            let body = json!({"error": {"message": words}});
+            assert_eq!(of(429, &[], &body).retry_after, secs(expected), "{words}");
+            assert_eq!(of(429, &[("retry-after", "5000")], &body).retry_after, secs(5000.0), "{words}");
+            assert_eq!(of(400, &[], &body).retry_after, None, "{words}");
+        }
+        for words in
+            ["try again in a while", "retry after ", "retry in 5", "try again in 5 moons", "retry after 1.2.3s"]
+        {
+            assert_eq!(of(429, &[], json!({"error": {"message": words}})).retry_after, None, "{words}");
+        }
+    }
+
+    #[test]
+    fn a_moderated_prompt_stops_no_route() {
+        let body =
+            json!({"error": {"code": 403, "message": "flagged", "metadata": {"flagged_input": "…", "reasons": ["x"]}}});
+        assert_eq!(kind(403, body), Refused);
+        assert_eq!(kind(403, json!({"error": {"message": "needs real-name verification"}})), Forbidden);
+    }
+
+    #[test]
+    fn an_overloaded_engine_is_pressure_even_as_a_429_or_a_500() {
+        let body = openai_shaped(
+            "The engine is currently overloaded, please try again later",
+            "engine_overloaded_error",
+            Value::Null,
+        );
+        assert_eq!((kind(429, &body), kind(500, &body)), (Pressure, Pressure));
+    }
+
+    #[test]
+    fn a_blank_200_is_pressure_and_one_that_is_no_json_malformed() {
+        for body in ["", "\n\n\n", "\n         \n"] {
+            assert_eq!(kind(200, body), Pressure, "{body:?}");
+        }
+        let outcome = of(200, &[("x-request-id", "r")], "<html><title>Log in</title></html>");
+        assert_eq!((outcome.kind, outcome.request_id.as_deref()), (Malformed, Some("r")));
+        assert!(outcome.message.unwrap().contains("HTML error page: Log in"));
+    }
+
+    #[test]
+    fn finish_reasons_make_success_pressure_or_failure() {
+        for (reason, expected) in [
+            ("stop", Success),
+            ("length", Success),
+            ("tool_calls", Success),
+            ("content_filter", Success),
+            ("a_new_one", Success),
+            ("insufficient_system_resource", Pressure),
+            ("aborted", Server),
+            ("error", Server),
+        ] {
+            let body = json!({"choices": [{"finish_reason": reason, "message": {"content": "x"}}]});
+            assert_eq!(kind(200, body), expected, "{reason}");
+        }
+        assert_eq!(kind(200, json!({"object": "list", "data": []})), Success);
+    }
+
+    #[test]
+    fn an_event_without_an_error_is_none() {
+        let head = Head { status: 200, headers: headers::NONE };
+        for event in [
+            json!({"choices": [{"delta": {"content": "x"}, "finish_reason": null}], "error": null}),
+            json!({"type": "response.created", "response": {"error": null}}),
+            json!({"choices": [], "usage": {}}),
+            json!("text"),
+        ] {
+            assert_eq!(classify_error_object(&head, &event, None), None, "{event}");
+        }
+        for (event, expected) in [
+            (
+                json!({"error": {"message": "x", "type": "invalid_request_error", "code": "tool_use_failed", "status_code": 400}}),
+                Refused,
+            ),
+            (
+                json!({"type": "response.failed", "response": {"error": {"code": "server_error", "message": "x"}}}),
+                Server,
+            ),
+            (json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}), Pressure),
+            (json!({"type": "error", "code": "server_error", "message": "x"}), Server),
+        ] {
+            assert_eq!(classify_error_object(&head, &event, None).unwrap().kind, expected, "{event}");
+        }
+    }
+
+    #[test]
+    fn the_transport_table_holds() {
+        use Phase::*;
+        use TransportFailure as T;
+        for (failure, before_headers, before_content) in [
+            (T::Connect, Transport, Transport),
+            (T::ConnectTimedOut, Transport, Transport),
+            (T::Dns, Transport, Transport),
+            (T::Tls, Transport, Transport),
+            (T::Reset, Transport, FirstContentTimeout),
+            (T::TimedOut, FirstContentTimeout, FirstContentTimeout),
+            (T::ClosedBeforeStart, FirstContentTimeout, FirstContentTimeout),
+            (T::ClosedMidStream, Transport, FirstContentTimeout),
+            (T::Stalled, FirstContentTimeout, FirstContentTimeout),
+            (T::Protocol, Malformed, Malformed),
+            (T::Other, Transport, Transport),
+        ] {
+            assert_eq!(classify_transport(failure, BeforeHeaders, None, None).kind, before_headers, "{failure:?}");
+            assert_eq!(classify_transport(failure, BeforeContent, Some(200), None).kind, before_content, "{failure:?}");
+            let late = classify_transport(failure, AfterContent, Some(200), Some(" os error 104 "));
+            assert_eq!((late.kind, late.status), (Interrupted, Some(200)), "{failure:?}");
+            assert!(late.message.unwrap().ends_with(": os error 104"));
+        }
+    }
+
+    #[test]
+    fn keys_that_the_server_echoes_are_struck_out() {
+        for (text, expected) in [
+            ("Incorrect API key provided: sk-abcdef123456. You can", "Incorrect API key provided: [redacted]. You can"),
+            ("Incorrect API key provided: test. You can", "Incorrect API key provided: [redacted]. You can"),
+            ("Your api key: ****-key is invalid", "Your api key: [redacted] is invalid"),
+            ("bad token sk-or-v1-0123456789abcdef!", "bad token [redacted]!"),
+            ("(sk-proj-a_b-c1234,gsk_12345678)", "([redacted],[redacted])"),
+            ("Authorization: Bearer abcdefghijklmnop0123", "Authorization: Bearer [redacted]"),
+            ("key AIzaSyA-1234567 and xai-123456789", "key [redacted] and [redacted]"),
+            ("héllo “sk-0123456789” wörld", "héllo “[redacted]” wörld"),
+        ] {
+            assert_eq!(redact(text), expected);
+        }
+        for text in
+            ["Missing Authentication header", "task-based risk-free", "sk-", "Bearer token", "", "disk-0123456789"]
+        {
+            assert!(matches!(redact(text), Cow::Borrowed(same) if same == text), "{text}");
+        }
+        let body = openai_shaped("no key sk-0123456789abcdef", "sk-0123456789abcdef", json!("sk-0123456789abcdef"));
+        assert!(!format!("{:?}", of(401, &[], &body)).contains("0123456789"));
+        assert!(!format!("{:?}", of(401, &[], "plain sk-0123456789abcdef")).contains("0123456789"));
+    }
+
+    #[test]
+    fn long_messages_are_cut_at_a_character() {
+        let outcome = of(400, &[], json!({"error": {"message": "é".repeat(100_000)}}));
+        assert_eq!(outcome.message.unwrap().len(), Outcome::MESSAGE_LIMIT);
+        assert!(of(500, &[], "<p>".to_owned() + &"é".repeat(100_000)).message.unwrap().len() < 300);
+    }
+
+    proptest! {
+        #[test]
+        fn any_status_headers_and_body_are_classified_within_bounds(
+            status in any::<u16>(),
+            body in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..200),
+                "(<[a-z!]{0,3}>|<title>|<script>|[a-zé ]){0,20}".prop_map(String::into_bytes),
+                r#"\{"(error|message|detail|choices)":("[^"\\]{0,40}"|\{"(message|type|code)":"[a-z_é ]{0,20}"\}|\[\]|7)\}"#
+                    .prop_map(String::into_bytes),
+            ],
+            retry_after in any::<String>(),
+        ) {
+            let headers = [("retry-after", retry_after)];
+            let outcome = classify(&Head { status, headers: &headers }, &body, NOW);
+            prop_assert_eq!(outcome.status, Some(status));
+            prop_assert!(outcome.retry_after.is_none_or(|delay| delay <= headers::MAX_DELAY));
+            prop_assert!(outcome.message.is_none_or(|message| message.len() <= Outcome::MESSAGE_LIMIT));
+            prop_assert!(outcome.kind != Success || (200..300).contains(&status));
+        }
+
+        #[test]
+        fn no_key_survives_in_any_surrounding(
+            before in "[ -~é]{0,20}[ \"(]", key in "sk-[A-Za-z0-9_-]{5,40}", after in "[ \"),][ -~]{0,20}",
+        ) {
+            let text = format!("{before}{key}{after}");
+            let redacted = redact(&text);
+            prop_assert!(!redacted.contains(&key), "{redacted}");
+        }
+    }
+}
