@@ -1,1 +1,26 @@
-//! sim
+//! A DeepSeek-shaped provider with a hidden, moving limit, to test clients against.
+//!
+//! Three layers, each usable alone:
+//!
+//! - [`scenario`]: what the provider does over time, as JSON or built in code: the concurrency cap, service times,
+//!   outages, rate limits, faults, balance.
+//! - [`provider`]: the provider itself as a machine without I/O. It is told the time and each arrival, and answers
+//!   *reject, like this* or *admit, with this plan*. It never admits more than the cap, and keeps the exact
+//!   [`tally`]. [`oracle`] plays clients on it on a virtual clock: one that knows the cap, and one with a fixed
+//!   concurrency.
+//! - [`server`]: the same machine behind an HTTP/1.1 server on real sockets, with the bodies DeepSeek sends; [`serve()`]
+//!   wraps it for a command line.
+//!
+//! It does *not* model a language model: answers are text that a client can check for integrity (see [`answer`]).
+
+pub mod answer;
+mod cap;
+mod errors;
+pub mod oracle;
+pub mod provider;
+pub mod scenario;
+pub mod tally;
+
+pub use provider::{Admission, Arrival, Decision, End, FlightId, Plan, Provider, Rejected};
+pub use scenario::{Scenario, ScenarioError};
+pub use tally::{RejectReason, Tally};

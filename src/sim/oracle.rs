@@ -1,0 +1,378 @@
+//! Clients to compare with, played on the virtual clock: one that knows the cap, and one with a fixed concurrency.
+//!
+//! Both get the same work as a client measured on the same scenario and seed, for a provider gives its n-th admitted
+//! request the same plan whoever asks.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Duration;
+
+use crate::core::time::Timestamp;
+
+use super::provider::{Arrival, Decision, End, FlightId, Provider};
+use super::scenario::{Scenario, ScenarioError};
+use super::tally::{RejectReason, Tally};
+
+/// Virtual time after which a run is given up: a cap of 0 that repeats for ever would never let it end.
+const HORIZON: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What is to be done: requests that are all ready at the start.
+#[derive(Clone, Debug)]
+pub struct Jobs {
+    /// How many. Job `i` is tagged with its number.
+    pub count: usize,
+    /// What each request looks like; its tag is ignored.
+    pub request: Arrival<'static>,
+    /// How long inference takes for each job, by its number; empty to let the scenario draw.
+    pub service: Vec<Duration>,
+}
+
+impl Jobs {
+    /// `count` requests like [`Arrival::default`], with service times as the scenario draws them.
+    pub fn new(count: usize) -> Self {
+        Self { count, request: Arrival::default(), service: Vec::new() }
+    }
+
+    /// One job for each of these service times.
+    pub fn with_service_times(service: Vec<Duration>) -> Self {
+        Self { count: service.len(), request: Arrival::default(), service }
+    }
+
+    fn arrival<'a>(&self, job: usize, tag: &'a str) -> Arrival<'a> {
+        Arrival { tag: Some(tag), service: self.service.get(job).copied(), ..self.request.clone() }
+    }
+}
+
+/// How a run went.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// Jobs answered whole.
+    pub completed: usize,
+    /// Jobs given up.
+    pub lost: usize,
+    /// When the last job was answered.
+    pub makespan: Duration,
+    /// What the provider counted.
+    pub tally: Tally,
+}
+
+/// What a client does that holds a fixed number of requests and retries with exponential backoff, as guides advise.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FixedClient {
+    /// Requests at once. A worker that backs off keeps its place.
+    pub concurrency: usize,
+    /// Attempts for a job, the first included. Default: 6.
+    pub attempts: u32,
+    /// The first backoff; each further one is twice as long. Default: 1 s.
+    pub first_backoff: Duration,
+    /// The longest backoff. Default: 60 s.
+    pub longest_backoff: Duration,
+    /// The share of a backoff that is added at random. Default: 0.25.
+    pub jitter: f64,
+    /// A request of which nothing more comes is given up after this. Default: 120 s.
+    pub stall_timeout: Duration,
+}
+
+impl FixedClient {
+    /// A client with `concurrency` requests at once and the defaults for the rest.
+    pub fn new(concurrency: usize) -> Self {
+        Self {
+            concurrency,
+            attempts: 6,
+            first_backoff: Duration::from_secs(1),
+            longest_backoff: Duration::from_secs(60),
+            jitter: 0.25,
+            stall_timeout: Duration::from_secs(120),
+        }
+    }
+
+    fn backoff(&self, failed: u32, rng: &mut fastrand::Rng) -> Duration {
+        let doubled = self.first_backoff.saturating_mul(2u32.saturating_pow(failed.saturating_sub(1)));
+        let backoff = doubled.min(self.longest_backoff);
+        let share = if self.jitter.is_nan() { 0.0 } else { self.jitter.clamp(0.0, 1.0) };
+        let extra = Duration::try_from_secs_f64(backoff.as_secs_f64() * share * rng.f64());
+        backoff.saturating_add(extra.unwrap_or(Duration::ZERO))
+    }
+}
+
+/// The shortest time in which `jobs` can be done by a client that knows the cap and every outage at each moment: it
+/// sends when it will be admitted and never otherwise (but for refusals that strike by chance, which it repeats at
+/// once and which cost it nothing). Jobs start in order; a job hit by a fault goes back to the front.
+///
+/// # Errors
+/// A scenario that makes no sense.
+pub fn knowing(scenario: &Scenario, seed: u64, jobs: &Jobs) -> Result<Report, ScenarioError> {
+    let mut provider = Provider::new(scenario.clone(), seed)?;
+    let mut now = Timestamp::ZERO;
+    let mut pending: VecDeque<usize> = (0..jobs.count).collect();
+    let mut flying: BinaryHeap<Reverse<(Timestamp, FlightId, usize, bool)>> = BinaryHeap::new();
+    let mut done = Done::default();
+    let probe = jobs.request.clone();
+    // Where every request fails, even a client that knows all would try for ever.
+    let mut attempts_left = jobs.count.saturating_mul(1000).saturating_add(100_000);
+    while attempts_left > 0 {
+        // A refusal by chance is tried again at once, but a chance of nearly 1 must not spin for ever.
+        let mut tries = 10_000;
+        while tries > 0
+            && attempts_left > 0
+            && let Some(&job) = pending.front()
+        {
+            let tag = job.to_string();
+            let arrival = jobs.arrival(job, &tag);
+            if provider.closed(now, &arrival).is_some() {
+                break;
+            }
+            if let Decision::Admit(admission) = provider.arrive(now, &arrival) {
+                pending.pop_front();
+                match admission.plan.ends_at() {
+                    Some(after) => {
+                        let whole = admission.plan.end == End::Complete;
+                        flying.push(Reverse((now + after, admission.id, job, whole)));
+                    }
+                    None => {
+                        // It knows a stalled request for what it is.
+                        provider.disconnect(now, admission.id);
+                        pending.push_front(job);
+                    }
+                }
+            }
+            tries -= 1;
+            attempts_left -= 1;
+        }
+        if pending.is_empty() && flying.is_empty() {
+            break;
+        }
+        let ended = flying.peek().map(|Reverse((at, ..))| *at);
+        let changed = if pending.is_empty() { None } else { provider.next_change(now, &probe) };
+        let retry = (tries == 0).then(|| now + Duration::from_millis(10));
+        let Some(next) = [ended, changed, retry].into_iter().flatten().min() else { break };
+        // Money spent does not come back.
+        if next > Timestamp::ZERO + HORIZON
+            || (flying.is_empty() && provider.closed(now, &probe) == Some(RejectReason::Balance) && changed.is_none())
+        {
+            break;
+        }
+        now = next;
+        while let Some(&Reverse((at, id, job, whole))) = flying.peek() {
+            if at > now {
+                break;
+            }
+            flying.pop();
+            provider.finish(at, id);
+            if whole {
+                done.count(at);
+            } else {
+                pending.push_front(job);
+            }
+        }
+    }
+    Ok(done.report(jobs, provider.tally(now)))
+}
+
+/// What `client` achieves on the same scenario and seed.
+///
+/// # Errors
+/// A scenario that makes no sense.
+pub fn fixed(scenario: &Scenario, seed: u64, jobs: &Jobs, client: &FixedClient) -> Result<Report, ScenarioError> {
+    #[derive(PartialEq, Eq, PartialOrd, Ord)]
+    enum Event {
+        Ended { job: usize, failed: u32, id: FlightId, whole: bool },
+        GaveUp { job: usize, failed: u32, id: FlightId },
+        Refused { job: usize, failed: u32 },
+        Send { job: usize, failed: u32 },
+    }
+    let mut provider = Provider::new(scenario.clone(), seed)?;
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut events: BinaryHeap<Reverse<(Timestamp, Event)>> = BinaryHeap::new();
+    let mut next_job = 0;
+    let mut done = Done::default();
+    let mut now = Timestamp::ZERO;
+    while next_job < client.concurrency.min(jobs.count) {
+        events.push(Reverse((now, Event::Send { job: next_job, failed: 0 })));
+        next_job += 1;
+    }
+    while let Some(Reverse((at, event))) = events.pop() {
+        now = at;
+        let failure = match event {
+            Event::Send { job, failed } => {
+                let tag = job.to_string();
+                let event = match provider.arrive(now, &jobs.arrival(job, &tag)) {
+                    Decision::Reject(rejected) => (now + rejected.after, Event::Refused { job, failed }),
+                    Decision::Reset => (now, Event::Refused { job, failed }),
+                    Decision::Admit(admission) => {
+                        let id = admission.id;
+                        match admission.plan.ends_at() {
+                            Some(after) => {
+                                let whole = admission.plan.end == End::Complete;
+                                (now + after, Event::Ended { job, failed, id, whole })
+                            }
+                            None => {
+                                let last = admission.plan.chunk_at(admission.plan.delivered.saturating_sub(1));
+                                (now + last + client.stall_timeout, Event::GaveUp { job, failed, id })
+                            }
+                        }
+                    }
+                };
+                events.push(Reverse(event));
+                continue;
+            }
+            Event::Ended { id, whole: true, .. } => {
+                provider.finish(now, id);
+                done.count(now);
+                None
+            }
+            Event::Ended { job, failed, id, whole: false } => {
+                provider.finish(now, id);
+                Some((job, failed + 1))
+            }
+            Event::GaveUp { job, failed, id } => {
+                provider.disconnect(now, id);
+                Some((job, failed + 1))
+            }
+            Event::Refused { job, failed } => Some((job, failed + 1)),
+        };
+        match failure {
+            Some((job, failed)) if failed < client.attempts => {
+                let at = now + client.backoff(failed, &mut rng);
+                events.push(Reverse((at, Event::Send { job, failed })));
+            }
+            // Answered or lost: the worker takes the next job.
+            _ if next_job < jobs.count => {
+                events.push(Reverse((now, Event::Send { job: next_job, failed: 0 })));
+                next_job += 1;
+            }
+            _ => {}
+        }
+    }
+    Ok(done.report(jobs, provider.tally(now)))
+}
+
+#[derive(Default)]
+struct Done {
+    completed: usize,
+    last: Timestamp,
+}
+
+impl Done {
+    fn count(&mut self, at: Timestamp) {
+        self.completed += 1;
+        self.last = self.last.max(at);
+    }
+
+    fn report(self, jobs: &Jobs, tally: Tally) -> Report {
+        Report {
+            completed: self.completed,
+            lost: jobs.count.saturating_sub(self.completed),
+            makespan: self.last - Timestamp::ZERO,
+            tally,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scenario::{Balance, Faults, Punish, Rate, Window};
+    use super::*;
+
+    fn secs(report: &Report) -> f64 {
+        report.makespan.as_secs_f64()
+    }
+
+    #[test]
+    fn the_oracle_fills_a_constant_cap() {
+        let scenario = Scenario::constant(4).with_service_time(2.0);
+        let report = knowing(&scenario, 1, &Jobs::new(10)).unwrap();
+        // Three rounds of four slots.
+        assert_eq!((report.completed, report.lost, secs(&report)), (10, 0, 6.0));
+        assert_eq!((report.tally.rejected_total(), report.tally.lanes[0].peak_in_flight), (0, 4));
+        assert_eq!(report.tally.lanes[0].offered, 24.0);
+        assert_eq!(report.tally.lanes[0].used, 20.0);
+    }
+
+    #[test]
+    fn the_oracle_uses_a_slot_the_moment_the_cap_rises() {
+        let scenario = Scenario::steps(&[(0.0, 1), (5.0, 3)], None).with_service_time(10.0);
+        let report = knowing(&scenario, 1, &Jobs::new(3)).unwrap();
+        assert_eq!((report.completed, secs(&report)), (3, 15.0));
+    }
+
+    #[test]
+    fn given_service_times_are_kept() {
+        let service = [3.0, 1.0, 1.0].map(Duration::from_secs_f64).to_vec();
+        let report = knowing(&Scenario::constant(2), 1, &Jobs::with_service_times(service)).unwrap();
+        assert_eq!(secs(&report), 3.0);
+    }
+
+    #[test]
+    fn the_oracle_waits_out_an_outage_and_a_rate_limit() {
+        let mut scenario = Scenario::constant(8).with_service_time(1.0);
+        scenario.windows.push(Window::new(503, 0.0, 7.0));
+        assert_eq!(secs(&knowing(&scenario, 1, &Jobs::new(8)).unwrap()), 8.0);
+        scenario.windows.clear();
+        scenario.rate = Rate { rpm: Some(5), tpm: None };
+        let report = knowing(&scenario, 1, &Jobs::new(11)).unwrap();
+        assert_eq!((secs(&report), report.tally.rejected_total()), (121.0, 0));
+    }
+
+    #[test]
+    fn the_oracle_repeats_what_a_fault_struck() {
+        let mut scenario = Scenario::constant(8).with_service_time(1.0);
+        scenario.faults = Faults { cut: 0.2, stall: 0.1, reset: 0.1, ..Faults::default() };
+        let report = knowing(&scenario, 1, &Jobs::new(200)).unwrap();
+        assert_eq!((report.completed, report.lost), (200, 0));
+        assert_eq!((report.tally.distinct_completed, report.tally.duplicates.len()), (200, 0));
+        assert!(report.tally.faulted[&End::Cut] > 0);
+    }
+
+    #[test]
+    fn the_oracle_stops_where_nothing_can_be_done() {
+        let mut scenario = Scenario::constant(8).with_service_time(1.0);
+        scenario.balance = Some(Balance {
+            amount: 1.0,
+            cost_per_request: 0.25,
+            cost_per_million_tokens: 0.0,
+            tiers: Vec::new(),
+            ..Balance::default()
+        });
+        let report = knowing(&scenario, 1, &Jobs::new(50)).unwrap();
+        // Four would have emptied the balance, but all eight in flight end.
+        assert_eq!((report.completed, report.lost), (8, 42));
+        assert_eq!(knowing(&Scenario::constant(0), 1, &Jobs::new(3)).unwrap().lost, 3);
+        let mut stalling = Scenario::constant(8);
+        stalling.faults.stall = 1.0;
+        assert_eq!(knowing(&stalling, 1, &Jobs::new(3)).unwrap().lost, 3);
+        let blinking = Scenario::steps(&[(0.0, 0), (50.0, 0)], Some(100.0));
+        assert_eq!(knowing(&blinking, 1, &Jobs::new(3)).unwrap().lost, 3);
+    }
+
+    #[test]
+    fn a_fixed_client_below_the_cap_wastes_it_and_above_it_loses_jobs() {
+        let scenario = Scenario::constant(32).with_service_time(2.0);
+        let jobs = Jobs::new(400);
+        let oracle = knowing(&scenario, 3, &jobs).unwrap();
+        let small = fixed(&scenario, 3, &jobs, &FixedClient::new(4)).unwrap();
+        let large = fixed(&scenario, 3, &jobs, &FixedClient::new(400)).unwrap();
+        assert_eq!((small.completed, secs(&small), secs(&oracle)), (400, 200.0, 26.0));
+        assert!(large.lost > 0 && large.completed + large.lost == 400, "{large:?}");
+        assert!(large.tally.slot_rejections() > 1000, "{}", large.tally.slot_rejections());
+        // The same work for everyone: nothing is admitted that the cap does not allow.
+        assert_eq!(large.tally.lanes[0].peak_in_flight, 32);
+    }
+
+    #[test]
+    fn runs_are_the_same_for_the_same_seed() {
+        let mut scenario = Scenario::preset("hard-day").unwrap();
+        scenario.punish = Some(Punish::default());
+        let run = |seed| fixed(&scenario, seed, &Jobs::new(150), &FixedClient::new(40)).unwrap();
+        assert_eq!(run(5), run(5));
+        assert_ne!(run(5), run(6));
+    }
+
+    #[test]
+    fn every_preset_can_be_finished_by_the_oracle() {
+        for name in Scenario::preset_names() {
+            let report = knowing(&Scenario::preset(name).unwrap(), 2, &Jobs::new(300)).unwrap();
+            assert_eq!((report.completed, report.lost), (300, 0), "{name}");
+        }
+    }
+}

@@ -1,0 +1,1380 @@
+//! The simulated provider as a machine without I/O: time and arrivals in, decisions and plans out.
+//!
+//! The socket server and clients on a virtual clock drive the same machine. For one scenario, seed and sequence of calls
+//! it decides the same each time; and since the n-th *admitted* request always draws the same plan, whatever was
+//! refused before it, two clients compared on one seed are given the same work.
+//!
+//! ```
+//! use tidegate::core::time::Timestamp;
+//! use tidegate::sim::{Arrival, Decision, Provider, Scenario};
+//!
+//! let mut provider = Provider::new(Scenario::constant(1).with_service_time(2.0), 42)?;
+//! let now = Timestamp::ZERO;
+//! let Decision::Admit(first) = provider.arrive(now, &Arrival::default()) else { panic!("the slot is free") };
+//! let Decision::Reject(second) = provider.arrive(now, &Arrival::default()) else { panic!("the slot is taken") };
+//! assert_eq!(second.status, 429);
+//!
+//! let end = now + first.plan.ends_at().expect("this scenario has no stalls");
+//! provider.finish(end, first.id);
+//! assert!(matches!(provider.arrive(end, &Arrival::default()), Decision::Admit(_)));
+//! # Ok::<(), tidegate::sim::ScenarioError>(())
+//! ```
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::core::time::Timestamp;
+
+use super::cap::CapTrack;
+use super::errors::{self, ErrorBody};
+use super::scenario::{Balance, Faults, Scenario, ScenarioError, Window};
+use super::tally::{ClientTally, LaneTally, RejectReason, Sample, Tally};
+
+/// The rolling window of rate limits.
+const RATE_WINDOW: Duration = Duration::from_secs(60);
+
+/// The wall clock at the provider's start unless [`Provider::set_wall_clock`] says otherwise: 2026-01-01, so that
+/// runs without sockets are the same each time.
+const DEFAULT_WALL_CLOCK: Duration = Duration::from_secs(1_767_225_600);
+
+/// A request as the provider sees it arrive.
+#[derive(Clone, Debug)]
+pub struct Arrival<'a> {
+    /// The API key.
+    pub key: Option<&'a str>,
+    /// The client's name in the tally. Without one, the end of its key.
+    pub client: Option<&'a str>,
+    /// The model asked for.
+    pub model: &'a str,
+    /// DeepSeek's `user_id`; none is the empty id.
+    pub user_id: Option<&'a str>,
+    /// What names the request in the tally, so that one answered twice is noticed.
+    pub tag: Option<&'a str>,
+    /// Length of the prompt in tokens.
+    pub prompt_tokens: u32,
+    /// The longest answer allowed, in tokens.
+    pub max_tokens: u32,
+    /// Whether the answer is to be streamed.
+    pub stream: bool,
+    /// Whether the answer begins with reasoning.
+    pub thinking: bool,
+    /// How long inference takes for this request, instead of what the scenario draws.
+    pub service: Option<Duration>,
+}
+
+impl Default for Arrival<'_> {
+    /// A streamed request of 100 tokens to `deepseek-flash`, with a key and without anything else.
+    fn default() -> Self {
+        Self {
+            key: Some("sk-simulated-key"),
+            client: None,
+            model: "deepseek-flash",
+            user_id: None,
+            tag: None,
+            prompt_tokens: 100,
+            max_tokens: 8192,
+            stream: true,
+            thinking: false,
+            service: None,
+        }
+    }
+}
+
+/// What the provider does with an arrival.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// It is refused; it takes no slot.
+    Reject(Rejected),
+    /// The connection is reset without an answer; it takes no slot.
+    Reset,
+    /// It takes a slot until [`Provider::finish`] or [`Provider::disconnect`].
+    Admit(Admission),
+}
+
+/// A refusal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rejected {
+    /// Why, in the tally's words.
+    pub reason: RejectReason,
+    /// The HTTP status.
+    pub status: u16,
+    /// `content-type`, if it has one.
+    pub content_type: Option<&'static str>,
+    /// Other headers, names in lower case.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: Bytes,
+    /// How long after the arrival the client is told. The decision was made at the arrival.
+    pub after: Duration,
+}
+
+/// Names an admitted request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlightId(u64);
+
+impl FlightId {
+    /// The number: admissions count from 0.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// A request that was admitted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admission {
+    /// Its name, for [`Provider::finish`] and [`Provider::disconnect`].
+    pub id: FlightId,
+    /// What will happen to it.
+    pub plan: Plan,
+    /// Headers the answer carries, such as `x-ratelimit-*`; empty without rate limits.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+/// What will happen to an admitted request. All times count from its arrival.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// When inference starts. Until then only signs of life are sent.
+    pub wait: Duration,
+    /// The time between signs of life while waiting.
+    pub keep_alive: Duration,
+    /// When the head of the answer (status 200 and headers) is sent.
+    pub headers: Duration,
+    /// When the first token comes.
+    pub first_token: Duration,
+    /// When the last token comes, if nothing goes wrong.
+    pub last_token: Duration,
+    /// Pieces of content the whole answer has, at least 1.
+    pub chunks: u32,
+    /// Pieces that are delivered before the [`end`](Self::end); all of them in a whole answer, none in an empty one.
+    pub delivered: u32,
+    /// Length of the whole answer in tokens, reasoning included.
+    pub output_tokens: u32,
+    /// Of these reasoning.
+    pub reasoning_tokens: u32,
+    /// The answer was cut at the request's `max_tokens` (`finish_reason: "length"`).
+    pub length: bool,
+    /// How it ends.
+    pub end: End,
+}
+
+/// How an admitted request ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum End {
+    /// With its whole answer.
+    Complete,
+    /// The connection breaks mid-way.
+    Cut,
+    /// Nothing more comes, and the connection stays open.
+    Stall,
+    /// HTTP ends well, but without `finish_reason` and `[DONE]`.
+    CleanEnd,
+    /// 200 and no body.
+    EmptyBody,
+    /// 200 and blank lines only.
+    BlankBody,
+    /// 200 and something unreadable.
+    Garbage,
+    /// An `error` object in a 200.
+    ErrorObject,
+    /// `finish_reason: "insufficient_system_resource"`.
+    InsufficientResource,
+    /// Inference did not start in time, so the provider hung up (the 10-minute rule).
+    HangUp,
+}
+
+impl Plan {
+    /// When piece `index` (from 0) of the content is sent: the first with the first token, the last with the last.
+    pub fn chunk_at(&self, index: u32) -> Duration {
+        let span = self.last_token.saturating_sub(self.first_token);
+        match self.chunks {
+            0 | 1 => self.last_token,
+            n => {
+                let share = span.as_micros() * u128::from(index.min(n - 1)) / u128::from(n - 1);
+                self.first_token + Duration::from_micros(u64::try_from(share).unwrap_or(u64::MAX))
+            }
+        }
+    }
+
+    /// When it ends and its slot is free; `None` if it stalls, and ends only when the client goes away.
+    pub fn ends_at(&self) -> Option<Duration> {
+        match self.end {
+            End::Complete => Some(self.last_token),
+            End::Cut | End::CleanEnd | End::ErrorObject | End::InsufficientResource => {
+                Some(self.chunk_at(self.delivered.saturating_sub(1)))
+            }
+            End::EmptyBody | End::BlankBody | End::Garbage => Some(self.first_token),
+            End::HangUp => Some(self.headers.max(self.wait)),
+            End::Stall => None,
+        }
+    }
+}
+
+/// The provider. See the [module](self).
+#[derive(Debug)]
+pub struct Provider {
+    scenario: Scenario,
+    seed: u64,
+    wall_clock: SystemTime,
+    /// The latest time handed in; earlier ones are read as this.
+    now: Timestamp,
+    accounts: Vec<AccountState>,
+    account_of_key: HashMap<String, usize>,
+    lanes: Vec<Lane>,
+    flights: HashMap<FlightId, Flight>,
+    admissions: u64,
+    completions: HashMap<Box<str>, u32>,
+    /// Everything counted, but for the lanes and what is derived from the other fields.
+    counts: Tally,
+    clients: BTreeMap<Arc<str>, ClientTally>,
+}
+
+#[derive(Debug)]
+struct AccountState {
+    name: String,
+    balance: Option<Balance>,
+    lane_of_model: HashMap<String, usize>,
+}
+
+impl AccountState {
+    fn cap(&self) -> u32 {
+        self.balance.as_ref().and_then(|b| b.cap_at(b.amount)).unwrap_or(u32::MAX)
+    }
+}
+
+/// An admitted request that has not ended.
+#[derive(Debug)]
+struct Flight {
+    lane: usize,
+    user: Option<Box<str>>,
+    client: Arc<str>,
+    tag: Option<Box<str>>,
+    tokens: u64,
+    end: End,
+}
+
+/// The requests of one account to one model.
+#[derive(Debug)]
+struct Lane {
+    account: usize,
+    model: String,
+    track: CapTrack,
+    punish_to: f64,
+    punished_until: Timestamp,
+    in_flight: u32,
+    /// In flight by `user_id`; kept only where the scenario limits it.
+    by_user: HashMap<Box<str>, u32>,
+    /// Requests whose client has gone, by the time the provider notices.
+    lingering: BinaryHeap<Reverse<(Timestamp, Option<Box<str>>)>>,
+    /// Admissions within the rate window, with their tokens.
+    recent: VecDeque<(Timestamp, u64)>,
+    recent_tokens: u64,
+    slot_rejections: u64,
+    peak: u32,
+    from: Timestamp,
+    /// Up to here the integrals reach.
+    at: Timestamp,
+    integrals: Integrals,
+    /// The integrals when a request last ended.
+    at_last_end: (Timestamp, Integrals),
+    timeline: Vec<Sample>,
+    sample_every: Duration,
+    next_sample: Timestamp,
+}
+
+/// Slot-microseconds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Integrals {
+    offered: u128,
+    used: u128,
+}
+
+impl Lane {
+    fn new(account: usize, model: &str, track: CapTrack, punish_to: f64, now: Timestamp) -> Self {
+        Self {
+            account,
+            model: model.to_owned(),
+            track,
+            punish_to,
+            punished_until: Timestamp::ZERO,
+            in_flight: 0,
+            by_user: HashMap::new(),
+            lingering: BinaryHeap::new(),
+            recent: VecDeque::new(),
+            recent_tokens: 0,
+            slot_rejections: 0,
+            peak: 0,
+            from: now,
+            at: now,
+            integrals: Integrals::default(),
+            at_last_end: (now, Integrals::default()),
+            timeline: Vec::new(),
+            sample_every: Duration::from_secs(1),
+            next_sample: now,
+        }
+    }
+
+    /// The cap in force at `self.at`.
+    fn cap(&mut self, account_cap: u32) -> u32 {
+        let cap = self.track.at(self.at).min(account_cap);
+        if self.at < self.punished_until {
+            // `as` truncates: the share is rounded down, but a punished account keeps one request.
+            ((f64::from(cap) * self.punish_to) as u32).max(cap.min(1))
+        } else {
+            cap
+        }
+    }
+
+    /// Follows the lane up to `to`: integrals, samples, and requests that stop lingering.
+    fn advance(&mut self, to: Timestamp, account_cap: u32) {
+        self.forget_lingering();
+        while self.at < to {
+            let cap = self.cap(account_cap);
+            let mut next = to;
+            for change in [self.track.next_change(self.at), Some(self.punished_until), self.next_linger_end()] {
+                next = change.filter(|&change| change > self.at).map_or(next, |change| next.min(change));
+            }
+            let span = u128::from(next.as_micros() - self.at.as_micros());
+            self.integrals.offered += span * u128::from(cap);
+            self.integrals.used += span * u128::from(cap.min(self.in_flight));
+            while self.next_sample < next {
+                self.sample(cap);
+            }
+            self.at = next;
+            self.forget_lingering();
+        }
+    }
+
+    fn sample(&mut self, cap: u32) {
+        self.timeline.push(Sample {
+            at: self.next_sample.as_secs_f64(),
+            cap,
+            in_flight: self.in_flight,
+            rejected: self.slot_rejections,
+        });
+        if self.timeline.len() >= LaneTally::MAX_SAMPLES {
+            let mut keep = false;
+            self.timeline.retain(|_| {
+                keep = !keep;
+                keep
+            });
+            self.sample_every *= 2;
+        }
+        self.next_sample += self.sample_every;
+    }
+
+    fn next_linger_end(&self) -> Option<Timestamp> {
+        self.lingering.peek().map(|Reverse((at, _))| *at)
+    }
+
+    fn forget_lingering(&mut self) {
+        while self.next_linger_end().is_some_and(|at| at <= self.at) {
+            if let Some(Reverse((_, user))) = self.lingering.pop() {
+                self.release(user.as_deref());
+            }
+        }
+    }
+
+    fn release(&mut self, user: Option<&str>) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if let Some(count) = user.and_then(|user| self.by_user.get_mut(user)) {
+            *count = count.saturating_sub(1);
+        }
+        self.at_last_end = (self.at, self.integrals);
+    }
+
+    fn forget_rate(&mut self, now: Timestamp) {
+        while let Some(&(at, tokens)) = self.recent.front() {
+            if at + RATE_WINDOW > now {
+                break;
+            }
+            self.recent_tokens = self.recent_tokens.saturating_sub(tokens);
+            self.recent.pop_front();
+        }
+    }
+
+    fn tally(&mut self, account: &str, account_cap: u32) -> LaneTally {
+        let (to, integrals) = if self.in_flight > 0 { (self.at, self.integrals) } else { self.at_last_end };
+        LaneTally {
+            account: account.to_owned(),
+            model: self.model.clone(),
+            cap: self.cap(account_cap),
+            in_flight: self.in_flight,
+            peak_in_flight: self.peak,
+            from: self.from.as_secs_f64(),
+            to: to.as_secs_f64(),
+            offered: integrals.offered as f64 / 1e6,
+            used: integrals.used as f64 / 1e6,
+            timeline: self.timeline.clone(),
+        }
+    }
+}
+
+/// A well-mixed seed for the `index`-th draw of a kind (the finalizer of splitmix64,
+/// <https://prng.di.unimi.it/splitmix64.c>).
+fn mix(seed: u64, kind: u64, index: u64) -> u64 {
+    let mut z = seed ^ kind.wrapping_mul(0xD6E8_FEB8_6659_FD93) ^ index.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+const CAP_DRAW: u64 = 1;
+const ARRIVAL_DRAW: u64 = 2;
+const PLAN_DRAW: u64 = 3;
+
+fn duration(secs: f64) -> Duration {
+    // Rounded to the microsecond, the clock's unit; absurd lengths are cut to the longest.
+    Duration::try_from_secs_f64(secs).map_or(Duration::MAX, |d| Duration::from_micros(d.as_micros() as u64))
+}
+
+impl Provider {
+    /// A provider that follows `scenario`; `seed` fixes everything random.
+    ///
+    /// # Errors
+    /// A scenario that makes no sense, see [`Scenario::check`].
+    pub fn new(scenario: Scenario, seed: u64) -> Result<Self, ScenarioError> {
+        scenario.check()?;
+        let mut account_of_key = HashMap::new();
+        let mut accounts: Vec<_> = (scenario.accounts.iter().enumerate())
+            .map(|(i, account)| {
+                account_of_key.extend(account.keys.iter().map(|key| (key.clone(), i)));
+                AccountState {
+                    name: account.name.clone(),
+                    balance: account.balance.clone().or_else(|| scenario.balance.clone()),
+                    lane_of_model: HashMap::new(),
+                }
+            })
+            .collect();
+        if accounts.is_empty() {
+            accounts.push(AccountState {
+                name: "default".to_owned(),
+                balance: scenario.balance.clone(),
+                lane_of_model: HashMap::new(),
+            });
+        }
+        Ok(Self {
+            scenario,
+            seed,
+            wall_clock: SystemTime::UNIX_EPOCH + DEFAULT_WALL_CLOCK,
+            now: Timestamp::ZERO,
+            accounts,
+            account_of_key,
+            lanes: Vec::new(),
+            flights: HashMap::new(),
+            admissions: 0,
+            completions: HashMap::new(),
+            counts: Tally::default(),
+            clients: BTreeMap::new(),
+        })
+    }
+
+    /// Says what time of day it is at [`Timestamp::ZERO`], for HTTP dates. Default: 2026-01-01 00:00 UTC.
+    pub fn set_wall_clock(&mut self, at_zero: SystemTime) {
+        self.wall_clock = at_zero;
+    }
+
+    /// The scenario it follows.
+    pub fn scenario(&self) -> &Scenario {
+        &self.scenario
+    }
+
+    /// The cap in force at `now` for `model` on the account of `key` (the default account without one): what a client
+    /// would have to know. Zero for a key or model that does not exist.
+    pub fn cap(&mut self, now: Timestamp, key: Option<&str>, model: &str) -> u32 {
+        let now = self.observe(now);
+        let Some(lane) = self.account(key).and_then(|account| self.lane(account, model, now)) else { return 0 };
+        let account_cap = self.advance(lane, now);
+        self.lanes.get_mut(lane).map_or(0, |lane| lane.cap(account_cap))
+    }
+
+    /// Requests the provider counts as in flight for `model` on the account of `key`, at `now`.
+    pub fn in_flight(&mut self, now: Timestamp, key: Option<&str>, model: &str) -> u32 {
+        let now = self.observe(now);
+        let Some(lane) = self.account(key).and_then(|account| self.lane(account, model, now)) else { return 0 };
+        self.advance(lane, now);
+        self.lanes.get(lane).map_or(0, |lane| lane.in_flight)
+    }
+
+    /// A request arrives.
+    pub fn arrive(&mut self, now: Timestamp, arrival: &Arrival<'_>) -> Decision {
+        let now = self.observe(now);
+        let client = self.count_arrival(arrival.client, arrival.key);
+        match self.decide(now, arrival) {
+            Ok(lane) => {
+                let admission = self.admit(now, lane, arrival, client);
+                Decision::Admit(admission)
+            }
+            Err(rejected) => {
+                self.count_rejection(&client, rejected.reason);
+                if rejected.reason == RejectReason::Reset { Decision::Reset } else { Decision::Reject(*rejected) }
+            }
+        }
+    }
+
+    /// Why an arrival would certainly be refused at `now`, or `None` if it would be admitted but for chance (a window
+    /// or fault that strikes some). Counts nothing: it is what a client that knew everything would know.
+    pub fn closed(&mut self, now: Timestamp, arrival: &Arrival<'_>) -> Option<RejectReason> {
+        let now = self.observe(now);
+        let lane = match self.lane_for(now, arrival) {
+            Ok(lane) => lane,
+            Err(rejected) => return Some(rejected.reason),
+        };
+        if let Some(window) = self.windows_at(now).find(|w| w.probability >= 1.0) {
+            return Some(reason_of_status(window.status));
+        }
+        self.refusal_of_lane(now, lane, arrival).err().map(|rejected| rejected.reason)
+    }
+
+    /// The first moment after `now` at which what [`closed`](Self::closed) says of `arrival` may change by itself, that
+    /// is without a request ending.
+    pub fn next_change(&mut self, now: Timestamp, arrival: &Arrival<'_>) -> Option<Timestamp> {
+        let now = self.observe(now);
+        let lane = self.lane_for(now, arrival).ok()?;
+        self.advance(lane, now);
+        let lane = self.lanes.get(lane)?;
+        let edges =
+            (self.scenario.windows.iter()).flat_map(|w| [Some(w.from), w.to]).flatten().map(Timestamp::from_secs_f64);
+        [lane.track.next_change(now), Some(lane.punished_until), lane.next_linger_end()]
+            .into_iter()
+            .flatten()
+            .chain(edges)
+            .chain(lane.recent.front().map(|&(at, _)| at + RATE_WINDOW))
+            .filter(|&at| at > now)
+            .min()
+    }
+
+    /// An admitted request has come to its planned end; its slot is free at once. Does nothing for a request that has
+    /// already ended.
+    pub fn finish(&mut self, now: Timestamp, id: FlightId) {
+        let now = self.observe(now);
+        let Some(flight) = self.flights.remove(&id) else { return };
+        self.advance(flight.lane, now);
+        let account = self.lanes.get_mut(flight.lane).map(|lane| {
+            lane.release(flight.user.as_deref());
+            lane.account
+        });
+        if flight.end != End::Complete {
+            *self.counts.faulted.entry(flight.end).or_default() += 1;
+            return;
+        }
+        self.counts.completed += 1;
+        if let Some(client) = self.clients.get_mut(&flight.client) {
+            client.completed += 1;
+        }
+        if let Some(tag) = flight.tag {
+            let times = self.completions.entry(tag.clone()).or_default();
+            *times += 1;
+            if *times > 1 {
+                self.counts.duplicates.insert(tag.into(), *times);
+            }
+        }
+        if let Some(account) = account {
+            self.charge(now, account, flight.tokens);
+        }
+    }
+
+    /// The client of an admitted request has gone. Its slot is free after the scenario's `linger`. Does nothing for a
+    /// request that has already ended.
+    pub fn disconnect(&mut self, now: Timestamp, id: FlightId) {
+        let now = self.observe(now);
+        let Some(flight) = self.flights.remove(&id) else { return };
+        self.advance(flight.lane, now);
+        self.counts.disconnected += 1;
+        if let Some(client) = self.clients.get_mut(&flight.client) {
+            client.disconnected += 1;
+        }
+        if let Some(lane) = self.lanes.get_mut(flight.lane) {
+            if self.scenario.linger > 0.0 {
+                lane.lingering.push(Reverse((now.plus_secs(self.scenario.linger), flight.user)));
+            } else {
+                lane.release(flight.user.as_deref());
+            }
+        }
+    }
+
+    /// What the provider saw up to `now`.
+    pub fn tally(&mut self, now: Timestamp) -> Tally {
+        let now = self.observe(now);
+        let mut tally = self.counts.clone();
+        tally.now = now.as_secs_f64();
+        tally.in_flight = self.flights.len() as u64;
+        tally.distinct_completed = self.completions.len() as u64;
+        tally.clients = self.clients.iter().map(|(name, client)| (name.to_string(), client.clone())).collect();
+        for i in 0..self.lanes.len() {
+            let account_cap = self.advance(i, now);
+            if let Some(lane) = self.lanes.get_mut(i) {
+                let account = self.accounts.get(lane.account).map_or("", |account| account.name.as_str());
+                tally.lanes.push(lane.tally(account, account_cap));
+            }
+        }
+        tally
+    }
+
+    /// How often a request with this tag was answered whole.
+    pub fn completions_of(&self, tag: &str) -> u32 {
+        self.completions.get(tag).copied().unwrap_or(0)
+    }
+
+    /// What is left of the balance of `key`'s account, and its currency; `None` for an account whose money never ends
+    /// or a key nobody has.
+    pub fn balance(&self, key: Option<&str>) -> Option<(f64, &str)> {
+        let balance = self.accounts.get(self.account(key)?)?.balance.as_ref()?;
+        Some((balance.amount, &balance.currency))
+    }
+
+    /// The refusal a key gets before anything else is looked at: none given, or one nobody has.
+    pub(crate) fn authenticate(&self, key: Option<&str>) -> Result<(), Rejected> {
+        match (key, self.account(key)) {
+            (_, Some(_)) => Ok(()),
+            (None, None) => Err(refused(RejectReason::Authentication, 401, errors::no_key())),
+            (Some(key), None) => Err(refused(RejectReason::Authentication, 401, errors::wrong_key(key))),
+        }
+    }
+
+    /// Counts an arrival that was refused before it came to [`arrive`](Self::arrive).
+    pub(crate) fn count_refused(
+        &mut self,
+        now: Timestamp,
+        client: Option<&str>,
+        key: Option<&str>,
+        reason: RejectReason,
+    ) {
+        self.observe(now);
+        let client = self.count_arrival(client, key);
+        self.count_rejection(&client, reason);
+    }
+
+    /// How often each tag was completed.
+    pub(crate) fn completions(&self) -> BTreeMap<&str, u32> {
+        self.completions.iter().map(|(tag, times)| (&**tag, *times)).collect()
+    }
+
+    fn observe(&mut self, now: Timestamp) -> Timestamp {
+        self.now = self.now.max(now);
+        self.now
+    }
+
+    fn count_arrival(&mut self, client: Option<&str>, key: Option<&str>) -> Arc<str> {
+        self.counts.requests += 1;
+        let shown;
+        let name = match (client, key) {
+            (Some(client), _) => client,
+            (None, Some(key)) => {
+                shown = errors::masked(key);
+                &shown
+            }
+            (None, None) => "no key",
+        };
+        let name = match self.clients.get_key_value(name) {
+            Some((known, _)) => Arc::clone(known),
+            None => Arc::from(name),
+        };
+        self.clients.entry(Arc::clone(&name)).or_default().requests += 1;
+        name
+    }
+
+    fn count_rejection(&mut self, client: &str, reason: RejectReason) {
+        *self.counts.rejected.entry(reason).or_default() += 1;
+        if let Some(client) = self.clients.get_mut(client) {
+            *client.rejected.entry(reason).or_default() += 1;
+        }
+    }
+
+    fn account(&self, key: Option<&str>) -> Option<usize> {
+        match key {
+            None => (!self.scenario.require_key).then_some(0),
+            Some(_) if self.scenario.accounts.is_empty() => Some(0),
+            Some(key) => self.account_of_key.get(key).copied(),
+        }
+    }
+
+    fn lane(&mut self, account: usize, model: &str, now: Timestamp) -> Option<usize> {
+        if let Some(&lane) = self.accounts.get(account)?.lane_of_model.get(model) {
+            return Some(lane);
+        }
+        if !self.scenario.model_names().contains(model) {
+            return None;
+        }
+        let own = self.scenario.accounts.get(account).and_then(|account| account.cap.as_ref());
+        let index = self.lanes.len();
+        let track = match own.or_else(|| self.scenario.models.get(model)).or(self.scenario.cap.as_ref()) {
+            // One walk for all lanes would be one more thing to keep apart: each has its own.
+            Some(cap) => CapTrack::new(cap, mix(self.seed, CAP_DRAW, index as u64)),
+            None => CapTrack::published(model),
+        };
+        let punish_to = self.scenario.punish.as_ref().map_or(1.0, |punish| punish.to);
+        self.lanes.push(Lane::new(account, model, track, punish_to, now));
+        self.accounts.get_mut(account)?.lane_of_model.insert(model.to_owned(), index);
+        Some(index)
+    }
+
+    /// Brings a lane up to `now`; the cap its account's balance allows.
+    fn advance(&mut self, lane: usize, now: Timestamp) -> u32 {
+        let Some(lane) = self.lanes.get_mut(lane) else { return 0 };
+        let account_cap = self.accounts.get(lane.account).map_or(u32::MAX, AccountState::cap);
+        lane.advance(now, account_cap);
+        account_cap
+    }
+
+    fn windows_at(&self, now: Timestamp) -> impl Iterator<Item = &Window> {
+        (self.scenario.windows.iter()).filter(move |w| {
+            Timestamp::from_secs_f64(w.from) <= now && w.to.is_none_or(|to| now < Timestamp::from_secs_f64(to))
+        })
+    }
+
+    /// The lane of an arrival whose key and model are good.
+    fn lane_for(&mut self, now: Timestamp, arrival: &Arrival<'_>) -> Result<usize, Box<Rejected>> {
+        self.authenticate(arrival.key)?;
+        let lane = self.account(arrival.key).and_then(|account| self.lane(account, arrival.model, now));
+        lane.ok_or_else(|| {
+            let names: Vec<_> = self.scenario.model_names().into_iter().collect();
+            let message =
+                format!("The supported API model names are {}, but you passed {}.", names.join(" or "), arrival.model);
+            Box::new(refused(RejectReason::BadRequest, 400, errors::bad_request(&message)))
+        })
+    }
+
+    /// The lane that takes the arrival, or its refusal.
+    fn decide(&mut self, now: Timestamp, arrival: &Arrival<'_>) -> Result<usize, Box<Rejected>> {
+        let mut rng = fastrand::Rng::with_seed(mix(self.seed, ARRIVAL_DRAW, self.counts.requests));
+        let lane = self.lane_for(now, arrival)?;
+        if rng.f64() < self.scenario.faults.reset {
+            return Err(Box::new(refused(
+                RejectReason::Reset,
+                0,
+                ErrorBody { content_type: None, body: Bytes::new() },
+            )));
+        }
+        if let Some(window) = self.windows_at(now).find(|w| rng.f64() < w.probability) {
+            let after = duration(window.latency);
+            let body = errors::of_status(self.scenario.rejection.body, window.status);
+            let mut rejected = refused(reason_of_status(window.status), window.status, body);
+            let wait = errors::configured_wait(window.retry_after);
+            let wall = self.wall_at(now + after);
+            rejected.headers.extend(errors::retry_after(window.retry_after.form, wait, wall));
+            rejected.after = after;
+            return Err(Box::new(rejected));
+        }
+        let refusal = self.refusal_of_lane(now, lane, arrival);
+        if let Err(rejected) = &refusal
+            && rejected.reason.is_slot()
+            && let Some(lane) = self.lanes.get_mut(lane)
+        {
+            lane.slot_rejections += 1;
+            if let (RejectReason::Slot, Some(punish)) = (rejected.reason, &self.scenario.punish) {
+                lane.punished_until = now.plus_secs(punish.seconds);
+            }
+        }
+        refusal.map(|()| lane)
+    }
+
+    /// Balance, slots and pace.
+    fn refusal_of_lane(&mut self, now: Timestamp, index: usize, arrival: &Arrival<'_>) -> Result<(), Box<Rejected>> {
+        let account_cap = self.advance(index, now);
+        let style = self.scenario.rejection.body;
+        let Some(lane) = self.lanes.get_mut(index) else { return Ok(()) };
+        let broke = (self.accounts.get(lane.account))
+            .and_then(|account| account.balance.as_ref())
+            .is_some_and(|balance| balance.amount <= 0.0);
+        if broke {
+            return Err(Box::new(refused(RejectReason::Balance, 402, errors::of_status(style, 402))));
+        }
+        let cap = lane.cap(account_cap);
+        if lane.in_flight >= cap {
+            let body = errors::too_many_at_once(style, lane.in_flight.saturating_add(1), cap);
+            return Err(Box::new(self.too_many(now, RejectReason::Slot, body)));
+        }
+        if let Some(user_cap) = self.scenario.user_cap {
+            let of_user = lane.by_user.get(arrival.user_id.unwrap_or("")).copied().unwrap_or(0);
+            if of_user >= user_cap {
+                let body = errors::too_many_at_once(style, of_user.saturating_add(1), user_cap);
+                return Err(Box::new(self.too_many(now, RejectReason::UserSlot, body)));
+            }
+        }
+        lane.forget_rate(now);
+        let rate = &self.scenario.rate;
+        let limit = if rate.rpm.is_some_and(|rpm| lane.recent.len() >= rpm as usize) {
+            Some((RejectReason::Rpm, "RPM"))
+        } else if let Some(tpm) = rate.tpm {
+            let tokens = self.plan(self.admissions, arrival).output_tokens;
+            let asked = u64::from(arrival.prompt_tokens) + u64::from(tokens);
+            let recent = self.lanes.get(index).map_or(0, |lane| lane.recent_tokens);
+            (recent + asked > tpm).then_some((RejectReason::Tpm, "TPM"))
+        } else {
+            None
+        };
+        match limit {
+            None => Ok(()),
+            Some((reason, name)) => {
+                let mut rejected = self.too_many(now, reason, errors::too_fast(style, name));
+                rejected.headers.extend(self.rate_headers(now, index));
+                Err(Box::new(rejected))
+            }
+        }
+    }
+
+    /// A 429 in the scenario's manner.
+    fn too_many(&self, now: Timestamp, reason: RejectReason, body: ErrorBody) -> Rejected {
+        let setting = self.scenario.rejection.retry_after;
+        let mut rejected = refused(reason, 429, body);
+        rejected.after = duration(self.scenario.rejection.latency);
+        // A refusal for pace knows how long to wait, and says so in `rate_headers`.
+        if reason.is_slot() {
+            let wall = self.wall_at(now + rejected.after);
+            rejected.headers.extend(errors::retry_after(setting.form, errors::configured_wait(setting), wall));
+        }
+        rejected
+    }
+
+    /// OpenAI's `x-ratelimit-*` headers, where the scenario limits the pace; and with a refusal the wait, if a form is
+    /// set.
+    fn rate_headers(&self, now: Timestamp, lane: usize) -> Vec<(&'static str, String)> {
+        let rate = &self.scenario.rate;
+        let mut headers = Vec::new();
+        let Some(lane) = self.lanes.get(lane) else { return headers };
+        let until_whole = lane.recent.back().map_or(Duration::ZERO, |&(at, _)| (at + RATE_WINDOW) - now);
+        let until_room = lane.recent.front().map_or(Duration::ZERO, |&(at, _)| (at + RATE_WINDOW) - now);
+        let reset = errors::go_duration(until_whole);
+        if let Some(rpm) = rate.rpm {
+            headers.push(("x-ratelimit-limit-requests", rpm.to_string()));
+            let left = rpm.saturating_sub(u32::try_from(lane.recent.len()).unwrap_or(u32::MAX));
+            headers.push(("x-ratelimit-remaining-requests", left.to_string()));
+            headers.push(("x-ratelimit-reset-requests", reset.clone()));
+            if left == 0 {
+                let form = self.scenario.rejection.retry_after.form;
+                headers.extend(errors::retry_after(form, until_room, self.wall_at(now)));
+            }
+        }
+        if let Some(tpm) = rate.tpm {
+            headers.push(("x-ratelimit-limit-tokens", tpm.to_string()));
+            headers.push(("x-ratelimit-remaining-tokens", tpm.saturating_sub(lane.recent_tokens).to_string()));
+            headers.push(("x-ratelimit-reset-tokens", reset));
+        }
+        headers
+    }
+
+    fn wall_at(&self, now: Timestamp) -> SystemTime {
+        self.wall_clock.checked_add(Duration::from_micros(now.as_micros())).unwrap_or(self.wall_clock)
+    }
+
+    fn admit(&mut self, now: Timestamp, index: usize, arrival: &Arrival<'_>, client: Arc<str>) -> Admission {
+        let id = FlightId(self.admissions);
+        let plan = self.plan(self.admissions, arrival);
+        self.admissions += 1;
+        self.counts.admitted += 1;
+        if let Some(client) = self.clients.get_mut(&client) {
+            client.admitted += 1;
+        }
+        let tokens = u64::from(arrival.prompt_tokens) + u64::from(plan.output_tokens);
+        let limits_users = self.scenario.user_cap.is_some();
+        let limits_pace = self.scenario.rate.rpm.is_some() || self.scenario.rate.tpm.is_some();
+        let user: Option<Box<str>> = limits_users.then(|| Box::from(arrival.user_id.unwrap_or("")));
+        if let Some(lane) = self.lanes.get_mut(index) {
+            lane.in_flight += 1;
+            lane.peak = lane.peak.max(lane.in_flight);
+            if let Some(user) = &user {
+                *lane.by_user.entry(user.clone()).or_default() += 1;
+            }
+            if limits_pace {
+                lane.recent.push_back((now, tokens));
+                lane.recent_tokens += tokens;
+            }
+        }
+        let tag = arrival.tag.map(Box::from);
+        self.flights.insert(id, Flight { lane: index, user, client, tag, tokens, end: plan.end });
+        let headers = if limits_pace { self.rate_headers(now, index) } else { Vec::new() };
+        // A wait is asked for in refusals only.
+        let headers = headers.into_iter().filter(|(name, _)| name.starts_with("x-ratelimit")).collect();
+        Admission { id, plan, headers }
+    }
+
+    /// What happens to the `admission`-th admitted request. Every plan takes the same draws in the same order.
+    fn plan(&self, admission: u64, arrival: &Arrival<'_>) -> Plan {
+        let mut rng = fastrand::Rng::with_seed(mix(self.seed, PLAN_DRAW, admission));
+        let service = &self.scenario.service;
+        let queue = &self.scenario.queue;
+        let wanted = (service.output_tokens.draw(&mut rng).round() as u32).max(1);
+        let first = service.first_token.draw(&mut rng);
+        let drawn = service.time.as_ref().map(|time| time.draw(&mut rng));
+        let waits = rng.f64() < queue.probability;
+        let wait = queue.wait.draw(&mut rng);
+        let (fault, depth) = (rng.f64(), rng.f64());
+
+        let output_tokens = wanted.min(arrival.max_tokens.max(1));
+        let time = match (arrival.service, drawn) {
+            (Some(time), _) => Duration::from_micros(u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
+            (None, Some(drawn)) => duration(drawn),
+            (None, None) => duration(first + f64::from(output_tokens) / service.tokens_per_second),
+        };
+        let wait = if waits { duration(wait) } else { Duration::ZERO };
+        let hang_up_after = duration(queue.hang_up_after);
+        let keep_alive = duration(queue.keep_alive);
+        let first_token = wait.saturating_add(duration(first).min(time));
+        let last_token = wait.saturating_add(time);
+        let chunks = output_tokens.div_ceil(service.chunk_tokens.max(1)).max(1);
+        let end = if wait > hang_up_after { End::HangUp } else { planned_end(&self.scenario.faults, fault) };
+        let delivered = match end {
+            End::Complete => chunks,
+            End::EmptyBody | End::BlankBody | End::Garbage | End::HangUp => 0,
+            // At least the first piece, and never the last unless it is the only one.
+            _ => 1 + (depth * f64::from(chunks.saturating_sub(1))) as u32,
+        };
+        let wait = wait.min(hang_up_after);
+        let unreadable = matches!(end, End::EmptyBody | End::BlankBody | End::Garbage);
+        let first_byte = match end {
+            End::HangUp => wait,
+            _ if arrival.stream || unreadable => first_token,
+            _ => last_token,
+        };
+        Plan {
+            wait,
+            keep_alive,
+            headers: if service.early_headers {
+                Duration::ZERO
+            } else if wait >= keep_alive {
+                keep_alive
+            } else {
+                first_byte
+            },
+            first_token,
+            last_token,
+            chunks,
+            delivered,
+            output_tokens,
+            reasoning_tokens: if arrival.thinking { output_tokens / 3 } else { 0 },
+            length: wanted > output_tokens,
+            end,
+        }
+    }
+
+    fn charge(&mut self, now: Timestamp, account: usize, tokens: u64) {
+        if self.accounts.get(account).is_none_or(|account| account.balance.is_none()) {
+            return;
+        }
+        // The cap of all its lanes is about to change: what was before counts with the old one.
+        for lane in 0..self.lanes.len() {
+            if self.lanes.get(lane).is_some_and(|lane| lane.account == account) {
+                self.advance(lane, now);
+            }
+        }
+        if let Some(balance) = self.accounts.get_mut(account).and_then(|account| account.balance.as_mut()) {
+            balance.amount -= balance.cost_per_request + balance.cost_per_million_tokens * tokens as f64 / 1e6;
+        }
+    }
+}
+
+fn refused(reason: RejectReason, status: u16, body: ErrorBody) -> Rejected {
+    let ErrorBody { content_type, body } = body;
+    Rejected { reason, status, content_type, headers: Vec::new(), body, after: Duration::ZERO }
+}
+
+fn reason_of_status(status: u16) -> RejectReason {
+    match status {
+        402 => RejectReason::Balance,
+        429 => RejectReason::Rpm,
+        500 => RejectReason::ServerError,
+        501..=599 => RejectReason::Overloaded,
+        _ => RejectReason::Refused,
+    }
+}
+
+/// The fault that a draw from [0, 1) picks.
+fn planned_end(faults: &Faults, draw: f64) -> End {
+    let mut below = 0.0;
+    for (probability, end) in [
+        (faults.cut, End::Cut),
+        (faults.stall, End::Stall),
+        (faults.clean_end, End::CleanEnd),
+        (faults.empty_body, End::EmptyBody),
+        (faults.blank_body, End::BlankBody),
+        (faults.garbage, End::Garbage),
+        (faults.error_object, End::ErrorObject),
+        (faults.insufficient_resource, End::InsufficientResource),
+    ] {
+        below += probability;
+        if draw < below {
+            return end;
+        }
+    }
+    End::Complete
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scenario::{Account, BodyStyle, Cap, Punish, Queue, Rate, RetryAfter};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(secs: f64) -> Timestamp {
+        Timestamp::from_secs_f64(secs)
+    }
+
+    fn provider(scenario: Scenario) -> Provider {
+        Provider::new(scenario, 11).unwrap()
+    }
+
+    fn admitted(decision: Decision) -> Admission {
+        match decision {
+            Decision::Admit(admission) => admission,
+            other => panic!("not admitted: {other:?}"),
+        }
+    }
+
+    fn rejected(decision: Decision) -> Rejected {
+        match decision {
+            Decision::Reject(rejected) => rejected,
+            other => panic!("not rejected: {other:?}"),
+        }
+    }
+
+    fn message(rejected: &Rejected) -> String {
+        let body: serde_json::Value = serde_json::from_slice(&rejected.body).unwrap();
+        body["error"]["message"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn the_cap_is_per_account_and_model() {
+        let account = |name: &str, keys: &[&str], cap| Account {
+            name: name.to_owned(),
+            keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+            cap: Some(Cap::Constant(cap)),
+            balance: None,
+        };
+        let mut p = provider(Scenario {
+            accounts: vec![account("one", &["key-a", "key-b"], 2), account("two", &["key-c"], 1)],
+            ..Scenario::default()
+        });
+        let mut arrive = |key, model| {
+            matches!(p.arrive(at(1.0), &Arrival { key: Some(key), model, ..Arrival::default() }), Decision::Admit(_))
+        };
+        assert!(arrive("key-a", "deepseek-flash"));
+        assert!(arrive("key-b", "deepseek-flash"));
+        assert!(!arrive("key-a", "deepseek-flash"), "another key of one account raises nothing");
+        assert!(!arrive("key-b", "deepseek-flash"));
+        assert!(arrive("key-a", "deepseek-v4-pro"), "another model has its own limit");
+        assert!(arrive("key-c", "deepseek-flash"));
+        assert!(!arrive("key-c", "deepseek-flash"));
+    }
+
+    #[test]
+    fn without_a_scenario_cap_the_published_ones_hold() {
+        let mut p = provider(Scenario::default());
+        assert_eq!(p.cap(at(0.0), Some("k"), "deepseek-flash"), 2500);
+        assert_eq!(p.cap(at(0.0), Some("k"), "deepseek-v4-pro"), 500);
+        assert_eq!(p.cap(at(0.0), Some("k"), "gpt-2"), 0);
+    }
+
+    #[test]
+    fn a_rejection_states_the_concurrency_and_the_limit() {
+        let mut p = provider(Scenario::constant(25));
+        for _ in 0..25 {
+            admitted(p.arrive(at(0.0), &Arrival::default()));
+        }
+        let r = rejected(p.arrive(at(0.0), &Arrival::default()));
+        assert_eq!((r.status, r.reason, r.content_type), (429, RejectReason::Slot, Some("application/json")));
+        assert!(message(&r).contains("Your current concurrency is 26, which exceeds your concurrency limit of 25 "));
+        assert!(r.headers.is_empty(), "no recorded 429 of DeepSeek has a Retry-After");
+    }
+
+    #[test]
+    fn keys_and_models_that_do_not_exist_are_refused_in_the_recorded_words() {
+        let mut p = provider(Scenario::default());
+        let r = rejected(p.arrive(at(0.0), &Arrival { key: None, ..Arrival::default() }));
+        assert_eq!((r.status, r.content_type, &r.body[..]), (401, None, &b"Authentication Fails (governor)"[..]));
+        let r = rejected(p.arrive(at(0.0), &Arrival { model: "deepseek-v9-nonexistent", ..Arrival::default() }));
+        assert_eq!((r.status, r.content_type), (400, Some("application/octet-stream")));
+        assert_eq!(
+            message(&r),
+            "The supported API model names are deepseek-flash or deepseek-v4-pro, but you passed \
+             deepseek-v9-nonexistent."
+        );
+        let mut p = provider(Scenario {
+            accounts: vec![Account { name: "a".into(), keys: vec!["sk-good-key-1".into()], cap: None, balance: None }],
+            ..Scenario::default()
+        });
+        let r = rejected(p.arrive(at(0.0), &Arrival { key: Some("sk-bad-key-9876"), ..Arrival::default() }));
+        assert_eq!(message(&r), "Authentication Fails, Your api key: ****9876 is invalid");
+        assert!(!format!("{:?}", p.tally(at(0.0))).contains("bad-key"));
+    }
+
+    #[test]
+    fn a_slot_is_free_when_the_answer_ends_and_after_the_linger_when_the_client_goes() {
+        let mut p = provider(Scenario { linger: 1.5, ..Scenario::constant(1).with_service_time(2.0) });
+        let first = admitted(p.arrive(at(0.0), &Arrival::default()));
+        assert_eq!(first.plan.ends_at(), Some(Duration::from_secs(2)));
+        p.finish(at(2.0), first.id);
+        let second = admitted(p.arrive(at(2.0), &Arrival::default()));
+        p.disconnect(at(3.0), second.id);
+        p.finish(at(3.5), second.id);
+        assert_eq!(p.in_flight(at(4.4), Some("k"), "deepseek-flash"), 1, "still counted");
+        rejected(p.arrive(at(4.4), &Arrival::default()));
+        admitted(p.arrive(at(4.5), &Arrival::default()));
+        let tally = p.tally(at(5.0));
+        assert_eq!((tally.admitted, tally.completed, tally.disconnected, tally.in_flight), (3, 1, 1, 1));
+        assert_eq!((tally.lanes[0].offered, tally.lanes[0].used), (5.0, 5.0));
+    }
+
+    #[test]
+    fn an_excess_cuts_the_cap_and_further_excess_makes_it_last() {
+        let mut p = provider(Scenario {
+            punish: Some(Punish { to: 0.25, seconds: 8.0 }),
+            ..Scenario::constant(8).with_service_time(1.0)
+        });
+        let flights: Vec<_> = (0..8).map(|_| admitted(p.arrive(at(0.0), &Arrival::default())).id).collect();
+        assert_eq!(p.cap(at(0.0), Some("k"), "deepseek-flash"), 8);
+        rejected(p.arrive(at(0.0), &Arrival::default()));
+        assert_eq!(p.cap(at(0.0), Some("k"), "deepseek-flash"), 2);
+        flights.into_iter().for_each(|id| p.finish(at(1.0), id));
+        admitted(p.arrive(at(5.0), &Arrival::default()));
+        admitted(p.arrive(at(5.0), &Arrival::default()));
+        rejected(p.arrive(at(5.0), &Arrival::default()));
+        assert_eq!(p.cap(at(12.999_999), Some("k"), "deepseek-flash"), 2);
+        assert_eq!(p.cap(at(13.0), Some("k"), "deepseek-flash"), 8);
+        // 8 for no time, 2 until 13 s, 8 again.
+        assert_eq!(p.tally(at(14.0)).lanes[0].offered, 2.0 * 13.0 + 8.0);
+    }
+
+    #[test]
+    fn windows_strike_in_their_time_with_the_wait_they_ask_for() {
+        let mut window = Window::new(503, 2.0, 4.0);
+        window.retry_after = RetryAfter { form: super::super::scenario::RetryAfterForm::Float, seconds: 1.5 };
+        let mut p = provider(Scenario { windows: vec![window], ..Scenario::default() });
+        admitted(p.arrive(at(1.9), &Arrival::default()));
+        let r = rejected(p.arrive(at(2.0), &Arrival::default()));
+        assert_eq!((r.status, r.reason, r.after), (503, RejectReason::Overloaded, Duration::from_millis(200)));
+        assert_eq!(r.headers, [("retry-after", "1.500".to_owned())]);
+        assert!(message(&r).starts_with("Service is too busy."));
+        admitted(p.arrive(at(4.0), &Arrival::default()));
+    }
+
+    #[test]
+    fn a_rate_limit_refuses_the_pace_and_says_when_there_is_room() {
+        let mut p = provider(Scenario {
+            rate: Rate { rpm: Some(3), tpm: None },
+            rejection: super::super::scenario::Rejection {
+                retry_after: RetryAfter { form: super::super::scenario::RetryAfterForm::Seconds, seconds: 0.0 },
+                ..Default::default()
+            },
+            ..Scenario::default()
+        });
+        let first = admitted(p.arrive(at(0.0), &Arrival::default()));
+        assert!(first.headers.contains(&("x-ratelimit-remaining-requests", "2".to_owned())));
+        admitted(p.arrive(at(10.0), &Arrival::default()));
+        let last = admitted(p.arrive(at(10.0), &Arrival::default()));
+        assert!(!last.headers.iter().any(|(name, _)| *name == "retry-after"));
+        let r = rejected(p.arrive(at(20.5), &Arrival::default()));
+        assert_eq!((r.status, r.reason), (429, RejectReason::Rpm));
+        assert_eq!(message(&r), "Rate limit reached: RPM exceeded. Please pace your requests.");
+        for header in [
+            ("x-ratelimit-limit-requests", "3"),
+            ("x-ratelimit-remaining-requests", "0"),
+            ("x-ratelimit-reset-requests", "49.5s"),
+            ("retry-after", "40"),
+        ] {
+            assert!(r.headers.contains(&(header.0, header.1.to_owned())), "{header:?} not in {:?}", r.headers);
+        }
+        admitted(p.arrive(at(60.0), &Arrival::default()));
+        rejected(p.arrive(at(60.0), &Arrival::default()));
+    }
+
+    #[test]
+    fn a_token_limit_counts_prompt_and_answer() {
+        let mut scenario = Scenario { rate: Rate { rpm: None, tpm: Some(1000) }, ..Scenario::default() };
+        scenario.service.output_tokens = 300.0.into();
+        let mut p = provider(scenario);
+        let arrival = Arrival { prompt_tokens: 200, ..Arrival::default() };
+        admitted(p.arrive(at(0.0), &arrival));
+        admitted(p.arrive(at(0.0), &arrival));
+        assert_eq!(rejected(p.arrive(at(1.0), &arrival)).reason, RejectReason::Tpm);
+        admitted(p.arrive(at(60.0), &arrival));
+    }
+
+    #[test]
+    fn the_balance_falls_and_takes_the_cap_with_it() {
+        let mut p = provider(Scenario {
+            balance: Some(Balance {
+                amount: 2.0,
+                cost_per_request: 0.6,
+                cost_per_million_tokens: 0.0,
+                ..Balance::default()
+            }),
+            ..Scenario::default().with_service_time(1.0)
+        });
+        let mut caps = Vec::new();
+        for i in 0..4 {
+            let now = at(f64::from(i) * 2.0);
+            caps.push(p.cap(now, Some("k"), "deepseek-flash"));
+            let id = admitted(p.arrive(now, &Arrival::default())).id;
+            p.finish(now + Duration::from_secs(1), id);
+        }
+        assert_eq!(caps, [2500, 25, 17, 5]);
+        let r = rejected(p.arrive(at(9.0), &Arrival::default()));
+        assert_eq!((r.status, message(&r).as_str()), (402, "Insufficient Balance"));
+        assert!(p.balance(Some("k")).unwrap().0 < 0.0);
+    }
+
+    #[test]
+    fn each_user_id_has_its_own_limit_and_the_empty_one_too() {
+        let mut p = provider(Scenario { user_cap: Some(1), ..Scenario::constant(3) });
+        let by = |user_id| Arrival { user_id, ..Arrival::default() };
+        let first = admitted(p.arrive(at(0.0), &by(Some("ada")))).id;
+        assert_eq!(rejected(p.arrive(at(0.0), &by(Some("ada")))).reason, RejectReason::UserSlot);
+        admitted(p.arrive(at(0.0), &by(None)));
+        assert_eq!(rejected(p.arrive(at(0.0), &by(Some("")))).reason, RejectReason::UserSlot);
+        admitted(p.arrive(at(0.0), &by(Some("bob"))));
+        assert_eq!(rejected(p.arrive(at(0.0), &by(Some("eve")))).reason, RejectReason::Slot);
+        p.finish(at(1.0), first);
+        admitted(p.arrive(at(1.0), &by(Some("ada"))));
+    }
+
+    #[test]
+    fn a_request_answered_twice_shows_in_the_tally() {
+        let mut p = provider(Scenario::default());
+        for tag in ["a", "b", "a"] {
+            let id = admitted(p.arrive(at(0.0), &Arrival { tag: Some(tag), ..Arrival::default() })).id;
+            p.finish(at(1.0), id);
+        }
+        let tally = p.tally(at(1.0));
+        assert_eq!((tally.distinct_completed, tally.duplicates), (2, BTreeMap::from([("a".to_owned(), 2)])));
+        assert_eq!(p.completions_of("b"), 1);
+    }
+
+    #[test]
+    fn a_wait_longer_than_the_provider_allows_ends_in_a_hang_up() {
+        let mut p = provider(Scenario {
+            queue: Queue { wait: 700.0.into(), keep_alive: 15.0, ..Queue::default() },
+            ..Scenario::default()
+        });
+        let plan = admitted(p.arrive(at(0.0), &Arrival::default())).plan;
+        assert_eq!((plan.end, plan.ends_at(), plan.delivered), (End::HangUp, Some(Duration::from_secs(600)), 0));
+        assert_eq!(plan.headers, Duration::from_secs(15));
+    }
+
+    #[test]
+    fn pieces_are_spread_from_the_first_token_to_the_last() {
+        let mut scenario = Scenario::default();
+        scenario.service.output_tokens = 50.0.into();
+        scenario.service.tokens_per_second = 10.0;
+        let mut p = provider(scenario);
+        let plan = admitted(p.arrive(at(0.0), &Arrival { max_tokens: 40, ..Arrival::default() })).plan;
+        assert!(plan.length);
+        assert_eq!((plan.output_tokens, plan.chunks), (40, 5));
+        let at = (0..5).map(|i| plan.chunk_at(i).as_millis()).collect::<Vec<_>>();
+        assert_eq!(at, [400, 1400, 2400, 3400, 4400]);
+    }
+
+    #[test]
+    fn bodies_come_in_every_dialect() {
+        for (style, part) in [
+            (BodyStyle::DeepseekBalance, "concurrency is 1, which exceeds your concurrency limit of 0"),
+            (BodyStyle::Deepseek, "exceeds your concurrency limit."),
+            (BodyStyle::Plain, "Too Many Requests"),
+            (BodyStyle::Openrouter, "\"code\":429"),
+            (BodyStyle::Siliconflow, "Request was rejected due to rate limiting."),
+            (BodyStyle::Empty, ""),
+        ] {
+            let mut scenario = Scenario::constant(0);
+            scenario.rejection.body = style;
+            let r = rejected(provider(scenario).arrive(at(0.0), &Arrival::default()));
+            assert!(std::str::from_utf8(&r.body).unwrap().contains(part), "{style:?}: {:?}", r.body);
+        }
+    }
+
+    #[test]
+    fn a_timeline_stays_bounded() {
+        let mut p = provider(Scenario::constant(1));
+        admitted(p.arrive(at(0.0), &Arrival::default()));
+        let tally = p.tally(at(1e6));
+        let timeline = &tally.lanes[0].timeline;
+        assert!(timeline.len() < LaneTally::MAX_SAMPLES && timeline.len() > LaneTally::MAX_SAMPLES / 4);
+        assert!(timeline.windows(2).all(|pair| pair[0].at < pair[1].at));
+        assert!(tally.lanes[0].offered > 999_999.0);
+    }
+
+    /// What a client may do, in any order.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Arrive { user: u8, tag: u8 },
+        Finish(usize),
+        Disconnect(usize),
+        Wait(u32),
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0u8..3, any::<u8>()).prop_map(|(user, tag)| Step::Arrive { user, tag }),
+            2 => any::<usize>().prop_map(Step::Finish),
+            1 => any::<usize>().prop_map(Step::Disconnect),
+            2 => (0u32..3_000_000).prop_map(Step::Wait),
+        ]
+    }
+
+    proptest! {
+        /// Whatever clients do, an admission never exceeds the cap, every request is counted once, no slot leaks, and
+        /// the decisions are the same each time.
+        #[test]
+        fn nothing_is_admitted_above_the_cap_and_nothing_is_lost_from_the_tally(
+            steps in proptest::collection::vec(any_step(), 1..200),
+            seed in any::<u64>(),
+        ) {
+            let scenario = Scenario {
+                user_cap: Some(3),
+                linger: 0.4,
+                punish: Some(Punish { to: 0.5, seconds: 2.0 }),
+                ..Scenario::steps(&[(0.0, 6), (3.0, 2), (7.0, 9)], Some(10.0))
+            };
+            let run = || {
+                let mut p = Provider::new(scenario.clone(), seed).unwrap();
+                let mut now = Timestamp::ZERO;
+                let mut open = Vec::new();
+                let mut log = Vec::new();
+                for step in &steps {
+                    match *step {
+                        Step::Arrive { user, tag } => {
+                            let (user, tag) = (user.to_string(), tag.to_string());
+                            let arrival =
+                                Arrival { user_id: Some(&user), tag: Some(&tag), ..Arrival::default() };
+                            let cap = p.cap(now, arrival.key, arrival.model);
+                            let before = p.in_flight(now, arrival.key, arrival.model);
+                            let closed = p.closed(now, &arrival);
+                            let decision = p.arrive(now, &arrival);
+                            match &decision {
+                                Decision::Admit(admission) => {
+                                    assert!(before < cap && closed.is_none());
+                                    open.push(admission.id);
+                                }
+                                Decision::Reject(r) => assert_eq!(closed, Some(r.reason)),
+                                Decision::Reset => panic!("no resets here"),
+                            }
+                            log.push(decision);
+                        }
+                        Step::Finish(i) if !open.is_empty() => p.finish(now, open.remove(i % open.len())),
+                        Step::Disconnect(i) if !open.is_empty() => p.disconnect(now, open.remove(i % open.len())),
+                        Step::Wait(micros) => now += Duration::from_micros(u64::from(micros)),
+                        _ => {}
+                    }
+                }
+                let still = open.len() as u64;
+                let tally = p.tally(now);
+                assert_eq!(tally.requests, tally.admitted + tally.rejected_total());
+                assert_eq!(tally.admitted, tally.completed + tally.disconnected + still);
+                assert_eq!(tally.in_flight, still);
+                assert!(tally.utilisation().unwrap_or(0.0) <= 1.0);
+                for id in open {
+                    p.disconnect(now, id);
+                }
+                let later = now + Duration::from_secs(1);
+                assert_eq!(p.in_flight(later, Some("k"), "deepseek-flash"), 0);
+                (log, tally)
+            };
+            prop_assert_eq!(run(), run());
+        }
+    }
+}
