@@ -17,6 +17,7 @@ pub mod answer;
 mod cap;
 mod errors;
 pub mod oracle;
+pub mod play;
 pub mod provider;
 pub mod scenario;
 pub mod tally;
