@@ -10,6 +10,7 @@
 //! time, which is what [DeepSeek's context cache](https://api-docs.deepseek.com/guides/kv_cache) rewards.
 
 mod balance;
+mod chat;
 mod completion;
 mod fim;
 mod message;
@@ -17,12 +18,17 @@ mod models;
 mod object;
 mod stream;
 mod usage;
+mod validate;
 
 pub use balance::{Balance, BalanceInfo};
+pub use chat::{
+    ChatRequest, Function, ReasoningEffort, ResponseFormat, StreamOptions, Thinking, ThinkingKind, Tool, ToolChoice,
+};
 pub use completion::{ChatCompletion, Choice, FinishReason, Logprobs, TokenLogprob};
-pub use fim::{FimAssembler, FimChoice, FimCompletion};
+pub use fim::{FimAssembler, FimChoice, FimCompletion, FimRequest};
 pub use message::{Content, ContentPart, FunctionCall, Message, Role, ToolCall};
 pub use models::{Model, ModelList};
 pub use object::JsonObject;
 pub use stream::{ChatAssembler, ChatChunk, ChunkChoice, Delta};
 pub use usage::{CompletionTokensDetails, PromptTokensDetails, Usage};
+pub use validate::InvalidRequest;
