@@ -260,7 +260,14 @@ impl From<JsonObject> for ChatRequest {
 
 /// `stop` is one text or a list.
 pub(super) fn take_stop(fields: &mut Reader) -> Vec<String> {
-    fields.string("stop").map(|stop| vec![stop]).or_else(|| fields.parsed("stop")).unwrap_or_default()
+    if let Some(stop) = fields.string("stop") {
+        return vec![stop];
+    }
+    // An empty list stays in `extra`: an empty `Vec` means absence.
+    let is_filled =
+        |stop: &Value| stop.as_array().is_some_and(|stop| !stop.is_empty() && stop.iter().all(Value::is_string));
+    let stop = fields.take_if("stop", is_filled).unwrap_or_default();
+    stop.as_array().into_iter().flatten().filter_map(|stop| Some(stop.as_str()?.to_owned())).collect()
 }
 
 impl Serialize for ChatRequest {
