@@ -341,6 +341,8 @@ fn tool_calls_without_an_index_or_with_one_for_all_are_told_apart_by_id() {
     // The id repeated in every piece, or empty after the first.
     let piece = |id: &str, text: &str| json!({"index": 0, "id": id, "function": {"arguments": text}});
     assert_eq!(calls([piece("a", "["), piece("a", "1"), piece("", "]")]), [(json!("a"), Value::Null, json!("[1]"))]);
+    // Empty at first, real only later.
+    assert_eq!(calls([piece("", "["), piece("a", "1"), piece("a", "]")]), [(json!("a"), Value::Null, json!("[1]"))]);
     // No index and no id: goes on with the last one.
     let rest = json!({"function": {"arguments": " "}});
     assert_eq!(calls([call("a"), rest])[0].2, "{} ");

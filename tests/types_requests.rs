@@ -94,7 +94,7 @@ fn unknown_fields_words_and_odd_shapes_come_through_a_request() {
         json!({"model": "m", "messages": [{}], "thinking": {"type": "auto", "budget": 5}, "thinking_budget": 3}),
         json!({"model": "m", "messages": [{}], "tools": [{"type": "web_search", "max_uses": 3}, {"function": null}]}),
         json!({"model": "m", "messages": [{}], "response_format": {"type": "json_schema", "json_schema": {"b": 1, "a": 2}}}),
-        json!({"model": "m", "messages": [{}], "max_completion_tokens": u64::MAX, "n": 2, "stream_options": {"x": null}}),
+        json!({"model": "m", "messages": [{}], "max_completion_tokens": u64::MAX, "n": 2, "stream_options": {"x": null, "include_usage": null}}),
     ] {
         let request: ChatRequest = serde_json::from_value(body.clone()).unwrap();
         assert_eq!(serde_json::to_value(&request).unwrap(), body);

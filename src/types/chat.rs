@@ -251,7 +251,7 @@ impl From<JsonObject> for ChatRequest {
             frequency_penalty: fields.parsed("frequency_penalty"),
             presence_penalty: fields.parsed("presence_penalty"),
             stream: fields.parsed("stream"),
-            stream_options: fields.parsed("stream_options"),
+            stream_options: fields.object("stream_options"),
             user_id: fields.string("user_id"),
             extra: fields.rest(),
         }
@@ -353,14 +353,28 @@ pub enum ReasoningEffort {
 }
 
 /// Of streaming.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(from = "JsonObject")]
 pub struct StreamOptions {
     /// Whether to send the usage in the end. DeepSeek does so unasked; OpenAI and others only if asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub include_usage: Option<bool>,
     /// Everything else.
-    #[serde(flatten)]
     pub extra: JsonObject,
+}
+
+impl From<JsonObject> for StreamOptions {
+    fn from(object: JsonObject) -> Self {
+        let mut fields = Reader::new(object);
+        Self { include_usage: fields.parsed("include_usage"), extra: fields.rest() }
+    }
+}
+
+impl Serialize for StreamOptions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = Writer::new(serializer, &self.extra)?;
+        fields.some("include_usage", &self.include_usage)?;
+        fields.end()
+    }
 }
 
 /// The form of an answer.

@@ -109,7 +109,7 @@ impl From<JsonObject> for FimRequest {
             frequency_penalty: fields.parsed("frequency_penalty"),
             presence_penalty: fields.parsed("presence_penalty"),
             stream: fields.parsed("stream"),
-            stream_options: fields.parsed("stream_options"),
+            stream_options: fields.object("stream_options"),
             extra: fields.rest(),
         }
     }
