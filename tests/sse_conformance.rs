@@ -4,8 +4,12 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
+use proptest::prelude::*;
 use serde_json::Value;
 use tidegate::sse::{Item, Parser};
+
+#[path = "reference/sse.rs"]
+mod reference;
 
 /// The folder of test data, or `None` with a loud word that nothing was tested.
 fn test_data() -> Option<PathBuf> {
@@ -141,6 +145,56 @@ fn every_case_but_the_divergent_passes_at_its_own_chunks_and_cut_at_every_byte()
     }
     assert!(failures.is_empty(), "{} of {parses} parses:\n{}", failures.len(), failures.join("\n"));
     println!("{} cases passed in {parses} parses", cases.len());
+}
+
+/// Streams out of the pieces that matter to the grammar, and bytes that are none.
+fn streams() -> impl Strategy<Value = Vec<u8>> {
+    const PIECES: [&[u8]; 21] = [
+        b"data",
+        b"data: ",
+        b":",
+        b": ",
+        b" ",
+        b"\n",
+        b"\n",
+        b"\r",
+        b"\r\n",
+        b"\n\n",
+        b"event:",
+        b"id",
+        b"id: ",
+        b"retry: ",
+        b"42",
+        b"\0",
+        b"\xEF\xBB\xBF",
+        b"\xEF",
+        b"\xF0\x9F\x8C\x8A",
+        b"\xF0\x9F",
+        b"data: {\"x\":1}\n\n",
+    ];
+    let piece = prop_oneof![
+        4 => prop::sample::select(&PIECES[..]).prop_map(<[u8]>::to_vec),
+        1 => prop::collection::vec(any::<u8>(), 0..4),
+    ];
+    prop::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_in_any_chunks_give_what_a_plain_reading_of_the_standard_gives(stream in streams(), size in 1usize..40) {
+        let mut items = Vec::new();
+        let mut parser = Parser::new();
+        for chunk in stream.chunks(size) {
+            let on = |item: Item<'_>| items.push(match item {
+                Item::Event { event, data, id } => reference::Item::Event(event.into(), data.into(), id.into()),
+                Item::Comment(text) => reference::Item::Comment(text.into()),
+                Item::Retry(time) => reference::Item::Retry(u64::try_from(time.as_millis()).unwrap()),
+                other => panic!("an item of an unknown kind: {other:?}"),
+            });
+            parser.feed(chunk, on).unwrap();
+        }
+        prop_assert_eq!(items, reference::parse(&stream));
+    }
 }
 
 #[test]
