@@ -216,6 +216,15 @@ fn an_event_of_64_mib_comes_through_byte_for_byte() {
 }
 
 #[test]
+fn large_events_fed_bytewise_need_no_more_than_linear_work() {
+    // Anything that looked at the pending event again at each byte would not come to an end here.
+    let one_line = format!("data: {}\n\n", "x".repeat(1 << 20));
+    assert_eq!(parse(one_line.as_bytes().chunks(1)).events[0].1.len(), 1 << 20);
+    let many_lines = "data: y\n".repeat(1 << 17) + "\n";
+    assert_eq!(parse(many_lines.as_bytes().chunks(1)).events[0].1.len(), (1 << 18) - 1);
+}
+
+#[test]
 fn every_recorded_stream_parses_alike_at_any_chunk_size() {
     let Some(dir) = test_data() else { return };
     let mut streams = 0;
