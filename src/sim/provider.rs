@@ -148,7 +148,7 @@ pub struct Plan {
     pub first_token: Duration,
     /// When the last token comes, if nothing goes wrong.
     pub last_token: Duration,
-    /// Pieces of content the whole answer has, at least 1.
+    /// Pieces of content the whole answer has, at least 1 (2 with reasoning).
     pub chunks: u32,
     /// Pieces that are delivered before the [`end`](Self::end); all of them in a whole answer, none in an empty one.
     pub delivered: u32,
@@ -918,7 +918,8 @@ impl Provider {
         let keep_alive = duration(queue.keep_alive);
         let first_token = wait.saturating_add(duration(first).min(time));
         let last_token = wait.saturating_add(time);
-        let chunks = output_tokens.div_ceil(service.chunk_tokens.max(1)).max(1);
+        // Reasoning and answer have a piece each at least.
+        let chunks = output_tokens.div_ceil(service.chunk_tokens.max(1)).max(1 + u32::from(arrival.thinking));
         let end = if wait > hang_up_after { End::HangUp } else { planned_end(&self.scenario.faults, fault) };
         let delivered = match end {
             End::Complete => chunks,
@@ -927,22 +928,10 @@ impl Provider {
             _ => 1 + (depth * f64::from(chunks.saturating_sub(1))) as u32,
         };
         let wait = wait.min(hang_up_after);
-        let unreadable = matches!(end, End::EmptyBody | End::BlankBody | End::Garbage);
-        let first_byte = match end {
-            End::HangUp => wait,
-            _ if arrival.stream || unreadable => first_token,
-            _ => last_token,
-        };
-        Plan {
+        let mut plan = Plan {
             wait,
             keep_alive,
-            headers: if service.early_headers {
-                Duration::ZERO
-            } else if wait >= keep_alive {
-                keep_alive
-            } else {
-                first_byte
-            },
+            headers: Duration::ZERO,
             first_token,
             last_token,
             chunks,
@@ -951,7 +940,17 @@ impl Provider {
             reasoning_tokens: if arrival.thinking { output_tokens / 3 } else { 0 },
             length: wanted > output_tokens,
             end,
+        };
+        let first_byte = match end {
+            End::HangUp => wait,
+            _ if arrival.stream => first_token,
+            // A single object comes when it is complete; of one that stalls, half comes early.
+            _ => plan.ends_at().unwrap_or(first_token),
+        };
+        if !service.early_headers {
+            plan.headers = if wait >= keep_alive { keep_alive } else { first_byte };
         }
+        plan
     }
 
     fn charge(&mut self, now: Timestamp, account: usize, tokens: u64) {
