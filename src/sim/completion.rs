@@ -368,10 +368,11 @@ mod tests {
             prop_assert_eq!(pieces.len(), (chunks as usize).max(2));
             let joined: String = pieces.iter().map(|(_, range)| &text[range.clone()]).collect();
             prop_assert_eq!(joined, &text[..]);
-            prop_assert!(pieces.iter().all(|(part, range)| match part {
+            let apart = pieces.iter().all(|(part, range)| match part {
                 Part::Reasoning => range.end <= split,
                 _ => range.start >= split,
-            }));
+            });
+            prop_assert!(apart);
         }
     }
 }

@@ -127,19 +127,27 @@ impl Message {
     }
 }
 
+/// The longest answer a request may ask for.
+const MAX_TOKENS: u32 = 393_216;
+
+/// The same for fill in the middle, where it is the default too.
+const FIM_MAX_TOKENS: u32 = 4096;
+
+fn max_tokens(asked: Option<u32>, default: u32, max: u32) -> Result<u32, String> {
+    match asked.unwrap_or(default) {
+        tokens if (1..=max).contains(&tokens) => Ok(tokens),
+        _ => Err(format!("Invalid max_tokens value, the valid range of max_tokens is [1, {max}]")),
+    }
+}
+
 /// The default length of an answer without and with thinking.
 const DEFAULT_MAX_TOKENS: [u32; 2] = [8192, 65_536];
 
 fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let failed = |detail: String| format!("Failed to deserialize the JSON body into the target type: {detail}");
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        // The real server names the path before the parser's words, and nothing where there is none.
-        match error.path().to_string().as_str() {
-            "." => failed(error.inner().to_string()),
-            path => failed(format!("{path}: {}", error.inner())),
-        }
-    })?;
+    // The path and then the parser's words, as the real server has them.
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| failed(error.to_string()))?;
     deserializer.end().map_err(|error| failed(error.to_string()))?;
     Ok(value)
 }
@@ -183,7 +191,7 @@ impl Asked {
             fim: false,
             model: chat.model,
             stream: chat.stream.unwrap_or(false),
-            max_tokens: chat.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS[usize::from(thinking)]),
+            max_tokens: max_tokens(chat.max_tokens, DEFAULT_MAX_TOKENS[usize::from(thinking)], MAX_TOKENS)?,
             user_id: chat.user_id,
             tag: chat.metadata.and_then(|metadata| metadata.request_tag),
             tool: tool.map(|tool| ToolCall {
@@ -205,8 +213,7 @@ impl Asked {
             fim: true,
             model: fim.model,
             stream: fim.stream.unwrap_or(false),
-            // The beta endpoint's bound.
-            max_tokens: fim.max_tokens.unwrap_or(4096).min(4096),
+            max_tokens: max_tokens(fim.max_tokens, FIM_MAX_TOKENS, FIM_MAX_TOKENS)?,
             user_id: fim.user_id,
             tag: fim.metadata.and_then(|metadata| metadata.request_tag),
             prompt: fim.prompt,
@@ -252,7 +259,7 @@ mod tests {
         for (body, message) in [
             (
                 &br#"{"model":"m","messages":[{"role":"developer","content":"x"}]}"#[..],
-                "messages[0].role: unknown variant `developer`, expected one of `system`, `user`, `assistant`, `tool`, `latest_reminder` at line 1 column 42",
+                "messages[0].role: unknown variant `developer`, expected one of `system`, `user`, `assistant`, `tool`, `latest_reminder` at line 1 column 44",
             ),
             (b"{\"model\":\"m\"", "EOF while parsing an object at line 1 column 12"),
             (b"{\"model\":\"m\"}", "missing field `messages` at line 1 column 13"),
@@ -261,6 +268,16 @@ mod tests {
             let error = Asked::chat(body).unwrap_err();
             assert_eq!(error, format!("Failed to deserialize the JSON body into the target type: {message}"));
         }
+    }
+
+    #[test]
+    fn answers_longer_than_the_model_gives_are_refused() {
+        for tokens in ["0", "393217", "4294967295"] {
+            let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],"max_tokens":{tokens}}}"#);
+            let error = Asked::chat(body.as_bytes()).unwrap_err();
+            assert_eq!(error, "Invalid max_tokens value, the valid range of max_tokens is [1, 393216]");
+        }
+        assert!(Asked::fim(br#"{"model":"m","prompt":"x","max_tokens":4097}"#).is_err());
     }
 
     #[test]

@@ -427,6 +427,11 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>, mut phase: watch::Re
     }
 }
 
+/// `after` later; what no clock can tell is in a year.
+fn moment(arrived: tokio::time::Instant, after: Duration) -> tokio::time::Instant {
+    arrived.checked_add(after).unwrap_or_else(|| arrived + Duration::from_secs(365 * 24 * 3600))
+}
+
 /// Breaks the connection off instead of answering.
 #[derive(Debug, Error)]
 #[error("the connection is broken off, as the scenario asks")]
@@ -581,7 +586,7 @@ async fn complete(
     let (admission, slot) = match (decision, slot.take()) {
         (Decision::Admit(admission), Some(slot)) => (admission, slot),
         (Decision::Reject(rejected), _) => {
-            tokio::time::sleep_until(arrived + rejected.after).await;
+            tokio::time::sleep_until(moment(arrived, rejected.after)).await;
             return Ok(refusal(rejected));
         }
         _ => {
@@ -600,7 +605,7 @@ async fn answer(
     arrived: tokio::time::Instant,
 ) -> Result<Response<Answer>, BrokenOff> {
     let Admission { id, plan, headers } = admission;
-    tokio::time::sleep_until(arrived + plan.headers).await;
+    tokio::time::sleep_until(moment(arrived, plan.headers)).await;
     if plan.end == End::HangUp && plan.headers >= plan.wait {
         slot.finish();
         return Err(BrokenOff);
@@ -824,7 +829,7 @@ impl Script {
                 // A stall: only the client's going away ends it, which drops this body.
                 return if self.out.is_empty() { Poll::Pending } else { self.send() };
             };
-            let due = self.arrived + due;
+            let due = moment(self.arrived, due);
             if tokio::time::Instant::now() < due {
                 if !self.out.is_empty() {
                     return self.send();
