@@ -608,12 +608,16 @@ impl Ceiling {
     /// `seq` was let in: for sure (the server answered), or as far as its silence tells.
     fn confirm(&mut self, seq: Seq, sure: bool) {
         let Some(flight) = self.flights.get(seq) else { return };
-        self.flights.confirm(seq);
+        // Counted once, as soon as it is known: later the crowd it met has dispersed.
+        let first = !flight.confirmed;
+        let met =
+            if first { self.flights.met_by(seq, flight, self.delays.prompt()).saturating_add(1) } else { flight.level };
+        self.flights.confirm(seq, met);
         self.outage.admitted(seq);
         let was_probe = self.probe == Some(seq);
         self.settle_roles(seq);
         if seq < self.epoch {
-            self.correct_upwards(seq);
+            self.correct_upwards(seq, if first { met } else { self.flights.through(seq) });
             return;
         }
         if was_probe && self.streak == 0 {
@@ -630,7 +634,7 @@ impl Ceiling {
         self.streak = 0;
         self.canary = None;
         if flight.beyond {
-            let level = if self.measured.is_none() { flight.rank } else { self.flights.through(seq) };
+            let level = if self.measured.is_none() { flight.rank } else { met };
             self.set_window(self.window.max(level));
             if sure {
                 self.proved = self.proved.max(level);
@@ -639,11 +643,10 @@ impl Ceiling {
     }
 
     /// A request of a judged burst, sent after the one that measured it, was let in after all: there was more room.
-    fn correct_upwards(&mut self, seq: Seq) {
+    fn correct_upwards(&mut self, seq: Seq, level: u32) {
         if self.streak > 0 || self.measured != Some(self.window) || self.burst_at.is_none_or(|at| seq <= at) {
             return;
         }
-        let level = self.flights.through(seq);
         if level > self.window {
             self.believe(level);
             self.burst_at = Some(seq);
