@@ -170,3 +170,14 @@ fn the_limit_stays_close_to_an_oracle_and_is_seldom_refused() {
     }
     assert!(failures.is_empty(), "below their floors:\n{}", failures.join("\n"));
 }
+
+#[test]
+fn zz_trace() {
+    let Ok(name) = std::env::var("TRACE") else { return };
+    for scenario in scenarios().iter().filter(|scenario| scenario.name.contains(&name)) {
+        let (provider, load) = (scenario.make)(1);
+        for (t, cap, active, window) in limit_simulation::traced(&provider, &load, 1).trace {
+            println!("{t:>6.0} cap {cap:>4} active {active:>4} window {window:>4}");
+        }
+    }
+}

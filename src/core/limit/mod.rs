@@ -624,12 +624,10 @@ impl Ceiling {
             self.bound = None;
             self.climb_from_here();
         }
-        if self.penalties.serving.is_none() {
-            self.penalties.admitted();
-            if self.streak >= 2 {
-                // The gallop overshot: come back by a climb.
-                self.climb_from_here();
-            }
+        self.penalties.admitted();
+        if self.streak >= 2 && self.penalties.serving.is_none() {
+            // The gallop overshot: come back by a climb.
+            self.climb_from_here();
         }
         self.streak = 0;
         self.canary = None;
