@@ -45,7 +45,7 @@ pub struct Params {
     pub hint: Option<u32>,
     /// The window to start with when there is no hint, in requests. Default 4.
     pub initial: u32,
-    /// What each step of the first climb adds to the next, in requests. Default 2.
+    /// What each step of the first climb adds to the next, in requests. Default 3.
     pub first_gain: f64,
     /// The same for later climbs. Default 0.25.
     pub gain: f64,
@@ -67,7 +67,7 @@ impl Default for Params {
             max: None,
             hint: None,
             initial: 4,
-            first_gain: 2.0,
+            first_gain: 3.0,
             gain: 0.25,
             ascent: 8.0,
             burst: 4,
