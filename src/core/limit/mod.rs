@@ -368,7 +368,7 @@ impl Ceiling {
         let mut earlier = self.flights.met_by(seq, flight, self.delays.prompt());
         let told = told.and_then(|told| read_told(told, &mut earlier, &mut self.told_limit));
         if seq < self.epoch {
-            self.correct_downwards(seq, flight, told);
+            self.correct_downwards(now, seq, flight, told);
             return;
         }
         self.epoch = self.flights.next_seq();
@@ -654,8 +654,14 @@ impl Ceiling {
 
     /// A request of a judged burst, sent before the one that measured it and counted as let in, was rejected too: the
     /// first rejection to arrive is not always the first that was made.
-    fn correct_downwards(&mut self, seq: Seq, flight: Flight, told: Option<u32>) {
+    fn correct_downwards(&mut self, now: Timestamp, seq: Seq, flight: Flight, told: Option<u32>) {
         if let Some(told) = told {
+            // The first of a burst was told the cap it broke, the rest what became of it.
+            if self.penalties.serving.is_some() {
+                self.penalties.lowered(told);
+            } else {
+                self.penalties.judge(now, told);
+            }
             self.believe(told);
         } else if self.burst_at.is_some_and(|at| seq < at) && !flight.confirmed {
             if self.measured == Some(self.window) {
@@ -669,7 +675,7 @@ impl Ceiling {
     /// A climb ran into the cap at `measured`.
     fn end_climb(&mut self, now: Timestamp, seq: Seq, climb: Climb, measured: u32, told: bool) {
         let material = self.measured.is_none_or(|last| is_material(measured, last));
-        if let Some(last) = self.measured.filter(|_| material) {
+        if let Some(last) = self.measured.filter(|_| material && self.penalties.serving.is_none()) {
             self.drift.moved(now, measured.abs_diff(last));
         }
         if told {
@@ -690,7 +696,9 @@ impl Ceiling {
     fn fell(&mut self, now: Timestamp, measured: u32, told: bool, rng: &mut fastrand::Rng) {
         self.proved = 0;
         if told {
-            if self.window > measured && is_material(measured, self.window) {
+            // A punished fall is our own doing: it says nothing of how the cap moves.
+            let own = self.penalties.serving.is_some();
+            if !own && self.window > measured && is_material(measured, self.window) {
                 self.drift.moved(now, self.window - measured);
             }
             self.believe(measured);
