@@ -601,8 +601,13 @@ impl Ceiling {
     /// itself is unproved. This is the clock of growth, after idle times too.
     fn unconfirmed_room(&self) -> u32 {
         let proved = self.flights.len().saturating_sub(self.flights.unconfirmed());
-        let room = if self.measured.is_some() { proved } else { proved / 2 };
-        room.max(self.params.burst)
+        if self.measured.is_some() {
+            proved.max(self.params.burst)
+        } else {
+            // A published number is worth a bolder first step, though not a burst.
+            let bold = (self.window / 64).min(16);
+            (proved / 2).max(self.params.burst).max(bold)
+        }
     }
 
     /// `seq` was let in: for sure (the server answered), or as far as its silence tells.
