@@ -53,7 +53,7 @@ fn early_heads_do_not_hasten_what_silence_means_when_rejections_are_late() {
     let load = jobs(&provider, 40.0, 1800.0);
     for seed in 1..=2 {
         let run = run(&provider, &load, seed);
-        assert!(run.refused() < 0.12, "{:.3} refused", run.refused());
+        assert!(run.rejected() < 0.12, "{:.3} refused", run.rejected());
     }
 }
 
@@ -183,7 +183,6 @@ fn a_climb_goes_on_when_all_it_sent_beyond_the_window_is_cancelled() {
 
 #[test]
 fn a_limit_shared_with_others_is_not_taken_for_our_own() {
-    // The stated limit less the others, at every rejection, gave .785.
     let provider = Provider { bodies: true, ..Provider::new(Schedule::constant(64)) };
     let load = Load { clients: 8, ..jobs(&provider, 64.0, 600.0) };
     let ratio = ratio(&provider, &load, 1);
@@ -213,7 +212,7 @@ fn a_503_later_than_a_429_is_not_taken_for_an_admission() {
     let provider = Provider { outages, ..Provider::new(Schedule::constant(64)) };
     let run = run(&provider, &jobs(&provider, 64.0, 180.0), 1);
     // One trial at a time, a second apart once the outage lasts, and the burst that met it.
-    assert!(run.unavailable < 120, "{} were sent into the outage", run.unavailable);
+    assert!(run.outages < 120, "{} were sent into the outage", run.outages);
 }
 
 #[test]
@@ -226,7 +225,7 @@ fn a_saved_limit_spares_the_next_start_its_climb() {
     let mut second = Ceiling::new(Timestamp::ZERO, Params::default());
     second.restore(Timestamp::ZERO, serde_json::from_str(&saved).unwrap());
     let (warm, limit) = limit_simulation::run_with(&provider, &load, 2, second);
-    assert!(warm.refused() <= cold.refused().max(0.01), "{} after {}", warm.refused(), cold.refused());
+    assert!(warm.rejected() <= cold.rejected().max(0.01), "{} after {}", warm.rejected(), cold.rejected());
     assert!((490..=510).contains(&limit.view().window), "{}", limit.view().window);
 }
 
@@ -239,8 +238,8 @@ fn a_saved_belief_in_punishment_spares_the_next_start_the_trespass() {
     let mut second = Ceiling::new(Timestamp::ZERO, Params::default());
     second.restore(Timestamp::ZERO, limit.learned(at(120.0)));
     let (warm, _) = limit_simulation::run_with(&provider, &load, 1, second);
-    assert!(cold.rejected > 0);
-    assert!(warm.rejected == 0 && warm.makespan < cold.makespan, "{} then {}", cold.makespan, warm.makespan);
+    assert!(cold.rejections > 0);
+    assert!(warm.rejections == 0 && warm.makespan < cold.makespan, "{} then {}", cold.makespan, warm.makespan);
 }
 
 #[test]
@@ -249,7 +248,7 @@ fn a_users_number_is_never_passed_and_a_retry_after_is_obeyed() {
     let mut load = jobs(&provider, 20.0, 120.0);
     load.params = Params { max: Some(20), ..Params::default() };
     let run = run(&provider, &load, 1);
-    assert_eq!((run.peak, run.rejected), (20, 0));
+    assert_eq!((run.peak, run.rejections), (20, 0));
 
     let (mut limit, sent, mut rng) = burst(60, 12);
     limit.on_slot_rejected(at(1.0), sent[50], None, Some(Duration::from_secs(7)), &mut rng);
