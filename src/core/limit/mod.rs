@@ -45,7 +45,7 @@ pub struct Params {
     pub hint: Option<u32>,
     /// The window to start with when there is no hint, in requests. Default 4.
     pub initial: u32,
-    /// What each step of the first climb adds to the next, in requests. Default 2.
+    /// What each step of the first climb adds to the next, in requests. Default 3.
     pub first_gain: f64,
     /// The same for later climbs. Default 0.25.
     pub gain: f64,
@@ -67,7 +67,7 @@ impl Default for Params {
             max: None,
             hint: None,
             initial: 4,
-            first_gain: 2.0,
+            first_gain: 3.0,
             gain: 0.25,
             ascent: 8.0,
             burst: 4,
@@ -382,7 +382,7 @@ impl Ceiling {
         let mut earlier = self.flights.met_by(seq, flight, self.delays.prompt());
         let told = told.and_then(|told| read_told(told, &mut earlier, &mut self.told_limit));
         if seq < self.epoch {
-            self.correct_downwards(seq, flight, told);
+            self.correct_downwards(now, seq, flight, told);
             return;
         }
         self.epoch = self.flights.next_seq();
@@ -630,36 +630,43 @@ impl Ceiling {
     /// itself is unproved. This is the clock of growth, after idle times too.
     fn unconfirmed_room(&self) -> u32 {
         let proved = self.flights.len().saturating_sub(self.flights.unconfirmed());
-        let room = if self.measured.is_some() { proved } else { proved / 2 };
-        room.max(self.params.burst)
+        if self.measured.is_some() {
+            proved.max(self.params.burst)
+        } else {
+            // A published number is worth a bolder first step, though not a burst.
+            let bold = (self.window / 64).min(16);
+            (proved / 2).max(self.params.burst).max(bold)
+        }
     }
 
     /// `seq` was let in: for sure (the server answered), or as far as its silence tells.
     fn confirm(&mut self, seq: Seq, sure: bool) {
         let Some(flight) = self.flights.get(seq) else { return };
-        self.flights.confirm(seq);
+        // Counted once, as soon as it is known: later the crowd it met has dispersed.
+        let first = !flight.confirmed;
+        let met =
+            if first { self.flights.met_by(seq, flight, self.delays.prompt()).saturating_add(1) } else { flight.level };
+        self.flights.confirm(seq, met);
         self.outage.admitted(seq);
         let was_probe = self.probe == Some(seq);
         self.settle_roles(seq);
         if seq < self.epoch {
-            self.correct_upwards(seq);
+            self.correct_upwards(seq, if first { met } else { self.flights.through(seq) });
             return;
         }
         if was_probe && self.streak == 0 {
             self.bound = None;
             self.climb_from_here();
         }
-        if self.penalties.serving.is_none() {
-            self.penalties.admitted();
-            if self.streak >= 2 {
-                // The gallop overshot: come back by a climb.
-                self.climb_from_here();
-            }
+        self.penalties.admitted();
+        if self.streak >= 2 && self.penalties.serving.is_none() {
+            // The gallop overshot: come back by a climb.
+            self.climb_from_here();
         }
         self.streak = 0;
         self.canary = None;
         if flight.beyond {
-            let level = if self.measured.is_none() { flight.rank } else { self.flights.through(seq) };
+            let level = if self.measured.is_none() { flight.rank } else { met };
             self.set_window(self.window.max(level));
             if sure {
                 self.proved = self.proved.max(level);
@@ -668,11 +675,10 @@ impl Ceiling {
     }
 
     /// A request of a judged burst, sent after the one that measured it, was let in after all: there was more room.
-    fn correct_upwards(&mut self, seq: Seq) {
+    fn correct_upwards(&mut self, seq: Seq, level: u32) {
         if self.streak > 0 || self.measured != Some(self.window) || self.burst_at.is_none_or(|at| seq <= at) {
             return;
         }
-        let level = self.flights.through(seq);
         if level > self.window {
             self.believe(level);
             self.burst_at = Some(seq);
@@ -682,8 +688,14 @@ impl Ceiling {
 
     /// A request of a judged burst, sent before the one that measured it and counted as let in, was rejected too: the
     /// first rejection to arrive is not always the first that was made.
-    fn correct_downwards(&mut self, seq: Seq, flight: Flight, told: Option<u32>) {
+    fn correct_downwards(&mut self, now: Timestamp, seq: Seq, flight: Flight, told: Option<u32>) {
         if let Some(told) = told {
+            // The first of a burst was told the cap it broke, the rest what became of it.
+            if self.penalties.serving.is_some() {
+                self.penalties.lowered(told);
+            } else {
+                self.penalties.judge(now, told);
+            }
             self.believe(told);
         } else if self.burst_at.is_some_and(|at| seq < at) && !flight.confirmed {
             if self.measured == Some(self.window) {
@@ -697,7 +709,7 @@ impl Ceiling {
     /// A climb ran into the cap at `measured`.
     fn end_climb(&mut self, now: Timestamp, seq: Seq, climb: Climb, measured: u32, told: bool) {
         let material = self.measured.is_none_or(|last| is_material(measured, last));
-        if let Some(last) = self.measured.filter(|_| material) {
+        if let Some(last) = self.measured.filter(|_| material && self.penalties.serving.is_none()) {
             self.drift.moved(now, measured.abs_diff(last));
         }
         if told {
@@ -718,7 +730,9 @@ impl Ceiling {
     fn fell(&mut self, now: Timestamp, measured: u32, told: bool, rng: &mut fastrand::Rng) {
         self.proved = 0;
         if told {
-            if self.window > measured && is_material(measured, self.window) {
+            // A punished fall is our own doing: it says nothing of how the cap moves.
+            let own = self.penalties.serving.is_some();
+            if !own && self.window > measured && is_material(measured, self.window) {
                 self.drift.moved(now, self.window - measured);
             }
             self.believe(measured);
