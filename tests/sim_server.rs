@@ -602,7 +602,7 @@ async fn an_answer_begun_before_a_reset_does_not_count_after_it() {
 #[tokio::test]
 async fn the_same_seed_decides_the_same() {
     let run = |seed| async move {
-        let mut scenario = quick();
+        let mut scenario = quick().with_service_time(0.01);
         scenario.faults = Faults { error_object: 0.3, empty_body: 0.2, ..Faults::default() };
         scenario.windows = vec![Window { probability: 0.3, latency: 0.0, ..Window::new(503, 0.0, 3600.0) }];
         let server = Server::start(scenario, seed, local()).await.unwrap();

@@ -89,6 +89,7 @@ fn closing(before: &str) -> String {
 }
 
 /// The last character boundary of `text` at or before `at` (`str::floor_char_boundary` is younger than our Rust).
+#[cfg(any(test, not(all(target_family = "wasm", target_os = "unknown"))))]
 pub(crate) fn floor_char(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
 }

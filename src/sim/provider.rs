@@ -643,24 +643,6 @@ impl Provider {
         }
     }
 
-    /// Counts an arrival that was refused before it came to [`arrive`](Self::arrive).
-    pub(crate) fn count_refused(
-        &mut self,
-        now: Timestamp,
-        client: Option<&str>,
-        key: Option<&str>,
-        reason: RejectReason,
-    ) {
-        self.observe(now);
-        let client = self.count_arrival(client, key);
-        self.count_rejection(&client, reason);
-    }
-
-    /// How often each tag was completed.
-    pub(crate) fn completions(&self) -> BTreeMap<&str, u32> {
-        self.completions.iter().map(|(tag, times)| (&**tag, *times)).collect()
-    }
-
     fn observe(&mut self, now: Timestamp) -> Timestamp {
         self.now = self.now.max(now);
         self.now
@@ -971,6 +953,28 @@ impl Provider {
         if let Some(balance) = self.accounts.get_mut(account).and_then(|account| account.balance.as_mut()) {
             balance.amount -= balance.cost_per_request + balance.cost_per_million_tokens * tokens as f64 / 1e6;
         }
+    }
+}
+
+/// What only the server needs.
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+impl Provider {
+    /// Counts an arrival that was refused before it came to [`arrive`](Self::arrive).
+    pub(crate) fn count_refused(
+        &mut self,
+        now: Timestamp,
+        client: Option<&str>,
+        key: Option<&str>,
+        reason: RejectReason,
+    ) {
+        self.observe(now);
+        let client = self.count_arrival(client, key);
+        self.count_rejection(&client, reason);
+    }
+
+    /// How often each tag was completed.
+    pub(crate) fn completions(&self) -> BTreeMap<&str, u32> {
+        self.completions.iter().map(|(tag, times)| (&**tag, *times)).collect()
     }
 }
 

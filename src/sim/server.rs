@@ -32,7 +32,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{self, HeaderName, HeaderValue};
@@ -48,7 +48,7 @@ use thiserror::Error;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use crate::core::time::Timestamp;
 
@@ -428,7 +428,7 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>, mut phase: watch::Re
 }
 
 /// `after` later; what no clock can tell is in a year.
-fn moment(arrived: tokio::time::Instant, after: Duration) -> tokio::time::Instant {
+fn moment(arrived: Instant, after: Duration) -> Instant {
     arrived.checked_add(after).unwrap_or_else(|| arrived + Duration::from_secs(365 * 24 * 3600))
 }
 
@@ -545,7 +545,7 @@ async fn complete(
     shared: &Arc<Shared>,
     reset: &AtomicBool,
 ) -> Result<Response<Answer>, BrokenOff> {
-    let arrived = tokio::time::Instant::now();
+    let arrived = Instant::now();
     let asked = match asked {
         Ok(asked) => asked,
         Err(message) => {
@@ -602,7 +602,7 @@ async fn answer(
     asked: Asked,
     admission: Admission,
     mut slot: Slot,
-    arrived: tokio::time::Instant,
+    arrived: Instant,
 ) -> Result<Response<Answer>, BrokenOff> {
     let Admission { id, plan, headers } = admission;
     tokio::time::sleep_until(moment(arrived, plan.headers)).await;
@@ -756,13 +756,13 @@ struct Script {
     completion: Completion,
     stream: bool,
     style: BodyStyle,
-    arrived: tokio::time::Instant,
+    arrived: Instant,
     /// One timer for all acts, set anew for each.
     timer: Pin<Box<Sleep>>,
     next: Act,
     out: BytesMut,
     /// When the connection breaks, at the end of an answer that is cut off.
-    breaks: Option<tokio::time::Instant>,
+    breaks: Option<Instant>,
     slot: Slot,
 }
 
@@ -818,7 +818,7 @@ impl Script {
                     return self.send();
                 }
                 let Some(at) = self.breaks else { return Poll::Ready(None) };
-                if tokio::time::Instant::now() < at {
+                if Instant::now() < at {
                     self.timer.as_mut().reset(at);
                     ready!(self.timer.as_mut().poll(cx));
                 }
@@ -830,7 +830,7 @@ impl Script {
                 return if self.out.is_empty() { Poll::Pending } else { self.send() };
             };
             let due = moment(self.arrived, due);
-            if tokio::time::Instant::now() < due {
+            if Instant::now() < due {
                 if !self.out.is_empty() {
                     return self.send();
                 }
@@ -899,7 +899,7 @@ impl Script {
             (End::CleanEnd | End::Cut, true) | (End::EmptyBody | End::HangUp | End::Stall, _) => {}
         }
         if matches!(self.plan.end, End::Cut | End::HangUp) {
-            self.breaks = Some(tokio::time::Instant::now() + FLUSH_TIME);
+            self.breaks = Some(Instant::now() + FLUSH_TIME);
         }
     }
 
