@@ -59,7 +59,7 @@ fn seconds() -> impl Strategy<Value = u64> {
 }
 
 fn params() -> impl Strategy<Value = Params> {
-    (proptest::option::of(0..80u32), proptest::option::of(any::<u32>()), 0..40u32, 0..4u64).prop_map(
+    let plain = (proptest::option::of(0..80u32), proptest::option::of(any::<u32>()), 0..40u32, 0..4u64).prop_map(
         |(max, hint, initial, linger)| Params {
             max,
             hint,
@@ -67,7 +67,17 @@ fn params() -> impl Strategy<Value = Params> {
             linger: Duration::from_secs(linger),
             ..Params::default()
         },
-    )
+    );
+    let odd = (any::<[f64; 4]>(), any::<u32>(), any::<u64>()).prop_map(|(numbers, burst, memory)| Params {
+        first_gain: numbers[0],
+        gain: numbers[1],
+        ascent: numbers[2],
+        price: numbers[3],
+        burst,
+        memory: Duration::from_micros(memory),
+        ..Params::default()
+    });
+    prop_oneof![4 => plain, 1 => odd]
 }
 
 struct World {

@@ -260,3 +260,30 @@ fn a_users_number_is_never_passed_and_a_retry_after_is_obeyed() {
     assert_eq!(limit.next_wake(at(7.9), true), Some(at(8.0)));
     assert_ne!(limit.admission(at(8.0), &mut rng), Admission::No);
 }
+
+#[test]
+fn a_raised_ceiling_is_climbed_to_at_once_and_a_lowered_one_holds() {
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut limit = Ceiling::new(at(0.0), Params { max: Some(20), ..Params::default() });
+    let mut fill = |limit: &mut Ceiling, from: f64| {
+        let mut sent = Vec::new();
+        for tick in 0..100 {
+            let now = at(from + 0.1 * f64::from(tick));
+            while limit.admission(now, &mut rng) != Admission::No {
+                sent.push(limit.on_send(now));
+            }
+        }
+        sent
+    };
+    let mut sent = fill(&mut limit, 0.0);
+    assert_eq!((limit.view().window, limit.view().in_flight), (20, 20));
+    limit.set_max(Some(200));
+    sent.extend(fill(&mut limit, 10.0));
+    assert_eq!(limit.view().window, 200);
+    limit.set_max(Some(30));
+    assert_eq!((limit.view().window, limit.view().in_flight), (30, 200));
+    for seq in sent.drain(..170) {
+        limit.on_done(at(30.0), seq);
+    }
+    assert!(fill(&mut limit, 30.0).is_empty());
+}
