@@ -254,6 +254,15 @@ mod tests {
         assert_eq!(endpoint("/v1/beta/completions"), Some("/beta/completions"));
     }
 
+    #[test]
+    fn every_example_is_a_request_with_an_id_of_its_own() {
+        let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/prompts.jsonl"));
+        let requests: Vec<Request> = text.lines().map(|line| parse(line.as_bytes(), Some("m")).unwrap()).collect();
+        let ids: std::collections::HashSet<&str> = requests.iter().map(|request| request.id.as_str()).collect();
+        assert_eq!((requests.len(), ids.len()), (300, 300));
+        assert!(text.contains("{\"id\": ") && text.contains("{\"custom_id\": "), "both forms are shown");
+    }
+
     proptest! {
         #[test]
         fn no_line_panics_and_every_text_survives(id in ".{1,20}", prompt in ".{0,40}", junk in ".{0,60}") {

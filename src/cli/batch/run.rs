@@ -484,7 +484,8 @@ mod tests {
         fn a_disk_that_fills_up_stops_the_batch_with_whole_lines(room in 0usize..7_000) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
             let (ended, bytes) = runtime.block_on(run_on_small_disk(room));
-            let whole = bytes.split_inclusive(|&b| b == b'\n').map(|line| record::answered_id(line).unwrap()).count();
+            let lines = bytes.split_inclusive(|&b| b == b'\n');
+            let whole = lines.map(|line| record::answered_id(line).unwrap()).collect::<Vec<_>>().len();
             prop_assert_eq!(whole as u64, ended.tally.answered);
             match ended.stop {
                 None => prop_assert_eq!((whole, ended.lost_answers), (40, 0)),
