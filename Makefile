@@ -32,7 +32,7 @@ wasm: ## build the library for wasm32: the bare core, then the client with the b
 	  $(CARGO) "+$$toolchain" build --locked --lib --target $(WASM) --no-default-features --features client
 
 bench: ## speed of the parser, the scheduler and the client, beside their peers
-	$(CARGO) bench --locked --all-features
+	$(CARGO) bench --locked --all-features --bench "*"
 
 clean: ## remove everything built
 	$(CARGO) clean
