@@ -27,9 +27,8 @@ pub(crate) enum Command {
 /// The key is read from DEEPSEEK_API_KEY; with --base-url and another host, from OPENAI_API_KEY if that is set.
 ///
 /// Exit status: 0 everything is answered; 1 some lines have errors; 2 nothing was sent, as something is wrong with the
-/// arguments, files or key; 3 stopped before the end (disk full, key refused, no balance); 130 interrupted.
+/// arguments, files or key; 3 stopped before the end (disk full, key refused, no balance, no network); 130 interrupted.
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct BatchArgs {
     /// Requests, one JSON object a line; `-` reads standard input
     #[arg(value_name = "IN.jsonl")]

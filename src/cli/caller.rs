@@ -34,11 +34,23 @@ pub(crate) enum CallError {
     Failed(Failure),
 }
 
+/// What a failure says about other calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(test), expect(dead_code, reason = "only the tests' caller fails until the crate has its client"))]
+pub(crate) enum Fault {
+    /// This request, or bad luck: others may succeed.
+    Request,
+    /// The account or the key (no money, refused): every other call would fail as well.
+    Account,
+    /// The provider can't be reached: if that goes on, every other call will fail as well.
+    Network,
+}
+
 /// How a call failed, after all the attempts it was worth.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Failure {
-    /// The account or the key is at fault (no money, refused): every other call would fail as well.
-    pub(crate) account: bool,
+    /// What is at fault.
+    pub(crate) fault: Fault,
     /// A word for programs, such as `refused` or `deadline`.
     pub(crate) code: String,
     /// A sentence for people.

@@ -105,6 +105,7 @@ fn to_line(record: &Record<'_>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::caller::Fault;
     use bytes::Bytes;
     use proptest::prelude::*;
     use serde_json::{Value, json};
@@ -135,7 +136,7 @@ mod tests {
     #[test]
     fn a_failure_keeps_the_servers_words_and_is_not_an_answer() {
         let refused = Failure {
-            account: false,
+            fault: Fault::Request,
             code: "refused".into(),
             message: "unknown model".into(),
             status: Some(400),

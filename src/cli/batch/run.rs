@@ -13,7 +13,7 @@ use super::journal::{Appender, Storage};
 use super::progress::{Progress, Tally};
 use super::record;
 use super::source::Item;
-use crate::caller::{CallError, Caller, Reply};
+use crate::caller::{CallError, Caller, Fault, Reply};
 
 /// Why a batch ended before its input did.
 #[derive(Debug, thiserror::Error)]
@@ -24,9 +24,9 @@ pub(super) enum Stop {
     Unwritable { file: &'static str, error: io::Error },
     #[error("the input can't be read: {0}")]
     Unreadable(io::Error),
-    /// The account or the key is at fault, so that every request would fail.
+    /// The account, the key or the network is at fault, so that every request would fail.
     #[error("{0}")]
-    Account(String),
+    Provider(String),
     #[error("a bug in this program ended a request: {0}")]
     Bug(String),
 }
@@ -59,6 +59,10 @@ const READ_AHEAD: usize = 4;
 const MIN_READ_AHEAD: usize = 64;
 const MAX_READ_AHEAD: usize = 10_000;
 
+/// So many calls in a row that could not reach the provider, each after all its attempts, mean that the network is gone:
+/// the rest of the input is not spent on it.
+const UNREACHABLE: u32 = 16;
+
 /// How often gauges are read and the progress is shown.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -78,6 +82,8 @@ struct State<C, S> {
     tally: Tally,
     stop: Option<Stop>,
     calls: JoinSet<Finished>,
+    /// Calls in a row that failed because the provider could not be reached.
+    unreachable: u32,
 }
 
 impl<C: Caller, S: Storage> Batch<C, S> {
@@ -85,7 +91,8 @@ impl<C: Caller, S: Storage> Batch<C, S> {
     pub(super) async fn run(self) -> Ended {
         let Self { caller, mut items, answers, errors, mut interrupts, progress, total } = self;
         let tally = Tally { total, ..Tally::default() };
-        let mut state = State { caller, answers, errors, progress, tally, stop: None, calls: JoinSet::new() };
+        let calls = JoinSet::new();
+        let mut state = State { caller, answers, errors, progress, tally, stop: None, calls, unreachable: 0 };
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut read_ahead = MIN_READ_AHEAD;
@@ -162,6 +169,7 @@ impl<C: Caller, S: Storage> State<C, S> {
     fn finish(&mut self, finished: Result<Finished, JoinError>) {
         match finished {
             Ok(Finished { id, result: Ok(reply), .. }) => {
+                self.unreachable = 0;
                 let had_room = self.answers.unwritten() == 0;
                 match self.answers.append(record::answer(&id, &reply)) {
                     Ok(()) => {}
@@ -177,8 +185,9 @@ impl<C: Caller, S: Storage> State<C, S> {
             }
             Ok(Finished { id, line, result: Err(CallError::Failed(failure)), .. }) => {
                 self.tally.failed += 1;
-                if failure.account {
-                    self.stop(Stop::Account(failure.message.clone()));
+                self.unreachable = if failure.fault == Fault::Network { self.unreachable + 1 } else { 0 };
+                if failure.fault == Fault::Account || self.unreachable >= UNREACHABLE {
+                    self.stop(Stop::Provider(failure.message.clone()));
                 }
                 self.record_error(record::failure(&id, line, &failure));
             }
@@ -266,10 +275,14 @@ mod tests {
         }
     }
 
-    fn failed(account: bool, code: &str) -> CallError {
-        let status = Some(if account { 402 } else { 400 });
+    fn failed(fault: Fault, code: &str) -> CallError {
+        let status = match fault {
+            Fault::Request => Some(400),
+            Fault::Account => Some(402),
+            Fault::Network => None,
+        };
         let message = format!("{code}!");
-        CallError::Failed(Failure { account, code: code.into(), message, status, request_id: None, body: None })
+        CallError::Failed(Failure { fault, code: code.into(), message, status, request_id: None, body: None })
     }
 
     impl Caller for Fake {
@@ -292,8 +305,9 @@ mod tests {
             self.service.subscribe().wait_for(|open| *open).await.unwrap();
             self.in_flight.fetch_sub(1, Ordering::SeqCst);
             match prompt.as_str() {
-                "refuse" => Err(failed(false, "refused")),
-                "broke" => Err(failed(true, "insufficient_balance")),
+                "refuse" => Err(failed(Fault::Request, "refused")),
+                "broke" => Err(failed(Fault::Account, "insufficient_balance")),
+                "cut off" => Err(failed(Fault::Network, "connection")),
                 "panic" => panic!("this panic is part of a test"),
                 _ => Ok(Reply {
                     status: 200,
@@ -427,9 +441,22 @@ mod tests {
         let prompts = ["good".to_owned(), "broke".to_owned()].into_iter().chain((0..500).map(|n| n.to_string()));
         let (batch, _interrupts) = batch(dir.path(), lines(prompts), &caller);
         let ended = batch.run().await;
-        assert!(matches!(&ended.stop, Some(Stop::Account(message)) if message == "insufficient_balance!"));
+        assert!(matches!(&ended.stop, Some(Stop::Provider(message)) if message == "insufficient_balance!"));
         assert!(caller.asked().len() < 10, "went on sending: {}", caller.asked().len());
         assert_eq!(ended.tally.failed, 1);
+    }
+
+    #[tokio::test]
+    async fn a_lost_network_stops_the_batch_but_a_few_lost_calls_do_not() {
+        let few = (0..100).map(|n| if n % 10 == 0 { "good" } else { "cut off" });
+        let many = (0..100).map(|n| if n < 20 { "good" } else { "cut off" });
+        for (prompts, stops) in [(few.collect::<Vec<_>>(), false), (many.collect(), true)] {
+            let dir = tempfile::tempdir().unwrap();
+            let (batch, _interrupts) = batch(dir.path(), lines(prompts), &Fake::new(1));
+            let ended = batch.run().await;
+            assert_eq!(matches!(ended.stop, Some(Stop::Provider(_))), stops, "{ended:?}");
+            assert_eq!(ended.tally.answered + ended.tally.failed == 100, !stops);
+        }
     }
 
     #[tokio::test]

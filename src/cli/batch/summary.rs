@@ -328,7 +328,7 @@ Run the same command again to try those that failed once more.
         let all = [
             (None, &clean, 0),
             (None, &summary().tally, 1),
-            (Some(Stop::Account("402".into())), &clean, 3),
+            (Some(Stop::Provider("402".into())), &clean, 3),
             (Some(Stop::Interrupted), &clean, 130),
         ];
         for (stop, tally, code) in all {
