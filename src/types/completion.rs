@@ -1,6 +1,6 @@
 //! Whole answers of `/chat/completions`.
 
-use super::message::{Message, Role, ToolCall};
+use super::message::{Message, ToolCall};
 use super::object::{JsonObject, Reader, Writer};
 use super::usage::Usage;
 use crate::core::facts::{Facts, Finish};
@@ -277,17 +277,5 @@ impl Serialize for TokenLogprob {
         fields.some("bytes", &self.bytes)?;
         fields.filled("top_logprobs", &self.top_logprobs)?;
         fields.end()
-    }
-}
-
-impl Choice {
-    /// A choice of an assistant's text, for tests and stand-in servers.
-    pub fn text(index: u64, content: impl Into<super::Content>, finish_reason: FinishReason) -> Self {
-        Self {
-            index: Some(index),
-            message: Some(Message::new(Role::Assistant, content)),
-            finish_reason: Some(finish_reason),
-            ..Self::default()
-        }
     }
 }

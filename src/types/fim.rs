@@ -1,13 +1,139 @@
 //! Fill-in-the-middle completions: `/completions`, with DeepSeek on its beta base URL.
 
+use super::chat::{StreamOptions, take_stop};
 use super::completion::{FinishReason, error_in, finish_of};
 use super::object::{JsonObject, Reader, Writer};
 use super::stream::{keep_first, keep_last, replace, unshadow};
 use super::usage::Usage;
 use crate::core::facts::Facts;
+use crate::core::tokens::estimate;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use std::collections::BTreeMap;
+
+/// A request of `/completions`: what stands between `prompt` and `suffix`? DeepSeek answers without thinking, and with
+/// at most 4,096 tokens.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(from = "JsonObject")]
+pub struct FimRequest {
+    /// The model to ask.
+    pub model: String,
+    /// What stands before.
+    pub prompt: String,
+    /// What stands after.
+    pub suffix: Option<String>,
+    /// The most tokens to generate.
+    pub max_tokens: Option<u64>,
+    /// Randomness, 0 to 2 with DeepSeek.
+    pub temperature: Option<f64>,
+    /// Nucleus sampling: the share of probability to choose from.
+    pub top_p: Option<f64>,
+    /// Texts at which to stop.
+    pub stop: Vec<String>,
+    /// Whether to repeat the prompt in the answer.
+    pub echo: Option<bool>,
+    /// How many of the likeliest tokens to send at each place.
+    pub logprobs: Option<u32>,
+    /// Against repetition; without effect with DeepSeek.
+    pub frequency_penalty: Option<f64>,
+    /// Against staying with one subject; without effect with DeepSeek.
+    pub presence_penalty: Option<f64>,
+    /// Whether to stream the answer.
+    pub stream: Option<bool>,
+    /// Of streaming.
+    pub stream_options: Option<StreamOptions>,
+    /// Everything else (see the [module](super) on `extra`).
+    pub extra: JsonObject,
+}
+
+impl FimRequest {
+    /// A request to `model` for what follows `prompt`.
+    pub fn new(model: impl Into<String>, prompt: impl Into<String>) -> Self {
+        Self { model: model.into(), prompt: prompt.into(), ..Self::default() }
+    }
+
+    /// Sets what stands after.
+    #[must_use]
+    pub fn suffix(mut self, suffix: impl Into<String>) -> Self {
+        self.suffix = Some(suffix.into());
+        self
+    }
+
+    /// Sets the most tokens to generate.
+    #[must_use]
+    pub fn max_tokens(mut self, tokens: u64) -> Self {
+        self.max_tokens = Some(tokens);
+        self
+    }
+
+    /// Sets the randomness.
+    #[must_use]
+    pub fn temperature(mut self, temperature: f64) -> Self {
+        self.temperature = Some(temperature);
+        self
+    }
+
+    /// Adds texts at which to stop.
+    #[must_use]
+    pub fn stop<S: Into<String>>(mut self, stop: impl IntoIterator<Item = S>) -> Self {
+        self.stop.extend(stop.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets a field that has no typed one. A typed field of that name, if set, wins.
+    #[must_use]
+    pub fn extra(mut self, field: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.extra.insert(field.into(), value.into());
+        self
+    }
+
+    /// The prompt's tokens by DeepSeek's rule of thumb, for an [`Estimator`](crate::core::tokens::Estimator) to correct.
+    pub fn estimate_prompt_tokens(&self) -> f64 {
+        estimate(&self.prompt) + self.suffix.as_deref().map_or(0.0, estimate)
+    }
+}
+
+impl From<JsonObject> for FimRequest {
+    fn from(object: JsonObject) -> Self {
+        let mut fields = Reader::new(object);
+        Self {
+            model: fields.string("model").unwrap_or_default(),
+            prompt: fields.string("prompt").unwrap_or_default(),
+            suffix: fields.string("suffix"),
+            max_tokens: fields.parsed("max_tokens"),
+            temperature: fields.parsed("temperature"),
+            top_p: fields.parsed("top_p"),
+            stop: take_stop(&mut fields),
+            echo: fields.parsed("echo"),
+            logprobs: fields.parsed("logprobs"),
+            frequency_penalty: fields.parsed("frequency_penalty"),
+            presence_penalty: fields.parsed("presence_penalty"),
+            stream: fields.parsed("stream"),
+            stream_options: fields.object("stream_options"),
+            extra: fields.rest(),
+        }
+    }
+}
+
+impl Serialize for FimRequest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = Writer::new(serializer, &self.extra)?;
+        fields.required("model", &self.model, self.model.is_empty())?;
+        fields.required("prompt", &self.prompt, self.prompt.is_empty())?;
+        fields.some("suffix", &self.suffix)?;
+        fields.some("max_tokens", &self.max_tokens)?;
+        fields.some("temperature", &self.temperature)?;
+        fields.some("top_p", &self.top_p)?;
+        fields.filled("stop", &self.stop)?;
+        fields.some("echo", &self.echo)?;
+        fields.some("logprobs", &self.logprobs)?;
+        fields.some("frequency_penalty", &self.frequency_penalty)?;
+        fields.some("presence_penalty", &self.presence_penalty)?;
+        fields.some("stream", &self.stream)?;
+        fields.some("stream_options", &self.stream_options)?;
+        fields.end()
+    }
+}
 
 /// A whole answer of `/completions`; an event of a streamed one has the same shape.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

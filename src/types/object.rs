@@ -94,11 +94,21 @@ impl<'a, M: SerializeMap> Writer<'a, M> {
         Ok(Self { map: serializer.serialize_map(None)?, extra, shadowed: Vec::new() })
     }
 
-    pub(crate) fn always(&mut self, key: &'static str, value: &(impl Serialize + ?Sized)) -> Result<(), M::Error> {
+    fn always(&mut self, key: &'static str, value: &(impl Serialize + ?Sized)) -> Result<(), M::Error> {
         if self.extra.contains_key(key) {
             self.shadowed.push(key);
         }
         self.map.serialize_entry(key, value)
+    }
+
+    /// A field that is never left out, but for one of its name in `extra` where the typed one `is_empty`.
+    pub(crate) fn required(
+        &mut self,
+        key: &'static str,
+        value: &(impl Serialize + ?Sized),
+        is_empty: bool,
+    ) -> Result<(), M::Error> {
+        if is_empty && self.extra.contains_key(key) { Ok(()) } else { self.always(key, value) }
     }
 
     /// Nothing if `value` is `None`.

@@ -307,11 +307,11 @@ impl Assembly {
         self.last_call = Some(key);
         let call = self.calls.entry(key).or_default();
         keep_first(&mut call.index, &piece.index);
-        keep_first(&mut call.id, &piece.id);
-        keep_first(&mut call.kind, &piece.kind);
+        keep_name(&mut call.id, &piece.id);
+        keep_name(&mut call.kind, &piece.kind);
         if let Some(more) = &piece.function {
             let function = call.function.get_or_insert_with(FunctionCall::default);
-            keep_first(&mut function.name, &more.name);
+            keep_name(&mut function.name, &more.name);
             append(&mut function.arguments, &more.arguments);
             merge(&mut function.extra, &more.extra);
         }
@@ -325,9 +325,12 @@ impl Assembly {
             Some(index) => self.calls.range((index, 0)..=(index, usize::MAX)).next_back(),
             None => self.last_call.and_then(|key| self.calls.get_key_value(&key)),
         };
-        let id = piece.id.as_deref().filter(|id| !id.is_empty());
+        fn id_of(call: &ToolCall) -> Option<&str> {
+            call.id.as_deref().filter(|id| !id.is_empty())
+        }
+        let id = id_of(piece);
         match current {
-            Some((key, call)) if id.is_none() || call.id.is_none() || call.id.as_deref() == id => *key,
+            Some((key, call)) if id.is_none() || id_of(call).is_none_or(|old| Some(old) == id) => *key,
             Some((&(index, nth), _)) => (index, nth.saturating_add(1)),
             None => (piece.index.unwrap_or(0), 0),
         }
@@ -358,6 +361,13 @@ impl Assembly {
 
 pub(super) fn keep_first<T: Clone>(kept: &mut Option<T>, new: &Option<T>) {
     if kept.is_none() {
+        kept.clone_from(new);
+    }
+}
+
+/// The first that is not empty: some providers send empty names before or after the real one.
+fn keep_name(kept: &mut Option<String>, new: &Option<String>) {
+    if new.is_some() && kept.as_ref().is_none_or(String::is_empty) {
         kept.clone_from(new);
     }
 }
