@@ -1,1 +1,234 @@
-//! transport
+//! Requests to routes and their answers' heads, over reqwest: what is sent where, and what its failing means.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use url::Url;
+
+use crate::core::body::content_of;
+use crate::core::classify::{Head, Phase, TransportFailure, classify, classify_transport};
+use crate::core::headers::Headers;
+use crate::core::outcome::Outcome;
+use crate::runtime::{self, BodyStream, Clock};
+
+/// How much of an error's body is read and kept.
+const ERROR_BODY: usize = 64 * 1024;
+/// How long the rest of an error's body is waited for.
+const ERROR_BODY_TIME: Duration = Duration::from_secs(10);
+
+/// What a route needs to be reached.
+pub(crate) struct Endpoint {
+    pub(crate) name: Box<str>,
+    pub(crate) base: Url,
+    /// Where the beta features are.
+    pub(crate) beta: Url,
+    pub(crate) key: Option<Box<str>>,
+    pub(crate) authorization: Option<HeaderValue>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) http: reqwest::Client,
+    /// Whether it is DeepSeek itself.
+    pub(crate) deepseek: bool,
+}
+
+impl Endpoint {
+    /// Strikes the route's key out of what a server or the transport said.
+    fn scrub(&self, mut outcome: Outcome) -> Outcome {
+        if let (Some(key), Some(message)) = (&self.key, &outcome.message)
+            && message.contains(&**key)
+        {
+            outcome.message = Some(message.replace(&**key, "[redacted]").into());
+        }
+        outcome
+    }
+
+    fn url(&self, path: &str, query: Option<&str>, beta: bool) -> Url {
+        let mut url = if beta { self.beta.clone() } else { self.base.clone() };
+        let whole = [url.path().trim_end_matches('/'), path].concat();
+        url.set_path(&whole);
+        url.set_query(query);
+        url
+    }
+}
+
+/// A request as it is sent to whichever route: everything but where and with which key.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    pub(crate) method: Method,
+    /// Below the route's base, with a leading slash.
+    pub(crate) path: Box<str>,
+    pub(crate) query: Option<Box<str>>,
+    /// Whether it needs the beta base.
+    pub(crate) beta: bool,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Wire {
+    /// A request of JSON for JSON, or for a stream of events.
+    pub(crate) fn json(path: &str, body: Vec<u8>, stream: bool) -> Self {
+        let accept = if stream { "text/event-stream" } else { "application/json" };
+        let mut headers = HeaderMap::with_capacity(2);
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Self { method: Method::POST, path: path.into(), query: None, beta: false, headers, body: body.into() }
+    }
+
+    pub(crate) fn get(path: &str) -> Self {
+        let mut headers = HeaderMap::with_capacity(1);
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        Self { method: Method::GET, path: path.into(), query: None, beta: false, headers, body: Bytes::new() }
+    }
+
+    fn request(&self, to: &Endpoint, rename: Option<&str>) -> reqwest::Request {
+        let url = to.url(&self.path, self.query.as_deref(), self.beta);
+        let mut request = reqwest::Request::new(self.method.clone(), url);
+        let headers = request.headers_mut();
+        *headers = self.headers.clone();
+        for (name, value) in &to.headers {
+            headers.insert(name.clone(), value.clone());
+        }
+        if let Some(authorization) = &to.authorization {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
+        if !self.body.is_empty() {
+            let body = rename.and_then(|model| renamed(&self.body, model)).unwrap_or_else(|| self.body.clone());
+            *request.body_mut() = Some(body.into());
+        }
+        request
+    }
+}
+
+/// A JSON body with another `model`; its other fields stay as they are and where they are.
+fn renamed(body: &[u8], model: &str) -> Option<Bytes> {
+    let mut fields: crate::types::JsonObject = serde_json::from_slice(body).ok()?;
+    *fields.get_mut("model")? = model.into();
+    serde_json::to_vec(&fields).ok().map(Bytes::from)
+}
+
+/// The head of an answer whose status was 2xx, and its body to come.
+pub(crate) struct Opened {
+    pub(crate) head: Received,
+    pub(crate) body: BodyStream,
+}
+
+/// Status and headers of an answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+}
+
+impl Received {
+    /// Classifies by this head with `body`.
+    pub(crate) fn with<T>(&self, classify: impl FnOnce(&Head<'_>, Option<u64>) -> T) -> T {
+        let headers = HeaderView(&self.headers);
+        classify(&Head { status: self.status.as_u16(), headers: &headers }, runtime::unix_now())
+    }
+
+    /// A transport's failure after this head.
+    pub(crate) fn broken(&self, failure: TransportFailure, phase: Phase, words: Option<&str>) -> Outcome {
+        let mut outcome = classify_transport(failure, phase, Some(self.status.as_u16()), words);
+        let headers = HeaderView(&self.headers);
+        outcome.request_id = crate::core::headers::request_id(&headers).map(Into::into);
+        outcome
+    }
+}
+
+struct HeaderView<'a>(&'a HeaderMap);
+
+impl Headers for HeaderView<'_> {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.to_str().ok()
+    }
+}
+
+/// An answer that was an error, as it came.
+#[derive(Clone, Debug)]
+pub struct ErrorResponse {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body, at most the first 64 KiB.
+    pub body: Bytes,
+}
+
+/// An attempt that came to nothing before a body could be read.
+pub(crate) struct Refusal {
+    pub(crate) outcome: Outcome,
+    pub(crate) response: Option<Box<ErrorResponse>>,
+}
+
+/// Sends `wire` to a route. An answer that is an error is read and classified.
+pub(crate) async fn open(
+    to: &Endpoint,
+    wire: &Wire,
+    rename: Option<&str>,
+    clock: &Clock,
+) -> Result<Opened, Box<Refusal>> {
+    let response = match to.http.execute(wire.request(to, rename)).await {
+        Ok(response) => response,
+        Err(error) => {
+            let failure = runtime::transport_failure(&error);
+            let outcome = classify_transport(failure, Phase::BeforeHeaders, None, Some(&words(error)));
+            return Err(Box::new(Refusal { outcome: to.scrub(outcome), response: None }));
+        }
+    };
+    let head = Received { status: response.status(), headers: response.headers().clone() };
+    let mut body: BodyStream = Box::pin(response.bytes_stream());
+    if head.status.is_success() {
+        return Ok(Opened { head, body });
+    }
+    let bytes = start_of(&mut body, clock).await;
+    drop(body);
+    let outcome = to.scrub(head.with(|head, now| classify(head, &bytes, now)));
+    let Received { status, headers } = head;
+    Err(Box::new(Refusal { outcome, response: Some(Box::new(ErrorResponse { status, headers, body: bytes })) }))
+}
+
+/// The start of an error's body, as much of it as comes.
+async fn start_of(body: &mut BodyStream, clock: &Clock) -> Bytes {
+    let mut timer = runtime::Timer::default();
+    timer.set(clock, Some(clock.now() + ERROR_BODY_TIME));
+    let mut bytes = BytesMut::new();
+    poll_fn(|cx| {
+        while bytes.len() < ERROR_BODY {
+            if timer.poll(clock, cx).is_ready() {
+                break;
+            }
+            match std::task::ready!(body.as_mut().poll_next(cx)) {
+                Some(Ok(chunk)) => bytes.extend_from_slice(&chunk[..chunk.len().min(ERROR_BODY - bytes.len())]),
+                Some(Err(_)) | None => break,
+            }
+        }
+        std::task::Poll::Ready(())
+    })
+    .await;
+    bytes.freeze()
+}
+
+/// A transport's own words, all the way down, without the URL: a proxy's may hold a password.
+pub(crate) fn words(error: reqwest::Error) -> String {
+    use std::error::Error as _;
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        // Wrappers like to repeat what they wrap.
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// Reads the JSON of a whole body.
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
+    serde_json::from_slice(content_of(body))
+}

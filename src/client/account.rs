@@ -1,0 +1,76 @@
+//! What is asked about an account. It passes by the scheduler: providers limit generation, not this, and the balance is
+//! asked for just when the account is stopped.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use serde::de::DeserializeOwned;
+
+use super::error::Error;
+use super::gate::Gate;
+use crate::core::backoff::jittered_floor;
+use crate::core::body::Inspector;
+use crate::core::classify::{Phase, classify};
+use crate::core::outcome::{Outcome, OutcomeKind};
+use crate::runtime;
+use crate::transport::{self, Opened, Wire};
+
+/// Such a question is answered from a table; who takes longer will not answer.
+const TIME: Duration = Duration::from_secs(30);
+
+/// Asks route number `route`, again if that may help.
+pub(super) async fn get<T: DeserializeOwned>(gate: &Gate, route: usize, path: &str) -> Result<T, Error> {
+    let begun = gate.clock.now();
+    let wire = Wire::get(path);
+    let policy = &gate.settings.retry;
+    let mut sent = 0;
+    loop {
+        sent += 1;
+        let mut time = runtime::Timer::default();
+        time.set(&gate.clock, Some(gate.clock.now() + TIME));
+        let mut asking = std::pin::pin!(ask(gate, route, &wire));
+        let asked = poll_fn(|cx| match asking.as_mut().poll(cx) {
+            std::task::Poll::Pending => time.poll(&gate.clock, cx).map(|()| {
+                Err(Outcome::new(OutcomeKind::FirstContentTimeout).with_message("no answer came within 30 s"))
+            }),
+            ready => ready,
+        })
+        .await;
+        let outcome = match asked {
+            Ok(answer) => return Ok(answer),
+            Err(outcome) => outcome,
+        };
+        use OutcomeKind as K;
+        let passing = !matches!(outcome.kind, K::Billing | K::Authentication | K::Forbidden | K::Refused);
+        if sent >= policy.max_attempts || !outcome.should_retry.unwrap_or(passing) {
+            return Err(Error::of_outcome(outcome, &gate.endpoints[route].name, sent, gate.clock.now() - begun));
+        }
+        let wait = gate.with_rng(|rng| {
+            let asked = outcome.retry_after.map_or(Duration::ZERO, |asked| jittered_floor(asked, rng));
+            policy.delay(sent - 1, rng).max(asked)
+        });
+        runtime::sleep(&gate.clock, wait).await;
+    }
+}
+
+async fn ask<T: DeserializeOwned>(gate: &Gate, route: usize, wire: &Wire) -> Result<T, Outcome> {
+    let opened = transport::open(&gate.endpoints[route], wire, None, &gate.clock).await;
+    let Opened { head, mut body } = opened.map_err(|refusal| refusal.outcome)?;
+    let mut inspector = Inspector::with_max_content_bytes(gate.settings.max_body);
+    let mut whole = BytesMut::new();
+    while let Some(chunk) = poll_fn(|cx| body.as_mut().poll_next(cx)).await {
+        let chunk = chunk.map_err(|error| {
+            let failure = runtime::transport_failure(&error);
+            head.broken(failure, Phase::BeforeContent, Some(&transport::words(error)))
+        })?;
+        inspector.feed(&chunk).map_err(|error| super::exchange::unreadable(&head, &error.to_string()))?;
+        whole.extend_from_slice(&chunk);
+    }
+    let outcome = head.with(|head, now| classify(head, &whole, now));
+    if outcome.kind != OutcomeKind::Success {
+        return Err(outcome);
+    }
+    transport::parse(&whole)
+        .map_err(|error| Outcome { kind: OutcomeKind::Malformed, ..outcome }.with_message(&error.to_string()))
+}

@@ -1,0 +1,169 @@
+//! Chat calls.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::error::Error;
+use super::exchange::{Answer, CallOptions, Exchange, Subject, ask};
+use super::gate::Gate;
+use super::options::call_options;
+use super::reply::Reply;
+use super::stream::ChatStream;
+use crate::core::facts::Facts;
+use crate::transport::Wire;
+use crate::types::{
+    ChatCompletion, ChatRequest, Content, Message, ReasoningEffort, ResponseFormat, StreamOptions, Tool, ToolChoice,
+};
+
+/// What a request without `max_tokens` is taken to generate, where a quota counts tokens; the answer's usage corrects it.
+pub(super) const USUAL_COMPLETION: u64 = 1024;
+
+/// A chat call in the making, from [`Client::chat`](super::Client::chat). [`send`](Self::send) or
+/// [`stream`](Self::stream) makes the call.
+#[must_use = "a call does nothing until `send` or `stream`"]
+pub struct ChatCall {
+    gate: Arc<Gate>,
+    request: ChatRequest,
+    options: CallOptions,
+}
+
+/// The request's setters, as they are on [`ChatRequest`].
+macro_rules! forward {
+    ($($(#[$doc:meta])* $name:ident($($argument:ident: $kind:ty),*);)*) => {
+        $($(#[$doc])*
+        pub fn $name(mut self, $($argument: $kind),*) -> Self {
+            self.request = self.request.$name($($argument),*);
+            self
+        })*
+    };
+}
+
+impl ChatCall {
+    pub(super) fn new(gate: Arc<Gate>, request: ChatRequest) -> Self {
+        Self { gate, request, options: CallOptions::default() }
+    }
+
+    forward! {
+        /// Adds a system message.
+        system(content: impl Into<Content>);
+        /// Adds a user message.
+        user(content: impl Into<Content>);
+        /// Adds an assistant message.
+        assistant(content: impl Into<Content>);
+        /// Adds a message.
+        message(message: Message);
+        /// Adds messages.
+        messages(messages: impl IntoIterator<Item = Message>);
+        /// Switches reasoning on or off (DeepSeek).
+        thinking(enabled: bool);
+        /// Sets how much the model reasons.
+        reasoning_effort(effort: ReasoningEffort);
+        /// Sets the most tokens to generate.
+        max_tokens(tokens: u64);
+        /// Sets the randomness.
+        temperature(temperature: f64);
+        /// Sets the share of probability to choose from.
+        top_p(top_p: f64);
+        /// Adds texts at which to stop.
+        stop(stop: impl IntoIterator<Item = impl Into<String>>);
+        /// Asks for a JSON object. The prompt must ask for JSON too.
+        json();
+        /// Sets the form of the answer.
+        response_format(format: ResponseFormat);
+        /// Adds tools.
+        tools(tools: impl IntoIterator<Item = Tool>);
+        /// Sets whether tools may, must or must not be called.
+        tool_choice(choice: ToolChoice);
+        /// Sets on whose behalf the call is made (DeepSeek).
+        user_id(user_id: impl Into<String>);
+        /// Sets a field that has no typed one.
+        extra(field: impl Into<String>, value: impl Into<serde_json::Value>);
+    }
+
+    call_options!();
+
+    /// The request as it stands.
+    pub fn request(&self) -> &ChatRequest {
+        &self.request
+    }
+
+    /// Makes the call and waits for the whole answer.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`](super::ErrorKind::InvalidRequest), `QueueFull`, `NoRoute` or `Closed` before anything
+    /// is sent; the other [kinds](super::ErrorKind) once retrying and failing over have come to nothing.
+    pub async fn send(self) -> Result<Reply<ChatCompletion>, Error> {
+        let Self { gate, mut request, options } = self;
+        request.stream = None;
+        request.stream_options = None;
+        let wire = wire(&gate, &request, false)?;
+        ask(&gate, &options, &subject(&gate, &request), wire).await
+    }
+
+    /// Makes the call and returns its stream as soon as the first content has come, so that everything that goes wrong
+    /// before is retried, and what can't be is an error here. The usage is asked for (`stream_options.include_usage`),
+    /// unless the request says otherwise.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn stream(self) -> Result<ChatStream, Error> {
+        let Self { gate, mut request, options } = self;
+        request.stream = Some(true);
+        request
+            .stream_options
+            .get_or_insert_with(|| StreamOptions { include_usage: Some(true), ..StreamOptions::default() });
+        let wire = wire(&gate, &request, true)?;
+        let exchange = Exchange::submit(&gate, &options, &subject(&gate, &request), wire)?;
+        ChatStream::start(exchange).await
+    }
+}
+
+fn subject<'a>(gate: &Gate, request: &'a ChatRequest) -> Subject<'a> {
+    let tokens = match gate.settings.counts_tokens {
+        true => (request.estimate_prompt_tokens() as u64)
+            .saturating_add(request.max_tokens.unwrap_or(USUAL_COMPLETION).min(USUAL_COMPLETION)),
+        false => 0,
+    };
+    Subject {
+        operation: "chat",
+        model: &request.model,
+        user_id: request.user_id.as_deref(),
+        tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
+    }
+}
+
+fn wire(gate: &Gate, request: &ChatRequest, stream: bool) -> Result<Wire, Error> {
+    match gate.endpoints.iter().all(|endpoint| endpoint.deepseek) {
+        true => request.validate_deepseek()?,
+        false => request.validate()?,
+    }
+    let body = serde_json::to_vec(request).map_err(|error| Error::invalid(format!("no JSON can be made: {error}")))?;
+    let mut wire = Wire::json("/chat/completions", body, stream);
+    let continues = request.messages.last().is_some_and(|last| last.prefix == Some(true));
+    let is_strict = |tool: &Tool| tool.function.as_ref().is_some_and(|function| function.strict == Some(true));
+    wire.beta = continues || request.tools.iter().any(is_strict);
+    Ok(wire)
+}
+
+impl Answer for ChatCompletion {
+    fn facts(&self) -> Facts {
+        ChatCompletion::facts(self)
+    }
+
+    fn is_answer(&self) -> bool {
+        !self.choices.is_empty()
+    }
+
+    fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+}
+
+impl fmt::Debug for ChatCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChatCall")
+            .field("request", &self.request)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}

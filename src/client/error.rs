@@ -1,0 +1,432 @@
+//! The one error type of the client.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::core::call::{Failure, FailureKind, History};
+use crate::core::outcome::{Outcome, OutcomeKind};
+use crate::core::scheduler::{ConfigError, SubmitError};
+use crate::transport::{Endpoint, ErrorResponse};
+use crate::types::{InvalidRequest, Usage};
+
+/// What went wrong, in the words in which a program decides what to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The client's configuration makes no sense. Nothing was sent.
+    Config,
+    /// The request makes no sense. Nothing was sent.
+    InvalidRequest,
+    /// As many calls wait as may. Nothing was sent.
+    QueueFull,
+    /// No route serves the model. Nothing was sent.
+    NoRoute,
+    /// The client was closed.
+    Closed,
+    /// The provider refuses this request (400, 404, 413, 422 …) and would do so again.
+    Refused,
+    /// The key is wrong (401).
+    Authentication,
+    /// The key may not do this (403).
+    Forbidden,
+    /// The account is out of money (402).
+    InsufficientBalance,
+    /// The deadline passed.
+    Deadline,
+    /// Rejected for too many requests (429) for as long as retrying is allowed.
+    RateLimited,
+    /// The service stayed overloaded (503, blank answers) for as long as retrying is allowed.
+    Overloaded,
+    /// The server failed (500), again and again.
+    Server,
+    /// The connection failed, again and again.
+    Connection,
+    /// No content came in time, again and again.
+    FirstContentTimeout,
+    /// The answer broke off after part of it had been delivered; [`Error::partial`] has that part.
+    Interrupted,
+    /// What came is not what the protocol says.
+    Malformed,
+}
+
+impl ErrorKind {
+    /// Its name in logs and metrics, after OpenTelemetry's `error.type`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::InvalidRequest => "invalid_request",
+            Self::QueueFull => "queue_full",
+            Self::NoRoute => "no_route",
+            Self::Closed => "closed",
+            Self::Refused => "refused",
+            Self::Authentication => "authentication",
+            Self::Forbidden => "forbidden",
+            Self::InsufficientBalance => "insufficient_balance",
+            Self::Deadline => "deadline",
+            Self::RateLimited => "rate_limited",
+            Self::Overloaded => "overloaded",
+            Self::Server => "server",
+            Self::Connection => "connection",
+            Self::FirstContentTimeout => "first_content_timeout",
+            Self::Interrupted => "interrupted",
+            Self::Malformed => "malformed",
+        }
+    }
+
+    fn of(failure: FailureKind, outcome: Option<&Outcome>) -> Self {
+        match failure {
+            FailureKind::Refused => Self::Refused,
+            FailureKind::Authentication => Self::Authentication,
+            FailureKind::Forbidden => Self::Forbidden,
+            FailureKind::InsufficientBalance => Self::InsufficientBalance,
+            FailureKind::Deadline => Self::Deadline,
+            FailureKind::Interrupted => Self::Interrupted,
+            FailureKind::Closed => Self::Closed,
+            // Nothing had been delivered, so nothing was interrupted as far as the caller is concerned.
+            FailureKind::Exhausted if outcome.is_some_and(|outcome| outcome.kind == OutcomeKind::Interrupted) => {
+                Self::Connection
+            }
+            FailureKind::Exhausted => outcome.map_or(Self::Server, |outcome| Self::of_outcome(outcome.kind)),
+        }
+    }
+
+    pub(super) fn of_outcome(outcome: OutcomeKind) -> Self {
+        match outcome {
+            OutcomeKind::Slot | OutcomeKind::Rate => Self::RateLimited,
+            OutcomeKind::Pressure => Self::Overloaded,
+            OutcomeKind::Success | OutcomeKind::Server => Self::Server,
+            OutcomeKind::Transport => Self::Connection,
+            OutcomeKind::FirstContentTimeout => Self::FirstContentTimeout,
+            OutcomeKind::Interrupted => Self::Interrupted,
+            OutcomeKind::Billing => Self::InsufficientBalance,
+            OutcomeKind::Authentication => Self::Authentication,
+            OutcomeKind::Forbidden => Self::Forbidden,
+            OutcomeKind::Refused => Self::Refused,
+            OutcomeKind::Malformed => Self::Malformed,
+            OutcomeKind::Cancelled => Self::Closed,
+        }
+    }
+
+    fn what_happened(self) -> &'static str {
+        match self {
+            Self::Config => "the configuration makes no sense",
+            Self::InvalidRequest => "the request makes no sense",
+            Self::QueueFull => "the queue is full",
+            Self::NoRoute => "no route serves the model",
+            Self::Closed => "the client was closed",
+            Self::Refused => "the provider refused the request",
+            Self::Authentication => "the provider refused the key",
+            Self::Forbidden => "the key may not do this",
+            Self::InsufficientBalance => "the account is out of money",
+            Self::Deadline => "the deadline passed",
+            Self::RateLimited => "the provider kept rejecting for too many requests",
+            Self::Overloaded => "the service stayed overloaded",
+            Self::Server => "the server failed",
+            Self::Connection => "the connection failed",
+            Self::FirstContentTimeout => "no content came in time",
+            Self::Interrupted => "the answer broke off",
+            Self::Malformed => "the answer could not be understood",
+        }
+    }
+
+    /// What to do about it; empty where the message itself says so.
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Config | Self::NoRoute | Self::InvalidRequest | Self::QueueFull => "",
+            Self::Closed => "make a new client",
+            Self::Refused => "mend the request, it would be refused again",
+            Self::Authentication => "check the route's API key, then call resume()",
+            Self::Forbidden => "check what the route's API key may do, then call resume()",
+            Self::InsufficientBalance => "top up the account, then call resume()",
+            Self::Deadline => "allow it more time, or send fewer calls at once",
+            Self::RateLimited | Self::Overloaded => "try again later, or add a fallback route",
+            Self::Server | Self::Connection | Self::FirstContentTimeout | Self::Malformed => "try again later",
+            Self::Interrupted => "what came is in partial(); ask again if you need the whole",
+        }
+    }
+}
+
+/// One attempt of a call.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct AttemptReport {
+    /// The route it was sent by.
+    pub route: String,
+    /// When it was sent, since the client was made.
+    pub sent: Duration,
+    /// How long it took to end.
+    pub took: Duration,
+    /// What it came to.
+    pub outcome: OutcomeKind,
+    /// The HTTP status, if an answer's head came.
+    pub status: Option<u16>,
+    /// The server's or the transport's words.
+    pub message: Option<String>,
+    /// The server's id of the request.
+    pub request_id: Option<String>,
+}
+
+/// What had come of an answer that broke off.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Partial {
+    /// The text so far.
+    pub text: String,
+    /// The reasoning so far.
+    pub reasoning: String,
+    /// The tokens used, if that was told already.
+    pub usage: Option<Usage>,
+}
+
+/// Why a call failed.
+///
+/// It is one pointer wide, and holds no key: keys that a server echoes are struck out.
+#[derive(Clone)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone, Debug)]
+struct Inner {
+    kind: ErrorKind,
+    message: Option<Box<str>>,
+    outcome: Option<Outcome>,
+    route: Option<String>,
+    attempts: Vec<AttemptReport>,
+    sent: u32,
+    elapsed: Duration,
+    partial: Option<Partial>,
+    response: Option<Box<ErrorResponse>>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<Box<str>>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            message: Some(message.into()),
+            outcome: None,
+            route: None,
+            attempts: Vec::new(),
+            sent: 0,
+            elapsed: Duration::ZERO,
+            partial: None,
+            response: None,
+        }))
+    }
+
+    pub(crate) fn config(message: impl Into<Box<str>>) -> Self {
+        Self::new(ErrorKind::Config, message)
+    }
+
+    pub(crate) fn invalid(message: impl Into<Box<str>>) -> Self {
+        Self::new(ErrorKind::InvalidRequest, message)
+    }
+
+    pub(crate) fn of_failure(failure: Failure, endpoints: &[Endpoint], response: Option<Box<ErrorResponse>>) -> Self {
+        let Failure { kind, outcome, history, elapsed } = failure;
+        let attempts = reports(&history, endpoints);
+        Self(Box::new(Inner {
+            kind: ErrorKind::of(kind, outcome.as_ref()),
+            message: None,
+            route: attempts.last().map(|last| last.route.clone()),
+            sent: history.sent(),
+            attempts,
+            elapsed,
+            partial: None,
+            // The response belongs to the last attempt; a failure for another reason must not show it as its cause.
+            response: response.filter(|response| {
+                outcome.as_ref().is_some_and(|outcome| outcome.status == Some(response.status.as_u16()))
+            }),
+            outcome,
+        }))
+    }
+
+    /// Of a request that went past the scheduler.
+    pub(crate) fn of_outcome(outcome: Outcome, route: &str, sent: u32, elapsed: Duration) -> Self {
+        Self(Box::new(Inner {
+            kind: ErrorKind::of_outcome(outcome.kind),
+            message: None,
+            route: Some(route.to_owned()),
+            attempts: Vec::new(),
+            sent,
+            elapsed,
+            partial: None,
+            response: None,
+            outcome: Some(outcome),
+        }))
+    }
+
+    #[must_use]
+    pub(crate) fn with_partial(mut self, partial: Partial) -> Self {
+        self.0.partial = Some(partial);
+        self
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The HTTP status of the decisive answer. An error inside an answer whose status was 200 has 200.
+    pub fn status(&self) -> Option<u16> {
+        self.0.outcome.as_ref()?.status
+    }
+
+    /// The server's own words, the transport's, or what is wrong with the request.
+    pub fn message(&self) -> Option<&str> {
+        self.0.message.as_deref().or_else(|| self.0.outcome.as_ref()?.message.as_deref())
+    }
+
+    /// The `code` of the server's error. DeepSeek says `invalid_request_error` whatever it was.
+    pub fn code(&self) -> Option<&str> {
+        self.0.outcome.as_ref()?.code.as_deref()
+    }
+
+    /// The `type` of the server's error.
+    pub fn error_type(&self) -> Option<&str> {
+        self.0.outcome.as_ref()?.error_type.as_deref()
+    }
+
+    /// The route of the last attempt.
+    pub fn route(&self) -> Option<&str> {
+        self.0.route.as_deref()
+    }
+
+    /// The attempts, oldest first. Of very many only the first few and the last are kept;
+    /// [`attempts_made`](Self::attempts_made) counts them all.
+    pub fn attempts(&self) -> &[AttemptReport] {
+        &self.0.attempts
+    }
+
+    /// How many attempts were sent.
+    pub fn attempts_made(&self) -> u32 {
+        self.0.sent
+    }
+
+    /// How long the call took, waiting included.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed
+    }
+
+    /// How long the server asked to wait before the next try.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.outcome.as_ref()?.retry_after
+    }
+
+    /// The server's id of the request, for its support.
+    pub fn request_id(&self) -> Option<&str> {
+        self.0.outcome.as_ref()?.request_id.as_deref()
+    }
+
+    /// What had come of an answer that broke off.
+    pub fn partial(&self) -> Option<&Partial> {
+        self.0.partial.as_ref()
+    }
+
+    /// The answer that was an error, as it came.
+    pub fn response(&self) -> Option<&ErrorResponse> {
+        self.0.response.as_deref()
+    }
+
+    /// Whether the same call might succeed later. The client has retried already: this is for who can wait longer.
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self.0.kind,
+            ErrorKind::QueueFull
+                | ErrorKind::Deadline
+                | ErrorKind::RateLimited
+                | ErrorKind::Overloaded
+                | ErrorKind::Server
+                | ErrorKind::Connection
+                | ErrorKind::FirstContentTimeout
+                | ErrorKind::Interrupted
+                | ErrorKind::Malformed
+        )
+    }
+}
+
+/// A call's attempts with the names of their routes.
+pub(super) fn reports(history: &History, endpoints: &[Endpoint]) -> Vec<AttemptReport> {
+    let report = |record: &crate::core::call::AttemptRecord| AttemptReport {
+        route: endpoints[record.route.index()].name.to_string(),
+        sent: Duration::from_micros(record.sent.as_micros()),
+        took: record.took,
+        outcome: record.kind,
+        status: record.status,
+        message: record.message.as_deref().map(Into::into),
+        request_id: record.request_id.as_deref().map(Into::into),
+    };
+    history.records().iter().map(report).collect()
+}
+
+impl fmt::Display for Error {
+    /// One sentence: what happened, where, the server's words, and what to do.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { kind, route, sent, .. } = &*self.0;
+        if self.0.outcome.is_none()
+            && let Some(message) = &self.0.message
+        {
+            return f.write_str(message);
+        }
+        f.write_str(kind.what_happened())?;
+        match route {
+            Some(route) if *sent > 0 => write!(f, " (route `{route}`, attempt {sent}")?,
+            Some(route) => write!(f, " (route `{route}`")?,
+            None => f.write_str(" (nothing was sent")?,
+        }
+        if let Some(status) = self.status() {
+            write!(f, ", status {status}")?;
+        }
+        if let Some(id) = self.request_id() {
+            write!(f, ", request id {id}")?;
+        }
+        f.write_str(")")?;
+        if let Some(message) = self.message() {
+            write!(f, ": {}", message.trim_end_matches('.'))?;
+        }
+        match kind.advice() {
+            "" => Ok(()),
+            advice => write!(f, "; {advice}"),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("route", &self.0.route)
+            .field("status", &self.status())
+            .field("message", &self.message())
+            .field("code", &self.code())
+            .field("request_id", &self.request_id())
+            .field("retry_after", &self.retry_after())
+            .field("attempts", &self.0.attempts)
+            .field("elapsed", &self.0.elapsed)
+            .field("partial", &self.0.partial)
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        Self::config(error.to_string())
+    }
+}
+
+impl From<InvalidRequest> for Error {
+    fn from(error: InvalidRequest) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+impl From<SubmitError> for Error {
+    fn from(error: SubmitError) -> Self {
+        let kind = match &error {
+            SubmitError::QueueFull { .. } => ErrorKind::QueueFull,
+            SubmitError::NoRoute { .. } => ErrorKind::NoRoute,
+            SubmitError::Closed => ErrorKind::Closed,
+        };
+        Self::new(kind, error.to_string())
+    }
+}

@@ -1,0 +1,311 @@
+//! One call's dealings with the world: the mechanical loop of sending what the scheduler wants sent and reporting what
+//! became of it. No decision is made here.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tracing::Span;
+use tracing::field::Empty;
+
+use super::error::Error;
+use super::gate::{Call, Gate, Order, Sending};
+use super::reply::{Reply, Report};
+use crate::core::body::{Arrival, Inspector};
+use crate::core::call::{Attempt, Clocks, Failure};
+use crate::core::classify::{Phase, TransportFailure, classify};
+use crate::core::facts::Facts;
+use crate::core::outcome::{Outcome, OutcomeKind};
+use crate::core::scheduler::{Done, Event, JobSpec, OnFull};
+use crate::core::tokens::TokenCount;
+use crate::runtime::{self, BodyStream};
+use crate::transport::{self, ErrorResponse, Opened, Received, Wire, words};
+
+/// How one call is to be treated.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CallOptions {
+    pub(crate) workload: Option<String>,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) clocks: Option<Clocks>,
+    pub(crate) max_attempts: Option<u32>,
+    pub(crate) on_full: OnFull,
+}
+
+impl CallOptions {
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        if self.deadline == Some(Duration::ZERO) {
+            return Err(Error::invalid("Expected `deadline` to be longer than zero, got 0 s"));
+        }
+        if self.max_attempts == Some(0) {
+            return Err(Error::invalid("Expected `max_attempts` to be at least 1, got 0"));
+        }
+        if self.workload.as_deref() == Some("") {
+            return Err(Error::invalid("Expected `workload` to be a non-empty string, got \"\""));
+        }
+        self.clocks.as_ref().map_or(Ok(()), |clocks| validate_clocks(clocks).map_err(Error::invalid))
+    }
+}
+
+pub(crate) fn validate_clocks(clocks: &Clocks) -> Result<(), String> {
+    let clocks = [("headers", clocks.headers), ("first_content", clocks.first_content), ("idle", clocks.idle)];
+    match clocks.into_iter().find(|(_, span)| *span == Some(Duration::ZERO)) {
+        Some((name, _)) => Err(format!("Expected clock `{name}` to be longer than zero, or off, got 0 s")),
+        None => Ok(()),
+    }
+}
+
+/// What the scheduler and the trace must know of a request.
+pub(crate) struct Subject<'a> {
+    /// OpenTelemetry's name of the operation.
+    pub(crate) operation: &'static str,
+    pub(crate) model: &'a str,
+    pub(crate) user_id: Option<&'a str>,
+    pub(crate) tokens: u32,
+}
+
+/// A whole answer of some endpoint.
+pub(crate) trait Answer: serde::de::DeserializeOwned {
+    /// What the scheduler needs to know of it.
+    fn facts(&self) -> Facts;
+    /// Whether it answers at all.
+    fn is_answer(&self) -> bool;
+    /// The model that answered.
+    fn model(&self) -> Option<&str>;
+}
+
+/// A call with its request.
+pub(crate) struct Exchange {
+    pub(crate) call: Call,
+    wire: Wire,
+    /// The last answer that was an error.
+    response: Option<Box<ErrorResponse>>,
+    pub(crate) span: Span,
+}
+
+/// Where a call has come to.
+pub(crate) enum Turn {
+    /// A 2xx head came.
+    Opened(Attempt, Opened),
+    /// The call is over.
+    End(Result<Done, Box<Failure>>),
+}
+
+impl Exchange {
+    /// Submits a call.
+    pub(crate) fn submit(
+        gate: &Arc<Gate>,
+        options: &CallOptions,
+        subject: &Subject<'_>,
+        wire: Wire,
+    ) -> Result<Self, Error> {
+        options.validate()?;
+        let workload = options.workload.as_deref().unwrap_or("normal");
+        let Subject { operation, model, .. } = *subject;
+        let span = tracing::info_span!(
+            "gen_ai.call",
+            otel.name = format_args!("{operation} {model}"),
+            otel.kind = "client",
+            gen_ai.operation.name = operation,
+            gen_ai.request.model = model,
+            gen_ai.response.model = Empty,
+            gen_ai.usage.input_tokens = Empty,
+            gen_ai.usage.output_tokens = Empty,
+            error.r#type = Empty,
+            tidegate.workload = workload,
+            tidegate.route = Empty,
+            tidegate.attempts = Empty,
+        );
+        let call = gate.submit(workload, |workload| JobSpec {
+            user_id: subject.user_id,
+            tokens: subject.tokens,
+            deadline: options.deadline,
+            clocks: options.clocks.clone(),
+            max_attempts: options.max_attempts,
+            on_full: options.on_full,
+            ..JobSpec::new(model, workload)
+        })?;
+        Ok(Self { call, wire, response: None, span })
+    }
+
+    /// Goes on until a 2xx head comes, or the call is over.
+    pub(crate) async fn turn(&mut self) -> Turn {
+        loop {
+            let sending = match self.call.order().await {
+                Order::Send(sending) => sending,
+                Order::End(end) => return Turn::End(end),
+                Order::Abort => continue,
+            };
+            let Sending { attempt, route, rename } = sending;
+            let gate = self.call.gate().clone();
+            let endpoint = gate.endpoint(route);
+            tracing::debug!(
+                parent: &self.span, server.address = endpoint.base.host_str(), tidegate.route = &*endpoint.name,
+                tidegate.attempt = attempt.number, "sending"
+            );
+            let opened = self.call.race(transport::open(endpoint, &self.wire, rename.as_deref(), &gate.clock)).await;
+            match opened {
+                // The attempt was aborted: one of its clocks ran out, or the client is closing.
+                None => {}
+                Some(Ok(opened)) => {
+                    self.call.report(attempt, Event::Headers);
+                    return Turn::Opened(attempt, opened);
+                }
+                Some(Err(refusal)) => {
+                    self.response = refusal.response;
+                    self.ended(attempt, refusal.outcome, None);
+                }
+            }
+        }
+    }
+
+    /// Reports the end of an attempt.
+    pub(crate) fn ended(&self, attempt: Attempt, outcome: Outcome, tokens: Option<TokenCount>) {
+        if outcome.kind != OutcomeKind::Success {
+            tracing::debug!(
+                parent: &self.span, tidegate.attempt = attempt.number, tidegate.outcome = ?outcome.kind,
+                http.response.status_code = outcome.status, message = outcome.message.as_deref(),
+            );
+        }
+        self.call.ended(attempt, outcome, tokens);
+    }
+
+    /// How a call that was answered came about.
+    pub(crate) fn report(&self, done: &Done, model: Option<&str>, tokens: Option<TokenCount>) -> Report {
+        let report = Report::of(done, self.call.gate());
+        if !self.span.is_disabled() {
+            self.span.record("tidegate.route", &*report.route);
+            self.span.record("tidegate.attempts", report.attempts_made);
+            if let Some(model) = model {
+                self.span.record("gen_ai.response.model", model);
+            }
+            if let Some(tokens) = tokens {
+                self.span.record("gen_ai.usage.input_tokens", tokens.prompt);
+                self.span.record("gen_ai.usage.output_tokens", tokens.completion);
+            }
+        }
+        report
+    }
+
+    /// The error of a call that failed.
+    pub(crate) fn error(&mut self, failure: Failure) -> Error {
+        let error = Error::of_failure(failure, &self.call.gate().endpoints, self.response.take());
+        self.span.record("error.type", error.kind().name());
+        error
+    }
+}
+
+/// What reading a body came to.
+pub(crate) enum Read {
+    Chunk(Bytes),
+    End,
+    Failed(reqwest::Error),
+    /// The attempt is over, whatever the body would have said.
+    Over,
+}
+
+/// Reads on. `told` says whether the scheduler knows that we wait for content; whoever gets content sets it to `false`.
+pub(crate) fn poll_read(
+    call: &mut Call,
+    attempt: Attempt,
+    body: &mut BodyStream,
+    told: &mut bool,
+    cx: &mut Context<'_>,
+) -> Poll<Read> {
+    // What has come counts, even if a clock ran out while nobody looked.
+    match body.as_mut().poll_next(cx) {
+        Poll::Ready(Some(Ok(chunk))) => return Poll::Ready(Read::Chunk(chunk)),
+        Poll::Ready(Some(Err(error))) => return Poll::Ready(Read::Failed(error)),
+        Poll::Ready(None) => return Poll::Ready(Read::End),
+        Poll::Pending => {}
+    }
+    if !*told {
+        *told = true;
+        call.report(attempt, Event::Reading);
+    }
+    call.poll_over(cx).map(|()| Read::Over)
+}
+
+/// Sends a request and reads the whole of its answer.
+pub(crate) async fn ask<T: Answer>(
+    gate: &Arc<Gate>,
+    options: &CallOptions,
+    subject: &Subject<'_>,
+    wire: Wire,
+) -> Result<Reply<T>, Error> {
+    let mut exchange = Exchange::submit(gate, options, subject, wire)?;
+    let mut answer = None;
+    loop {
+        match exchange.turn().await {
+            Turn::Opened(attempt, Opened { head, body }) => {
+                let Some(read) = read_whole(&mut exchange.call, attempt, &head, body).await else { continue };
+                let (outcome, parsed) = match read {
+                    Ok(bytes) => understand::<T>(&head, &bytes),
+                    Err(outcome) => (outcome, None),
+                };
+                let tokens = parsed.as_ref().and_then(|parsed| parsed.facts().usage);
+                answer = parsed;
+                exchange.ended(attempt, outcome, tokens);
+            }
+            Turn::End(Ok(done)) => {
+                let answer = answer.ok_or_else(|| Error::new(super::ErrorKind::Malformed, "the answer was lost"))?;
+                let report = exchange.report(&done, answer.model(), answer.facts().usage);
+                return Ok(Reply::new(answer, report));
+            }
+            Turn::End(Err(failure)) => return Err(exchange.error(*failure)),
+        }
+    }
+}
+
+/// A whole body, or how it failed. `None`: the attempt is over.
+async fn read_whole(
+    call: &mut Call,
+    attempt: Attempt,
+    head: &Received,
+    mut body: BodyStream,
+) -> Option<Result<Bytes, Outcome>> {
+    let mut inspector = Inspector::with_max_content_bytes(call.gate().settings.max_body);
+    let mut whole = BytesMut::new();
+    let mut told = false;
+    loop {
+        match poll_fn(|cx| poll_read(call, attempt, &mut body, &mut told, cx)).await {
+            Read::Over => return None,
+            Read::End => return Some(Ok(whole.freeze())),
+            Read::Failed(error) => {
+                let phase = if inspector.is_blank() { Phase::BeforeContent } else { Phase::AfterContent };
+                let failure = runtime::transport_failure(&error);
+                return Some(Err(head.broken(failure, phase, Some(&words(error)))));
+            }
+            Read::Chunk(chunk) => match inspector.feed(&chunk) {
+                Ok(Arrival::Alive) => call.report(attempt, Event::Alive),
+                Ok(Arrival::Content(content)) => {
+                    whole.extend_from_slice(content);
+                    told = false;
+                    call.report(attempt, Event::Content);
+                }
+                Err(too_large) => return Some(Err(unreadable(head, &too_large.to_string()))),
+            },
+        }
+    }
+}
+
+/// An answer that we refuse to read on; it would be no smaller another time.
+pub(crate) fn unreadable(head: &Received, why: &str) -> Outcome {
+    let mut outcome = head.broken(TransportFailure::Protocol, Phase::BeforeContent, Some(why));
+    outcome.should_retry = Some(false);
+    outcome
+}
+
+fn understand<T: Answer>(head: &Received, body: &[u8]) -> (Outcome, Option<T>) {
+    let outcome = head.with(|head, now| classify(head, body, now));
+    if outcome.kind != OutcomeKind::Success {
+        return (outcome, None);
+    }
+    let malformed = |why: &str| Outcome { kind: OutcomeKind::Malformed, ..outcome.clone() }.with_message(why);
+    match transport::parse::<T>(body) {
+        Ok(answer) if answer.is_answer() => (outcome, Some(answer)),
+        Ok(_) => (malformed("the answer has no choices"), None),
+        Err(error) => (malformed(&format!("the answer has another shape than expected: {error}")), None),
+    }
+}

@@ -1,0 +1,357 @@
+//! The driver of the scheduler: it owns the state all calls share, carries actions to the calls they are for, and sees
+//! to it that somebody looks when the scheduler's next wake comes.
+//!
+//! No task is spawned to own the state. Whoever waits pumps: it polls the scheduler, drops each action into the mailbox
+//! of its call and wakes that call. One of the waiters, the *keeper*, holds the exact timer for the next wake; when it
+//! ends, or is dropped, it wakes another to take its place. And since a future may be held without being polled (in a
+//! `select!` loop, say), every waiter also looks by itself every second or two, and whoever finds the keeper late takes
+//! over. So no call hangs on another's future.
+//!
+//! The lock is held for microseconds, never across an await, and never while a user's code runs.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::client::event::Event;
+use crate::core::call::{Attempt, Failure, Ticket};
+use crate::core::outcome::Outcome;
+use crate::core::route::RouteId;
+use crate::core::scheduler::{self, Action, Done, JobSpec, Load, Scheduler, SubmitError};
+use crate::core::time::Timestamp;
+use crate::core::tokens::TokenCount;
+use crate::runtime::{Clock, Listener, Timer};
+use crate::transport::Endpoint;
+
+/// How often a waiter looks by itself at least, whoever else should have: between this and twice this.
+const LOOK: Duration = Duration::from_secs(1);
+/// Each waiter makes every other's look rarer by this, so that all together look at most 10,000 times a second.
+const LOOK_PER_WAITER: Duration = Duration::from_micros(100);
+
+pub(crate) struct Gate {
+    state: Mutex<State>,
+    pub(crate) clock: Clock,
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) settings: Settings,
+    listeners: Vec<Box<Listener>>,
+}
+
+/// What calls need to know besides what the scheduler does.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// The largest body of an answer that is read whole, in bytes.
+    pub(crate) max_body: usize,
+    /// The largest event of a stream, in bytes.
+    pub(crate) max_event: usize,
+    /// Whether some route counts tokens, so that estimating them is worth it.
+    pub(crate) counts_tokens: bool,
+    pub(crate) retry: crate::core::backoff::RetryPolicy,
+}
+
+struct State {
+    scheduler: Scheduler,
+    mailboxes: HashMap<Ticket, Mailbox>,
+    /// Who looks when the next wake comes, and when it will look.
+    keeper: Option<(Ticket, Timestamp)>,
+    rng: fastrand::Rng,
+    /// Who waits for everything in flight to end.
+    draining: Vec<Waker>,
+}
+
+#[derive(Default)]
+struct Mailbox {
+    orders: VecDeque<Order>,
+    waker: Option<Waker>,
+}
+
+/// What a call is told to do.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Send(Sending),
+    Abort,
+    End(Result<Done, Box<Failure>>),
+}
+
+/// An attempt to be made.
+#[derive(Debug)]
+pub(crate) struct Sending {
+    pub(crate) attempt: Attempt,
+    pub(crate) route: RouteId,
+    pub(crate) rename: Option<Box<str>>,
+}
+
+/// What is to be done once the lock is released.
+#[derive(Default)]
+struct Effects {
+    wake: Vec<Waker>,
+    events: Vec<Event>,
+}
+
+impl State {
+    /// Carries out what the scheduler wants done.
+    fn pump(&mut self, now: Timestamp, effects: &mut Effects) {
+        while let Some(action) = self.scheduler.poll(now) {
+            match action {
+                Action::Send { attempt, route, rename } => {
+                    self.deliver(now, attempt.ticket, Order::Send(Sending { attempt, route, rename }), effects)
+                }
+                Action::Abort { attempt } => self.deliver(now, attempt.ticket, Order::Abort, effects),
+                Action::End { ticket, result } => self.deliver(now, ticket, Order::End(result), effects),
+                Action::Notify(notice) => effects.events.extend(Event::of(notice, &self.scheduler)),
+            }
+        }
+        if !self.draining.is_empty() && self.scheduler.load().in_flight == 0 {
+            effects.wake.append(&mut self.draining);
+        }
+    }
+
+    fn deliver(&mut self, now: Timestamp, ticket: Ticket, order: Order, effects: &mut Effects) {
+        match self.mailboxes.get_mut(&ticket) {
+            Some(mailbox) => {
+                mailbox.orders.push_back(order);
+                effects.wake.extend(mailbox.waker.take());
+            }
+            // Nobody is there to use the permit.
+            None => {
+                self.scheduler.cancel(now, ticket);
+            }
+        }
+    }
+
+    fn take_order(&mut self, ticket: Ticket) -> Option<Order> {
+        self.mailboxes.get_mut(&ticket)?.orders.pop_front()
+    }
+
+    /// Forgets a call that is over; if it was the keeper, another waiter is woken to take its place.
+    fn forget(&mut self, ticket: Ticket, effects: &mut Effects) {
+        self.mailboxes.remove(&ticket);
+        if self.keeper.is_some_and(|(keeper, _)| keeper == ticket) {
+            self.keeper = None;
+            effects.wake.extend(self.mailboxes.values_mut().find_map(|mailbox| mailbox.waker.take()));
+        }
+    }
+
+    /// When `ticket` must look again: exactly at the next wake if it is the keeper, or becomes it.
+    fn look_at(&mut self, now: Timestamp, ticket: Ticket) -> Timestamp {
+        let next = self.scheduler.next_wake().unwrap_or(Timestamp::MAX);
+        match self.keeper {
+            Some((keeper, at)) if keeper != ticket && at <= next && at > now => Timestamp::MAX,
+            _ => {
+                self.keeper = Some((ticket, next));
+                next
+            }
+        }
+    }
+}
+
+impl Gate {
+    pub(crate) fn new(
+        mut scheduler: Scheduler,
+        endpoints: Vec<Endpoint>,
+        settings: Settings,
+        listeners: Vec<Box<Listener>>,
+        seed: u64,
+    ) -> Self {
+        scheduler.set_notices(!listeners.is_empty());
+        let state = State {
+            scheduler,
+            mailboxes: HashMap::new(),
+            keeper: None,
+            rng: fastrand::Rng::with_seed(seed),
+            draining: Vec::new(),
+        };
+        Self { state: Mutex::new(state), clock: Clock::start(), endpoints, settings, listeners }
+    }
+
+    /// A panic elsewhere while the lock was held has not made the state useless.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn apply(&self, effects: Effects) {
+        effects.wake.into_iter().for_each(Waker::wake);
+        for event in effects.events {
+            self.listeners.iter().for_each(|listener| listener(&event));
+        }
+    }
+
+    /// Does something to the scheduler and carries out what follows.
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&mut Scheduler, Timestamp) -> T) -> T {
+        let mut effects = Effects::default();
+        let done = {
+            let state = &mut *self.lock();
+            let now = self.clock.now();
+            let done = act(&mut state.scheduler, now);
+            state.pump(now, &mut effects);
+            done
+        };
+        self.apply(effects);
+        done
+    }
+
+    pub(crate) fn load(&self) -> Load {
+        self.lock().scheduler.load()
+    }
+
+    pub(crate) fn endpoint(&self, route: RouteId) -> &Endpoint {
+        &self.endpoints[route.index()]
+    }
+
+    /// A random number between 0 and 1.
+    pub(crate) fn with_rng<T>(&self, act: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
+        act(&mut self.lock().rng)
+    }
+
+    /// Takes a call in. It is the caller's to drive, by polling its orders.
+    pub(crate) fn submit<'a>(
+        self: &Arc<Self>,
+        workload: &str,
+        spec: impl FnOnce(crate::core::queue::WorkloadId) -> JobSpec<'a>,
+    ) -> Result<Call, SubmitError> {
+        let ticket = {
+            let state = &mut *self.lock();
+            let workload = state.scheduler.workload(workload);
+            let ticket = state.scheduler.submit(self.clock.now(), spec(workload))?;
+            state.mailboxes.insert(ticket, Mailbox::default());
+            ticket
+        };
+        Ok(Call { gate: self.clone(), ticket, timer: Timer::default(), look: Timestamp::ZERO, held: None, over: false })
+    }
+
+    /// Ready once nothing is in flight. For a gate that admits nothing any more.
+    pub(crate) fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let state = &mut *self.lock();
+        if state.scheduler.load().in_flight == 0 {
+            return Poll::Ready(());
+        }
+        if !state.draining.iter().any(|waker| waker.will_wake(cx.waker())) {
+            state.draining.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+/// A call under way. Dropping it cancels it: its permit comes back at once. Whoever drops it drops its connection first.
+pub(crate) struct Call {
+    gate: Arc<Gate>,
+    ticket: Ticket,
+    timer: Timer,
+    /// When to look by itself.
+    look: Timestamp,
+    /// An order that came while an attempt was under way and is still to be obeyed.
+    held: Option<Order>,
+    over: bool,
+}
+
+impl Call {
+    pub(crate) fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// What to do next.
+    pub(crate) async fn order(&mut self) -> Order {
+        poll_fn(|cx| self.poll_order(cx)).await
+    }
+
+    /// Drives `future`, which belongs to the attempt under way. `None`: the attempt is over, whatever `future` would
+    /// have said; drop what belongs to it.
+    pub(crate) async fn race<F: Future>(&mut self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        poll_fn(|cx| match self.poll_over(cx) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => future.as_mut().poll(cx).map(Some),
+        })
+        .await
+    }
+
+    /// Ready if the attempt under way is over.
+    pub(crate) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match std::task::ready!(self.poll_order(cx)) {
+            Order::Abort => {}
+            order => self.held = Some(order),
+        }
+        Poll::Ready(())
+    }
+
+    pub(crate) fn poll_order(&mut self, cx: &mut Context<'_>) -> Poll<Order> {
+        if let Some(order) = self.held.take() {
+            return Poll::Ready(order);
+        }
+        if self.over {
+            return Poll::Pending;
+        }
+        loop {
+            let mut effects = Effects::default();
+            let found = self.look(cx, &mut effects);
+            self.gate.apply(effects);
+            match found {
+                Ok(order) => return Poll::Ready(order),
+                Err(at) => {
+                    self.timer.set(&self.gate.clock, Some(at));
+                    if self.timer.poll(&self.gate.clock, cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+
+    /// An order, or when to look again.
+    fn look(&mut self, cx: &Context<'_>, effects: &mut Effects) -> Result<Order, Timestamp> {
+        let state = &mut *self.gate.lock();
+        let now = self.gate.clock.now();
+        let mut order = state.take_order(self.ticket);
+        if order.is_none() && state.scheduler.next_wake().is_some_and(|at| at <= now) {
+            state.pump(now, effects);
+            order = state.take_order(self.ticket);
+        }
+        if let Some(order) = order {
+            if matches!(order, Order::End(_)) {
+                self.over = true;
+                state.forget(self.ticket, effects);
+            }
+            return Ok(order);
+        }
+        let waiters = state.mailboxes.len() as u32;
+        if let Some(mailbox) = state.mailboxes.get_mut(&self.ticket)
+            && !mailbox.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
+            mailbox.waker = Some(cx.waker().clone());
+        }
+        if self.look <= now {
+            let span = LOOK + LOOK_PER_WAITER * waiters;
+            self.look = now + span.mul_f64(1.0 + state.rng.f64());
+        }
+        Err(state.look_at(now, self.ticket).min(self.look))
+    }
+
+    /// Reports what happened to an attempt.
+    pub(crate) fn report(&self, attempt: Attempt, event: scheduler::Event) {
+        self.gate.with(|scheduler, now| scheduler.on(now, attempt, event));
+    }
+
+    /// Reports how an attempt ended.
+    pub(crate) fn ended(&self, attempt: Attempt, outcome: Outcome, tokens: Option<TokenCount>) {
+        self.report(attempt, scheduler::Event::Ended { outcome, tokens });
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        let mut effects = Effects::default();
+        {
+            let state = &mut *self.gate.lock();
+            let now = self.gate.clock.now();
+            state.scheduler.cancel(now, self.ticket);
+            state.forget(self.ticket, &mut effects);
+            state.pump(now, &mut effects);
+        }
+        self.gate.apply(effects);
+    }
+}
