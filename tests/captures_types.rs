@@ -8,7 +8,8 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
-use tidegate::types::{ChatAssembler, ChatChunk, ChatCompletion, Message, ModelList};
+use tidegate::core::tokens::Estimator;
+use tidegate::types::{ChatAssembler, ChatChunk, ChatCompletion, ChatRequest, Message, ModelList};
 
 /// What a recording is, and whether the typed answers are meant for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +30,9 @@ struct Capture {
     kind: Kind,
     /// The body, or a stream's events.
     values: Vec<Value>,
+    /// The request's body and the answer's status, where they were recorded.
+    request: Option<Value>,
+    status: Option<u64>,
 }
 
 fn captures() -> Option<Vec<Capture>> {
@@ -49,7 +53,15 @@ fn captures() -> Option<Vec<Capture>> {
         let body = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
         let values: Vec<Value> = if is_stream { events(&name, &body) } else { vec![parse(&name, &body)] };
         let kind = kind(is_stream, &values);
-        captures.push(Capture { name, kind, values });
+        let meta = std::fs::read_to_string(format!("{}.meta.json", path.display())).ok();
+        let meta = meta.map(|meta| parse(&name, &meta)).unwrap_or_default();
+        // A request was recorded as JSON or as text, which can be a note that it was left out.
+        let request = match meta.get("request") {
+            Some(Value::String(text)) => serde_json::from_str(text).ok(),
+            request => request.cloned(),
+        };
+        let request = request.filter(Value::is_object);
+        captures.push(Capture { name, kind, values, request, status: meta["status"].as_u64() });
     }
     Some(captures)
 }
@@ -98,7 +110,7 @@ fn every_recorded_answer_survives_the_typed_answers_unchanged() {
     let Some(captures) = captures() else { return };
     let mut counts: BTreeMap<Kind, usize> = BTreeMap::new();
     let mut chunks = 0;
-    for Capture { name, kind, values } in &captures {
+    for Capture { name, kind, values, .. } in &captures {
         *counts.entry(*kind).or_default() += 1;
         for value in values {
             match kind {
@@ -145,7 +157,7 @@ fn text<'a>(object: &'a Value, fields: &[&str]) -> &'a str {
 fn an_assembled_stream_says_what_its_chunks_say_in_a_row() {
     let Some(captures) = captures() else { return };
     let mut assembled = 0;
-    for Capture { name, kind, values } in captures {
+    for Capture { name, kind, values, .. } in captures {
         if kind != Kind::ChatStream {
             continue;
         }
@@ -189,4 +201,71 @@ fn an_assembled_stream_says_what_its_chunks_say_in_a_row() {
     }
     let _ = writeln!(std::io::stderr(), "{assembled} streams assembled");
     assert!(assembled >= 136, "only {assembled} streams were assembled");
+}
+
+/// The same value in the notation of a typed request: numbers of sampling as floats, a lone `stop` as a list.
+fn in_request_notation(mut request: Value) -> Value {
+    for field in ["temperature", "top_p", "frequency_penalty", "presence_penalty"] {
+        if let Some(number) = request[field].as_f64() {
+            request[field] = Value::from(number);
+        }
+    }
+    if request["stop"].is_string() {
+        request["stop"] = Value::from(vec![request["stop"].clone()]);
+    }
+    request
+}
+
+#[test]
+fn every_recorded_request_survives_the_typed_request_and_none_that_was_answered_is_refused() {
+    let Some(captures) = captures() else { return };
+    let (mut requests, mut answered, mut by_deepseek) = (0, 0, 0);
+    for Capture { name, request, status, .. } in captures {
+        let Some(json) = request.filter(|request| request.get("messages").is_some()) else { continue };
+        let request: ChatRequest = serde_json::from_value(json.clone()).unwrap();
+        let written = serde_json::to_string(&request).unwrap();
+        assert_eq!(parse(&name, &written), in_request_notation(json), "{name}");
+        requests += 1;
+        if status == Some(200) {
+            assert_eq!(request.validate(), Ok(()), "{name}");
+            answered += 1;
+            if name.starts_with("deepseek") {
+                assert_eq!(request.validate_deepseek(), Ok(()), "{name}");
+                by_deepseek += 1;
+            }
+        }
+    }
+    let _ = writeln!(std::io::stderr(), "{requests} requests, {answered} answered, {by_deepseek} of them by DeepSeek");
+    assert!(requests >= 300 && by_deepseek >= 100, "only {requests} requests, {by_deepseek} answered by DeepSeek");
+}
+
+#[test]
+fn the_token_estimate_is_near_what_deepseek_counted_and_stays_so_while_learning() {
+    let Some(captures) = captures() else { return };
+    let mut samples = Vec::new();
+    for Capture { name, values, request, .. } in captures {
+        let usage = values.iter().rev().find_map(|value| value["usage"]["prompt_tokens"].as_u64());
+        let (Some(request), Some(counted), true) = (request, usage, name.starts_with("deepseek")) else { continue };
+        let request: ChatRequest = serde_json::from_value(request).unwrap();
+        let estimated = request.estimate_prompt_tokens();
+        if estimated >= 32.0 {
+            samples.push((estimated, counted));
+        }
+    }
+    let mut estimator = Estimator::new();
+    samples.iter().for_each(|(estimated, counted)| estimator.learn(*estimated, *counted));
+    let median_error = |estimate: &dyn Fn(f64) -> f64| {
+        let mut errors: Vec<f64> = samples.iter().map(|(e, n)| (estimate(*e) / *n as f64 - 1.0).abs()).collect();
+        errors.sort_by(f64::total_cmp);
+        errors[errors.len() / 2]
+    };
+    let (before, after) = (median_error(&|e| e), median_error(&|e| estimator.correct(e) as f64));
+    let _ = writeln!(
+        std::io::stderr(),
+        "{} prompts: learned ratio {:.2}, median error {before:.2} before, {after:.2} after",
+        samples.len(),
+        estimator.ratio()
+    );
+    assert!(samples.len() >= 40, "only {} prompts", samples.len());
+    assert!(before < 0.15 && after < 0.15, "median errors {before} and {after}");
 }

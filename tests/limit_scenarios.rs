@@ -64,7 +64,18 @@ fn walk(seed: u64, every: f64, share: f64) -> Schedule {
 }
 
 fn punishing(cap: u32) -> Provider {
-    Provider { penalty: Some(Penalty { share: 0.25, seconds: 8.0 }), ..Provider::new(Schedule::constant(cap)) }
+    Provider { penalty: Some(Penalty::QUARTER), ..Provider::new(Schedule::constant(cap)) }
+}
+
+/// A batch of half a minute on a cap that differs from seed to seed, so that no lucky step of the climb decides.
+fn cold_start(seed: u64, round_trip: f64) -> (Provider, Load) {
+    let cap = 400 + 33 * seed as u32;
+    sized(Provider { round_trip, ..Provider::new(Schedule::constant(cap)) }, f64::from(cap), 22.0)
+}
+
+fn hinted((provider, load): (Provider, Load), hint: Option<u32>) -> (Provider, Load) {
+    let hint = hint.unwrap_or(provider.cap.at(0.0));
+    (provider, Load { params: Params { hint: Some(hint), ..load.params }, ..load })
 }
 
 fn sized(provider: Provider, slots: f64, seconds: f64) -> (Provider, Load) {
@@ -72,71 +83,101 @@ fn sized(provider: Provider, slots: f64, seconds: f64) -> (Provider, Load) {
     (provider, load)
 }
 
+fn connects_unseen((provider, load): (Provider, Load)) -> (Provider, Load) {
+    (provider, Load { silent_connect: true, ..load })
+}
+
 fn scenarios() -> Vec<Scenario> {
     vec![
-        scenario("constant 8, 10 min", 0.9, 0.1, constant(8, 600.0)),
-        scenario("constant 64, 10 min", 0.9, 0.1, constant(64, 600.0)),
-        scenario("constant 500, 10 min", 0.9, 0.1, constant(500, 600.0)),
-        Scenario { seeds: 2, ..scenario("constant 2500, 10 min", 0.9, 0.1, constant(2500, 600.0)) },
-        scenario("batch while 64 → 16 → 64", 0.9, 0.1, |_| {
+        scenario("constant 8, 10 min", 0.995, 0.016, constant(8, 600.0)),
+        scenario("constant 64, 10 min", 0.995, 0.005, constant(64, 600.0)),
+        scenario("constant 500, 10 min", 0.994, 0.005, constant(500, 600.0)),
+        Scenario { seeds: 2, ..scenario("constant 2500, 10 min", 0.99, 0.005, constant(2500, 600.0)) },
+        scenario("batch while 64 → 16 → 64", 0.96, 0.021, |_| {
             sized(Provider::new(Schedule::new([(0.0, 64), (60.0, 16), (120.0, 64)])), 64.0, 180.0)
         }),
-        scenario("step 64 ↔ 16 every 120 s, 1 h", 0.9, 0.1, |_| {
+        scenario("step 64 ↔ 16 every 120 s, 1 h", 0.948, 0.025, |_| {
             sized(Provider::new(steps(&[64, 16], 120.0)), 40.0, 3600.0)
         }),
-        scenario("step, 429s 2 s late", 0.5, 0.1, |_| {
+        scenario("step, 429s 2 s late", 0.82, 0.075, |_| {
             let provider = Provider { rejection_delay: 2.0, ..Provider::new(steps(&[64, 16], 120.0)) };
             sized(provider, 40.0, 3600.0)
         }),
-        scenario("sawtooth 16 → 64 in 60 s, 30 min", 0.8, 0.1, |_| sized(Provider::new(sawtooth()), 40.0, 1800.0)),
-        scenario("walk ±10 % every 10 s, 1 h", 0.9, 0.1, |seed| {
+        scenario("sawtooth 16 → 64 in 60 s, 30 min", 0.895, 0.057, |_| {
+            sized(Provider::new(sawtooth()), 40.0, 1800.0)
+        }),
+        scenario("walk ±10 % every 10 s, 1 h", 0.98, 0.021, |seed| {
             sized(Provider::new(walk(seed, 10.0, 0.1)), 64.0, 3600.0)
         }),
-        scenario("walk ±30 % every 60 s, 1 h", 0.9, 0.1, |seed| {
+        scenario("walk ±30 % every 60 s, 1 h", 0.972, 0.013, |seed| {
             sized(Provider::new(walk(seed, 60.0, 0.3)), 64.0, 3600.0)
         }),
-        scenario("503 for 20 s in every 120 s", 0.9, 0.1, |_| {
+        scenario("503 for 20 s in every 120 s", 0.975, 0.005, |_| {
             let outages = (0..60).map(|i| (60.0 + 120.0 * f64::from(i), 80.0 + 120.0 * f64::from(i))).collect();
             sized(Provider { outages, ..Provider::new(Schedule::constant(64)) }, 54.0, 1800.0)
         }),
-        scenario("cold start on 500", 0.9, 0.1, constant(500, 22.0)),
-        scenario("cold start on 500, right hint", 0.9, 0.1, |_| {
-            let (provider, load) = constant(500, 22.0)(0);
-            (provider, Load { params: Params { hint: Some(500), ..Params::default() }, ..load })
-        }),
-        scenario("cold start on 500, hint 2500", 0.9, 0.12, |_| {
-            let (provider, load) = constant(500, 22.0)(0);
-            (provider, Load { params: Params { hint: Some(2500), ..Params::default() }, ..load })
-        }),
-        Scenario { seeds: 3, ..scenario("cold start on 2500", 0.9, 0.1, constant(2500, 60.0)) },
-        scenario("punishing, 64, 3 h", 0.9, 0.1, |_| sized(punishing(64), 64.0, 10_800.0)),
-        scenario("punishing, 64, batch of 100 s", 0.7, 0.1, |_| sized(punishing(64), 64.0, 100.0)),
-        scenario("punishing, 64, batch of 40 s", 0.7, 0.1, |_| sized(punishing(64), 64.0, 40.0)),
-        scenario("balance 39 → 5 in 10 min, bodies", 0.9, 0.1, |_| {
+        scenario("cold start on 400–600, 37 s batch", 0.953, 0.028, |seed| cold_start(seed, 0.05)),
+        scenario("the same, 20 ms away", 0.978, 0.028, |seed| cold_start(seed, 0.02)),
+        scenario("the same with the right hint", 0.963, 0.008, |seed| hinted(cold_start(seed, 0.05), None)),
+        scenario("the same with the right hint, 20 ms away", 0.983, 0.008, |seed| hinted(cold_start(seed, 0.02), None)),
+        scenario("the same with a hint of 2500", 0.965, 0.075, |seed| hinted(cold_start(seed, 0.05), Some(2500))),
+        Scenario { seeds: 3, ..scenario("cold start on 2500", 0.955, 0.012, constant(2500, 60.0)) },
+        scenario("punishing, 64, 3 h", 0.95, 0.0055, |_| sized(punishing(64), 64.0, 10_800.0)),
+        scenario("punishing, 64, batch of 100 s", 0.88, 0.016, |_| sized(punishing(64), 64.0, 100.0)),
+        scenario("punishing, 64, batch of 40 s", 0.78, 0.036, |_| sized(punishing(64), 64.0, 40.0)),
+        scenario("balance 39 → 5 in 10 min, bodies", 0.985, 0.026, |_| {
             let cap = Schedule::new((0..35).map(|i| (600.0 / 34.0 * f64::from(i), 39 - i as u32)));
             sized(Provider { bodies: true, ..Provider::new(cap) }, 22.0, 590.0)
         }),
-        scenario("8 clients on 64, 30 min", 0.9, 0.1, |_| {
+        scenario("8 clients on 64, 30 min", 0.995, 0.017, |_| {
             let (provider, load) = constant(64, 1800.0)(0);
             (provider, Load { clients: 8, ..load })
         }),
-        scenario("8 clients on 64, bodies", 0.9, 0.1, |_| {
+        scenario("8 clients on 64, each its own batch", 0.9, 0.017, |_| {
+            let (provider, load) = constant(64, 1800.0)(0);
+            (provider, Load { clients: 8, own_jobs: true, ..load })
+        }),
+        scenario("8 clients on 64, bodies", 0.995, 0.017, |_| {
             let (provider, load) = constant(64, 1800.0)(0);
             (Provider { bodies: true, ..provider }, Load { clients: 8, ..load })
         }),
-        scenario("20 clients on 500, 10 min", 0.9, 0.1, |_| {
+        scenario("20 clients on 500, 10 min", 0.995, 0.029, |_| {
             let (provider, load) = constant(500, 600.0)(0);
             (provider, Load { clients: 20, ..load })
         }),
-        scenario("constant 64, 429s 2 s late", 0.75, 0.1, |_| {
+        scenario("step 64 ↔ 16 every 40 s, 1 h", 0.89, 0.052, |_| {
+            sized(Provider::new(steps(&[64, 16], 40.0)), 40.0, 3600.0)
+        }),
+        scenario("step, heads early, 429s 2 s late", 0.93, 0.08, |_| {
+            let cap = steps(&[64, 16], 120.0);
+            sized(Provider { rejection_delay: 2.0, headers: Some(0.2), ..Provider::new(cap) }, 40.0, 3600.0)
+        }),
+        scenario("punishing with bodies, 64, 1 h", 0.955, 0.0025, |_| {
+            sized(Provider { bodies: true, ..punishing(64) }, 64.0, 3600.0)
+        }),
+        scenario("punishing, 500, 1 h", 0.945, 0.002, |_| sized(punishing(500), 500.0, 3600.0)),
+        scenario("constant 64, 429s 2 s late", 0.99, 0.13, |_| {
             let (provider, load) = constant(64, 600.0)(0);
             (Provider { rejection_delay: 2.0, ..provider }, load)
         }),
-        scenario("constant 500, heads early, 429s 2 s late", 0.9, 0.1, |_| {
+        scenario("constant 500, heads early, 429s 2 s late", 0.99, 0.032, |_| {
             let (provider, load) = constant(500, 600.0)(0);
             (Provider { rejection_delay: 2.0, headers: Some(0.2), ..provider }, load)
         }),
-        scenario("constant 64, 10 % cancelled", 0.8, 0.1, |_| {
+        scenario("constant 64, waits 2 s for a slot, then 429", 0.98, 0.13, |_| {
+            let (provider, load) = constant(64, 600.0)(0);
+            (Provider { rejection_delay: 2.0, waits: true, ..provider }, load)
+        }),
+        scenario("step, waits 2 s for a slot, then 429", 0.82, 0.088, |_| {
+            let cap = steps(&[64, 16], 120.0);
+            sized(Provider { rejection_delay: 2.0, waits: true, ..Provider::new(cap) }, 40.0, 3600.0)
+        }),
+        scenario("constant 64, connect times unseen", 0.995, 0.005, |_| connects_unseen(constant(64, 600.0)(0))),
+        scenario("constant 64, 429s 2 s late, connects unseen", 0.99, 0.045, |_| {
+            let (provider, load) = connects_unseen(constant(64, 600.0)(0));
+            (Provider { rejection_delay: 2.0, ..provider }, load)
+        }),
+        scenario("constant 64, 10 % cancelled", 0.945, 0.005, |_| {
             let (provider, load) = constant(64, 600.0)(0);
             (provider, Load { cancelled: 0.1, ..load })
         }),
@@ -145,27 +186,37 @@ fn scenarios() -> Vec<Scenario> {
 
 #[test]
 fn the_limit_stays_close_to_an_oracle_and_is_seldom_refused() {
-    println!("{:<42} {:>8} {:>7} {:>7} {:>9} {:>6}", "scenario", "oracle s", "ratio", "worst", "refused %", "peak");
+    println!(
+        "{:<42} {:>8} {:>7} {:>7} {:>7} {:>7} {:>6}",
+        "scenario", "oracle s", "ratio", "worst", "429 %", "503 %", "peak"
+    );
     let mut failures = Vec::new();
     let only = std::env::var("SCENARIO").unwrap_or_default();
     for scenario in scenarios().iter().filter(|scenario| scenario.name.contains(&only)) {
         let (mut seconds, mut ratio, mut worst, mut refused, mut peak) = (0.0, 0.0, f64::INFINITY, 0.0, 0);
+        let mut unavailable = 0.0;
         for seed in 1..=scenario.seeds {
             let (provider, load) = (scenario.make)(seed);
             let best = oracle(&provider, &load, seed);
             let ours = run(&provider, &load, seed);
-            assert_eq!(best.rejected + best.unavailable, 0, "the oracle of `{}` is none", scenario.name);
+            assert_eq!(best.attempts, u64::from(load.jobs), "the oracle of `{}` is none", scenario.name);
             let this = best.makespan / ours.makespan;
             let share = 1.0 / scenario.seeds as f64;
             seconds += share * best.makespan;
             ratio += share * this;
             worst = this.min(worst);
-            refused += share * ours.refused();
+            refused += share * ours.rejected();
+            unavailable += share * ours.unavailable();
             peak = ours.peak.max(peak);
         }
-        println!("{:<42} {seconds:>8.0} {ratio:>7.3} {worst:>7.3} {:>9.2} {peak:>6}", scenario.name, 100.0 * refused);
+        println!(
+            "{:<42} {seconds:>8.0} {ratio:>7.3} {worst:>7.3} {:>7.2} {:>7.2} {peak:>6}",
+            scenario.name,
+            100.0 * refused,
+            100.0 * unavailable,
+        );
         if ratio < scenario.ratio || refused > scenario.refused {
-            failures.push(format!("{}: ratio {ratio:.3}, refused {:.2} %", scenario.name, 100.0 * refused));
+            failures.push(format!("{}: ratio {ratio:.3}, 429s {:.2} %", scenario.name, 100.0 * refused));
         }
     }
     assert!(failures.is_empty(), "below their floors:\n{}", failures.join("\n"));

@@ -4,8 +4,12 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
+use proptest::prelude::*;
 use serde_json::Value;
 use tidegate::sse::{Item, Parser};
+
+#[path = "reference/sse.rs"]
+mod reference;
 
 /// The folder of test data, or `None` with a loud word that nothing was tested.
 fn test_data() -> Option<PathBuf> {
@@ -143,6 +147,56 @@ fn every_case_but_the_divergent_passes_at_its_own_chunks_and_cut_at_every_byte()
     println!("{} cases passed in {parses} parses", cases.len());
 }
 
+/// Streams out of the pieces that matter to the grammar, and bytes that are none.
+fn streams() -> impl Strategy<Value = Vec<u8>> {
+    const PIECES: [&[u8]; 21] = [
+        b"data",
+        b"data: ",
+        b":",
+        b": ",
+        b" ",
+        b"\n",
+        b"\n",
+        b"\r",
+        b"\r\n",
+        b"\n\n",
+        b"event:",
+        b"id",
+        b"id: ",
+        b"retry: ",
+        b"42",
+        b"\0",
+        b"\xEF\xBB\xBF",
+        b"\xEF",
+        b"\xF0\x9F\x8C\x8A",
+        b"\xF0\x9F",
+        b"data: {\"x\":1}\n\n",
+    ];
+    let piece = prop_oneof![
+        4 => prop::sample::select(&PIECES[..]).prop_map(<[u8]>::to_vec),
+        1 => prop::collection::vec(any::<u8>(), 0..4),
+    ];
+    prop::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_in_any_chunks_give_what_a_plain_reading_of_the_standard_gives(stream in streams(), size in 1usize..40) {
+        let mut items = Vec::new();
+        let mut parser = Parser::new();
+        for chunk in stream.chunks(size) {
+            let on = |item: Item<'_>| items.push(match item {
+                Item::Event { event, data, id } => reference::Item::Event(event.into(), data.into(), id.into()),
+                Item::Comment(text) => reference::Item::Comment(text.into()),
+                Item::Retry(time) => reference::Item::Retry(u64::try_from(time.as_millis()).unwrap()),
+                other => panic!("an item of an unknown kind: {other:?}"),
+            });
+            parser.feed(chunk, on).unwrap();
+        }
+        prop_assert_eq!(items, reference::parse(&stream));
+    }
+}
+
 #[test]
 fn an_event_of_64_mib_comes_through_byte_for_byte() {
     let chunk = vec![b'x'; 1 << 16];
@@ -159,6 +213,15 @@ fn an_event_of_64_mib_comes_through_byte_for_byte() {
     (0..1024).for_each(|_| feed(&chunk));
     feed(b"\n\n");
     assert_eq!(lengths, [(64 << 20, true)]);
+}
+
+#[test]
+fn large_events_fed_bytewise_need_no_more_than_linear_work() {
+    // Anything that looked at the pending event again at each byte would not come to an end here.
+    let one_line = format!("data: {}\n\n", "x".repeat(1 << 20));
+    assert_eq!(parse(one_line.as_bytes().chunks(1)).events[0].1.len(), 1 << 20);
+    let many_lines = "data: y\n".repeat(1 << 17) + "\n";
+    assert_eq!(parse(many_lines.as_bytes().chunks(1)).events[0].1.len(), (1 << 18) - 1);
 }
 
 #[test]

@@ -250,6 +250,7 @@ fn the_prompt_is_estimated_from_all_its_text() {
     assert!(near(&ChatRequest::new("m").user(parts), 3.0));
     let tool = Tool::function("f", "", json!({}));
     let json = serde_json::to_string(&tool).unwrap();
-    assert!(near(&chat().tools([tool]), 1.5 + 0.3 * json.len() as f64));
+    assert!(near(&chat().tools([tool.clone()]), 1.5 + 200.0 + 0.3 * json.len() as f64));
+    assert!(near(&chat().tools([tool]).tool_choice(ToolChoice::None), 1.5));
     assert!((FimRequest::new("m", "12345").suffix("12345").estimate_prompt_tokens() - 3.0).abs() < 1e-9);
 }

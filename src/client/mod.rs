@@ -13,6 +13,7 @@ mod exchange;
 mod execute;
 mod fim;
 mod gate;
+mod json;
 mod options;
 mod reply;
 mod route;
@@ -28,6 +29,7 @@ pub use error::{AttemptReport, Error, ErrorKind, Partial};
 pub use event::Event;
 pub use execute::{Body, RequestCall};
 pub use fim::FimCall;
+pub use json::JsonCall;
 pub use reply::{Reply, Report};
 pub use route::Route;
 pub use stream::{ChatStream, EventStream, FimStream, StreamedChunk};
@@ -119,6 +121,12 @@ impl Client {
         let route = self.gate.endpoints.iter().position(|endpoint| &*endpoint.name == name);
         let route = route.ok_or_else(|| Error::new(ErrorKind::NoRoute, format!("no route is named `{name}`")))?;
         account::get(&self.gate, route, "/user/balance").await
+    }
+
+    /// Begins a call with a JSON body of your own to `path` below the route's base, such as `/chat/completions`; see
+    /// [`JsonCall`].
+    pub fn json(&self, path: impl Into<String>, body: impl Into<Vec<u8>>) -> JsonCall {
+        JsonCall::new(self.gate.clone(), path.into(), body.into())
     }
 
     /// Begins any request through the gate; see [`RequestCall`].

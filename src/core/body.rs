@@ -104,7 +104,9 @@ pub fn inspect(body: &[u8]) -> Inspection {
     #[derive(Deserialize)]
     struct Envelope<'a> {
         error: Option<IgnoredAny>,
-        #[serde(borrow)]
+        message: Option<IgnoredAny>,
+        response: Option<IgnoredAny>,
+        #[serde(borrow, default)]
         choices: Vec<Choice<'a>>,
     }
     #[derive(Deserialize)]
@@ -118,7 +120,8 @@ pub fn inspect(body: &[u8]) -> Inspection {
     if content.is_empty() {
         return Inspection::Blank;
     }
-    if let Ok(Envelope { error: None, choices }) = serde_json::from_slice::<Envelope<'_>>(content)
+    // None of the places where an error can stand is filled: nothing else of the body matters here.
+    if let Ok(Envelope { error: None, message: None, response: None, choices }) = serde_json::from_slice(content)
         && choices.iter().all(|choice| choice.error.is_none())
     {
         let reasons = choices.iter().map(|choice| choice.finish_reason.as_deref());

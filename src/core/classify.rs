@@ -490,8 +490,8 @@ impl<'v> Facts<'v> {
             // DeepSeek's code for everything.
             self.code.as_deref().filter(|code| *code != "invalid_request_error"),
         ];
-        // OpenAI's type for a missing balance, DeepSeek's for a wrong key and Anthropic's for all are also codes
-        // elsewhere, so one table serves both; a telling code goes before the type that says only whose fault it is.
+        // One table, for one provider's type is another's code. That a request is at fault is the vaguest of meanings
+        // (OpenAI's type of a wrong key, with a telling code beside it), so any other name goes before it.
         let meanings = names.into_iter().flatten().filter_map(|name| {
             Some(match name.to_ascii_lowercase().as_str() {
                 "rate_limit_exceeded"
@@ -925,6 +925,8 @@ mod tests {
             "This request would exceed your organization's rate limit of 40,000 input tokens per minute",
             "Requests have exceeded token rate limit of your current OpenAI S0 pricing tier.",
             "QPS exceeded",
+            "Rate limit reached for model `x` on requests per day (RPD): Limit 1000. Please try again in 1m26.4s. Need more \
+             tokens? Upgrade at https://console.groq.com/settings/billing",
             "Request rate increased too quickly",
         ] {
             assert_eq!(kind(429, openai_shaped(message, "x", Value::Null)), Rate, "{message}");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The class of an attempt's end. DESIGN's rule: only [`Slot`](OutcomeKind::Slot) moves the concurrency limit.
+/// The class of an attempt's end. Only [`Slot`](OutcomeKind::Slot) moves the concurrency limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OutcomeKind {

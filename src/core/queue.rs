@@ -112,6 +112,12 @@ impl<T: Copy> Queue<T> {
         self.live == 0
     }
 
+    /// The highest class with entries (which may be of cancelled calls); background if there are none.
+    pub(crate) fn top_class(&self) -> Class {
+        let present = |class: &Class| !self.classes[*class as usize].flows.is_empty();
+        Class::ALL.into_iter().find(present).unwrap_or(Class::Background)
+    }
+
     /// Puts a newcomer at the end of its workload's line.
     pub(crate) fn push_back(&mut self, now: Timestamp, class: Class, workload: WorkloadId, weight: f64, item: T) {
         self.flow(class, workload, weight).jobs.push_back(Entry { item, since: now });

@@ -5,6 +5,8 @@
 //! keys of one account raise nothing. Keys of different accounts, and other providers, are lanes of their own. Routes
 //! are for availability; they are not a means to evade a provider's limits.
 
+use std::collections::BTreeSet;
+
 use super::breaker::{Breaker, BreakerPolicy, BreakerState};
 use super::limit::{Admission, Ceiling, Params};
 use super::outcome::Outcome;
@@ -202,10 +204,14 @@ pub(crate) struct Lane {
     pub(crate) ceiling: Ceiling,
     pub(crate) breaker: Breaker,
     pub(crate) quota: Quota,
-    /// The pools whose jobs may use it.
-    pub(crate) pools: Vec<u32>,
-    /// The service said it is overloaded, and nothing has succeeded since.
-    pub(crate) pressure: bool,
+    /// How many pools' jobs may use it.
+    pub(crate) pools: usize,
+    /// The pools with jobs waiting for it.
+    pub(crate) waiting: BTreeSet<u32>,
+    /// The pool served last.
+    pub(crate) turn: u32,
+    /// When the service last said it is overloaded, if nothing sent since has been let in.
+    pub(crate) pressure: Option<Timestamp>,
     pub(crate) last_interactive: Option<Timestamp>,
     pub(crate) last_used: Timestamp,
     /// The earliest timer set for it.
@@ -223,8 +229,10 @@ impl Lane {
             ceiling,
             breaker: Breaker::new(breaker),
             quota: Quota::new(quota),
-            pools: Vec::new(),
-            pressure: false,
+            pools: 0,
+            waiting: BTreeSet::new(),
+            turn: 0,
+            pressure: None,
             last_interactive: None,
             last_used: now,
             armed: Timestamp::MAX,
@@ -241,16 +249,20 @@ impl Lane {
         }
         let paused = self.ceiling.pause_until().filter(|&until| until > now);
         if let Some(until) = paused {
-            return if self.pressure { Passage::Closed { until: Some(until) } } else { Passage::Limited { until } };
+            return if self.pressure.is_some() {
+                Passage::Closed { until: Some(until) }
+            } else {
+                Passage::Limited { until }
+            };
         }
         let until = self.quota.opens_at(now, 1);
         if until > now {
             return Passage::Limited { until };
         }
         match self.ceiling.admission(now, rng) {
-            Admission::Yes => Passage::Open { risky: self.pressure || self.breaker.state() != BreakerState::Closed },
+            Admission::Yes => Passage::Open { risky: self.breaker.state() != BreakerState::Closed },
             Admission::Risky => Passage::Open { risky: true },
-            Admission::No if self.pressure => Passage::Closed { until: None },
+            Admission::No if self.pressure.is_some() => Passage::Closed { until: None },
             Admission::No => Passage::Full,
         }
     }
@@ -267,8 +279,14 @@ impl Lane {
         let recent = self.last_interactive.is_some_and(|at| now.secs_since(at) < RECENT_SECS);
         let reserve = if recent && window >= 4 && !self.ceiling.is_learning(now) { (window / 50).max(1) } else { 0 };
         let lower = self.in_flight[1] + self.in_flight[2] + reserve < window || reserve == 0;
-        let held = self.pressure && self.in_flight[0] + self.in_flight[1] > 0;
+        let held = self.pressure.is_some() && self.in_flight[0] + self.in_flight[1] > 0;
         [true, lower, lower && !held]
+    }
+
+    /// Notes that the service let in what was sent at `sent`. Returns whether this ends the pressure: what was let in
+    /// before the overload says nothing about it.
+    pub(crate) fn relieve(&mut self, sent: Timestamp) -> bool {
+        self.pressure.take_if(|since| sent > *since).is_some()
     }
 
     pub(crate) fn breaker_name(&self) -> &'static str {

@@ -193,7 +193,7 @@ impl Parser {
             rest = rest.strip_prefix(b"\n").unwrap_or(rest);
         }
         if self.buf.len() > self.data.end {
-            let Some(end) = memchr2(b'\n', b'\r', rest) else {
+            let Some(end) = line_end(rest) else {
                 self.check(self.buf.len() - self.data.start + rest.len())?;
                 self.buf.extend_from_slice(rest);
                 return Ok(());
@@ -212,7 +212,7 @@ impl Parser {
                 continue;
             }
             let pending = lent.map_or(self.data.len(), <[u8]>::len);
-            let Some(end) = memchr2(b'\n', b'\r', rest) else {
+            let Some(end) = line_end(rest) else {
                 self.check(pending + rest.len())?;
                 break;
             };
@@ -355,6 +355,32 @@ impl Parser {
             }
         }
     }
+}
+
+/// Where the first line end of `bytes` is.
+fn line_end(bytes: &[u8]) -> Option<usize> {
+    /// `memchr2` sets itself up for tens of bytes; a delta of a token or two that comes alone is shorter.
+    const SHORT: usize = 32;
+    if bytes.len() > SHORT {
+        return memchr2(b'\n', b'\r', bytes);
+    }
+    let is_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
+    let (words, tail) = bytes.as_chunks::<8>();
+    for (i, word) in words.iter().enumerate() {
+        if has_line_end(u64::from_le_bytes(*word)) {
+            return word.iter().position(is_end).map(|at| 8 * i + at);
+        }
+    }
+    tail.iter().position(is_end).map(|at| 8 * words.len() + at)
+}
+
+/// Whether one of the eight bytes of `word` is LF or CR. A byte is zero exactly if taking one from it sets its top bit
+/// while that was not set before (Mycroft's test, <https://graphics.stanford.edu/~seander/bithacks.html#ZeroInWord>);
+/// what a borrow adds above such a byte changes nothing, for one is enough.
+fn has_line_end(word: u64) -> bool {
+    const ONES: u64 = u64::MAX / 255;
+    let has_zero = |x: u64| x.wrapping_sub(ONES) & !x & (ONES << 7);
+    has_zero(word ^ (ONES * 0x0A)) | has_zero(word ^ (ONES * 0x0D)) != 0
 }
 
 /// A line, split at its colon.

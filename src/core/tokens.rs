@@ -56,26 +56,29 @@ pub(crate) fn estimate_bytes(utf8: &[u8]) -> f64 {
 
 /// Corrects [`estimate`] by what the provider really counted.
 ///
-/// It keeps a moving average of actual tokens over estimated ones. Text of another language, code, or the tokens that
-/// a chat template adds all show there.
+/// It keeps a moving average of actual tokens over estimated ones, in which long prompts count more than short ones:
+/// what a chat template adds to a short prompt says nothing of text. The average shows another language, code, and
+/// another provider's tokenizer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimator {
     ratio: f64,
-    seen: u32,
+    weight: f64,
 }
 
 impl Estimator {
-    /// The share of a new sample once the average has settled: the last 20 answers or so count.
-    const ALPHA: f64 = 0.05;
-    /// A prompt estimated at fewer tokens teaches nothing: what the chat template adds outweighs its text.
-    const MIN_SAMPLE: f64 = 32.0;
+    /// A prompt of as many estimated tokens, or more, is one whole sample; a shorter one is a part of one.
+    const SAMPLE: f64 = 1024.0;
+    /// What the rule of thumb weighs at first, in samples.
+    const PRIOR: f64 = 0.25;
+    /// The average's memory, in samples.
+    const MEMORY: f64 = 20.0;
     /// One sample counts as at most this far off, either way: a prompt of images, or a nonsense count, must not
     /// spoil the average.
     const MAX_RATIO: f64 = 4.0;
 
     /// An estimator that trusts the rule of thumb until it learns better.
     pub fn new() -> Self {
-        Self { ratio: 1.0, seen: 0 }
+        Self { ratio: 1.0, weight: Self::PRIOR }
     }
 
     /// Learned actual tokens per estimated token, between 0.25 and 4; 1 at first.
@@ -90,15 +93,15 @@ impl Estimator {
     }
 
     /// Learns that a text estimated (by [`estimate`], uncorrected) at `estimated` tokens was counted as `actual` by the
-    /// provider. Samples that are zero, not finite or too short to tell are ignored.
+    /// provider. Samples that are zero, negative or not finite are ignored.
     pub fn learn(&mut self, estimated: f64, actual: u64) {
-        if !estimated.is_finite() || estimated < Self::MIN_SAMPLE || actual == 0 {
+        if !estimated.is_finite() || estimated <= 0.0 || actual == 0 {
             return;
         }
         let sample = (actual as f64 / estimated).clamp(1.0 / Self::MAX_RATIO, Self::MAX_RATIO);
-        self.seen = self.seen.saturating_add(1);
-        let alpha = f64::from(self.seen).recip().max(Self::ALPHA);
-        self.ratio += alpha * (sample - self.ratio);
+        let weight = (estimated / Self::SAMPLE).min(1.0);
+        self.weight = (self.weight + weight).min(Self::MEMORY);
+        self.ratio += weight / self.weight * (sample - self.ratio);
     }
 }
 
@@ -126,26 +129,34 @@ mod tests {
     }
 
     #[test]
-    fn the_first_sample_replaces_the_rule_of_thumb_and_later_ones_move_it_slowly() {
+    fn long_prompts_teach_at_once_and_later_ones_move_it_slowly() {
         let mut estimator = Estimator::new();
         assert_eq!(estimator.correct(100.0), 100);
-        estimator.learn(100.0, 150);
-        assert!(near(estimator.ratio(), 1.5));
+        estimator.learn(10_000.0, 15_000);
+        assert!(near(estimator.ratio(), 1.4), "{estimator:?}");
         for _ in 0..1000 {
-            estimator.learn(100.0, 80);
+            estimator.learn(10_000.0, 8_000);
         }
         assert!((estimator.ratio() - 0.8).abs() < 1e-3, "{estimator:?}");
         let before = estimator.ratio();
-        estimator.learn(100.0, u64::MAX);
+        estimator.learn(10_000.0, u64::MAX);
         assert!(estimator.ratio() - before < 0.2, "one absurd count moved the ratio to {}", estimator.ratio());
+    }
+
+    #[test]
+    fn the_chat_template_of_short_prompts_does_not_spoil_the_estimate_of_long_ones() {
+        let mut estimator = Estimator::new();
+        (0..10).for_each(|_| estimator.learn(5.0, 11));
+        assert!(estimator.ratio() < 1.25, "{estimator:?}");
+        (0..5).for_each(|_| estimator.learn(50_000.0, 50_000));
+        (0..10).for_each(|_| estimator.learn(5.0, 11));
+        assert!(estimator.ratio() < 1.05, "{estimator:?}");
     }
 
     #[test]
     fn what_cannot_teach_is_ignored() {
         let mut estimator = Estimator::new();
-        for (estimated, actual) in
-            [(0.0, 5), (f64::NAN, 5), (f64::INFINITY, 5), (-9.0, 5), (1.0, 20), (100.0, 0), (f64::MAX, 0)]
-        {
+        for (estimated, actual) in [(0.0, 5), (f64::NAN, 5), (f64::INFINITY, 5), (-9.0, 5), (100.0, 0), (f64::MAX, 0)] {
             estimator.learn(estimated, actual);
         }
         assert_eq!(estimator, Estimator::new());

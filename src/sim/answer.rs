@@ -34,13 +34,33 @@ const WORDS: [&str; 40] = [
     "boat", "slot",
 ];
 
+/// Tokens of the opening and the closing, roughly.
+const FRAME_TOKENS: u32 = 12;
+
 /// The answer to `prompt`, of about `tokens` tokens (a word is taken for one).
 pub fn compose(prompt: &str, tokens: u32) -> String {
+    compose_words(prompt, tokens.saturating_sub(FRAME_TOKENS))
+}
+
+/// What is to follow `begun`, the beginning of an answer to `prompt` that was broken off, so that both together are a
+/// whole answer: what a model does with DeepSeek's chat prefix completion. About `tokens` tokens; an answer of its own
+/// if `begun` is not such a beginning.
+pub fn resume(prompt: &str, begun: &str, tokens: u32) -> String {
+    let spaces = begun.strip_prefix(&opening(prompt)).map_or(0, |rest| rest.matches(' ').count());
+    let spaces = u32::try_from(spaces).unwrap_or(u32::MAX);
+    // Cut among the words, any longer answer goes on alike; cut within the closing, only the same length does.
+    [spaces.saturating_add(tokens.saturating_sub(FRAME_TOKENS)), spaces.saturating_sub(1)]
+        .into_iter()
+        .find_map(|words| compose_words(prompt, words).strip_prefix(begun).map(str::to_owned))
+        .unwrap_or_else(|| compose(prompt, tokens))
+}
+
+fn compose_words(prompt: &str, words: u32) -> String {
     let mut text = opening(prompt);
     let mut rng = fastrand::Rng::with_seed(checksum(prompt.as_bytes()));
-    for _ in 0..tokens.saturating_sub(12) {
+    for _ in 0..words {
         text.push(' ');
-        text.push_str(WORDS[rng.usize(..WORDS.len())]);
+        text.push_str(rng.choice(WORDS).unwrap_or_default());
     }
     text.push_str(&closing(&text));
     text
@@ -68,6 +88,12 @@ fn closing(before: &str) -> String {
     format!(" #{:016x}", checksum(before.as_bytes()))
 }
 
+/// The last character boundary of `text` at or before `at` (`str::floor_char_boundary` is younger than our Rust).
+#[cfg(any(test, not(all(target_family = "wasm", target_os = "unknown"))))]
+pub(crate) fn floor_char(text: &str, at: usize) -> usize {
+    (0..=at.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
+}
+
 /// FNV-1a, 64 bits (<http://www.isthe.com/chongo/tech/comp/fnv/>).
 pub(crate) fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
@@ -88,16 +114,25 @@ mod tests {
 
     proptest! {
         #[test]
+        fn an_answer_cut_anywhere_can_be_resumed(prompt in "\\PC{0,60}", tokens in 0u32..80, cut in 0usize..400, more in 0u32..80) {
+            let text = compose(&prompt, tokens);
+            let begun = &text[..floor_char(&text, cut)];
+            prop_assume!(begun.len() >= opening(&prompt).len());
+            let resumed = format!("{begun}{}", resume(&prompt, begun, more));
+            prop_assert_eq!(verify(&prompt, &resumed), Verdict::Whole);
+        }
+
+        #[test]
         fn an_answer_is_whole_only_when_nothing_is_missing(prompt in "\\PC{0,80}", tokens in 0u32..300, cut in 0usize..400) {
             let text = compose(&prompt, tokens);
             prop_assert_eq!(verify(&prompt, &text), Verdict::Whole);
-            let cut = text.floor_char_boundary(cut);
+            let cut = floor_char(&text, cut);
             if cut < text.len() {
                 prop_assert_ne!(verify(&prompt, &text[..cut]), Verdict::Whole);
             }
             // A piece lost in the middle is noticed as well.
             let open = opening(&prompt).len();
-            let lost = text.floor_char_boundary(cut.max(open));
+            let lost = floor_char(&text, cut.max(open));
             if lost > open {
                 let text = format!("{}{}", &text[..open], &text[lost..]);
                 prop_assert_eq!(verify(&prompt, &text), Verdict::Broken);

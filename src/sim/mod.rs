@@ -15,12 +15,21 @@
 
 pub mod answer;
 mod cap;
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+mod completion;
 mod errors;
 pub mod oracle;
+pub mod play;
 pub mod provider;
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+mod request;
 pub mod scenario;
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+pub mod server;
 pub mod tally;
 
 pub use provider::{Admission, Arrival, Decision, End, FlightId, Plan, Provider, Rejected};
 pub use scenario::{Scenario, ScenarioError};
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+pub use server::{ServeEvent, ServeOptions, Server, StartError, serve};
 pub use tally::{RejectReason, Tally};

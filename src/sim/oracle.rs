@@ -95,9 +95,11 @@ impl FixedClient {
     }
 }
 
-/// The shortest time in which `jobs` can be done by a client that knows the cap and every outage at each moment: it
-/// sends when it will be admitted and never otherwise (but for refusals that strike by chance, which it repeats at
+/// What a client achieves that knows the cap and every outage at each moment: it sends as soon as it will be admitted
+/// and never otherwise (but for refusals that strike by chance, which it repeats at
 /// once and which cost it nothing). Jobs start in order; a job hit by a fault goes back to the front.
+///
+/// It is greedy, not the optimum over all orders: with jobs of very different length another order could end sooner.
 ///
 /// # Errors
 /// A scenario that makes no sense.

@@ -148,7 +148,7 @@ pub struct Plan {
     pub first_token: Duration,
     /// When the last token comes, if nothing goes wrong.
     pub last_token: Duration,
-    /// Pieces of content the whole answer has, at least 1.
+    /// Pieces of content the whole answer has, at least 1 (2 with reasoning).
     pub chunks: u32,
     /// Pieces that are delivered before the [`end`](Self::end); all of them in a whole answer, none in an empty one.
     pub delivered: u32,
@@ -195,9 +195,10 @@ impl Plan {
         let span = self.last_token.saturating_sub(self.first_token);
         match self.chunks {
             0 | 1 => self.last_token,
+            n if index >= n - 1 => self.last_token,
             n => {
-                let share = span.as_micros() * u128::from(index.min(n - 1)) / u128::from(n - 1);
-                self.first_token + Duration::from_micros(u64::try_from(share).unwrap_or(u64::MAX))
+                let share = span.as_micros() * u128::from(index) / u128::from(n - 1);
+                self.first_token.saturating_add(Duration::from_micros(u64::try_from(share).unwrap_or(u64::MAX)))
             }
         }
     }
@@ -429,9 +430,13 @@ const CAP_DRAW: u64 = 1;
 const ARRIVAL_DRAW: u64 = 2;
 const PLAN_DRAW: u64 = 3;
 
+fn whole_micros(d: Duration) -> Duration {
+    Duration::from_micros(u64::try_from(d.as_micros()).unwrap_or(u64::MAX))
+}
+
 fn duration(secs: f64) -> Duration {
-    // Rounded to the microsecond, the clock's unit; absurd lengths are cut to the longest.
-    Duration::try_from_secs_f64(secs).map_or(Duration::MAX, |d| Duration::from_micros(d.as_micros() as u64))
+    // Cut to the microsecond, the clock's unit; absurd lengths are the longest.
+    whole_micros(Duration::try_from_secs_f64(secs).unwrap_or(Duration::MAX))
 }
 
 impl Provider {
@@ -636,24 +641,6 @@ impl Provider {
             (None, None) => Err(refused(RejectReason::Authentication, 401, errors::no_key())),
             (Some(key), None) => Err(refused(RejectReason::Authentication, 401, errors::wrong_key(key))),
         }
-    }
-
-    /// Counts an arrival that was refused before it came to [`arrive`](Self::arrive).
-    pub(crate) fn count_refused(
-        &mut self,
-        now: Timestamp,
-        client: Option<&str>,
-        key: Option<&str>,
-        reason: RejectReason,
-    ) {
-        self.observe(now);
-        let client = self.count_arrival(client, key);
-        self.count_rejection(&client, reason);
-    }
-
-    /// How often each tag was completed.
-    pub(crate) fn completions(&self) -> BTreeMap<&str, u32> {
-        self.completions.iter().map(|(tag, times)| (&**tag, *times)).collect()
     }
 
     fn observe(&mut self, now: Timestamp) -> Timestamp {
@@ -909,7 +896,7 @@ impl Provider {
 
         let output_tokens = wanted.min(arrival.max_tokens.max(1));
         let time = match (arrival.service, drawn) {
-            (Some(time), _) => Duration::from_micros(u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
+            (Some(time), _) => whole_micros(time),
             (None, Some(drawn)) => duration(drawn),
             (None, None) => duration(first + f64::from(output_tokens) / service.tokens_per_second),
         };
@@ -918,7 +905,8 @@ impl Provider {
         let keep_alive = duration(queue.keep_alive);
         let first_token = wait.saturating_add(duration(first).min(time));
         let last_token = wait.saturating_add(time);
-        let chunks = output_tokens.div_ceil(service.chunk_tokens.max(1)).max(1);
+        // Reasoning and answer have a piece each at least.
+        let chunks = output_tokens.div_ceil(service.chunk_tokens.max(1)).max(1 + u32::from(arrival.thinking));
         let end = if wait > hang_up_after { End::HangUp } else { planned_end(&self.scenario.faults, fault) };
         let delivered = match end {
             End::Complete => chunks,
@@ -927,22 +915,10 @@ impl Provider {
             _ => 1 + (depth * f64::from(chunks.saturating_sub(1))) as u32,
         };
         let wait = wait.min(hang_up_after);
-        let unreadable = matches!(end, End::EmptyBody | End::BlankBody | End::Garbage);
-        let first_byte = match end {
-            End::HangUp => wait,
-            _ if arrival.stream || unreadable => first_token,
-            _ => last_token,
-        };
-        Plan {
+        let mut plan = Plan {
             wait,
             keep_alive,
-            headers: if service.early_headers {
-                Duration::ZERO
-            } else if wait >= keep_alive {
-                keep_alive
-            } else {
-                first_byte
-            },
+            headers: Duration::ZERO,
             first_token,
             last_token,
             chunks,
@@ -951,7 +927,17 @@ impl Provider {
             reasoning_tokens: if arrival.thinking { output_tokens / 3 } else { 0 },
             length: wanted > output_tokens,
             end,
+        };
+        let first_byte = match end {
+            End::HangUp => wait,
+            _ if arrival.stream => first_token,
+            // A single object comes when it is complete; of one that stalls, half comes early.
+            _ => plan.ends_at().unwrap_or(first_token),
+        };
+        if !service.early_headers {
+            plan.headers = if wait >= keep_alive { keep_alive } else { first_byte };
         }
+        plan
     }
 
     fn charge(&mut self, now: Timestamp, account: usize, tokens: u64) {
@@ -967,6 +953,28 @@ impl Provider {
         if let Some(balance) = self.accounts.get_mut(account).and_then(|account| account.balance.as_mut()) {
             balance.amount -= balance.cost_per_request + balance.cost_per_million_tokens * tokens as f64 / 1e6;
         }
+    }
+}
+
+/// What only the server needs.
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+impl Provider {
+    /// Counts an arrival that was refused before it came to [`arrive`](Self::arrive).
+    pub(crate) fn count_refused(
+        &mut self,
+        now: Timestamp,
+        client: Option<&str>,
+        key: Option<&str>,
+        reason: RejectReason,
+    ) {
+        self.observe(now);
+        let client = self.count_arrival(client, key);
+        self.count_rejection(&client, reason);
+    }
+
+    /// How often each tag was completed.
+    pub(crate) fn completions(&self) -> BTreeMap<&str, u32> {
+        self.completions.iter().map(|(tag, times)| (&**tag, *times)).collect()
     }
 }
 
@@ -1296,6 +1304,54 @@ mod tests {
         assert!(timeline.len() < LaneTally::MAX_SAMPLES && timeline.len() > LaneTally::MAX_SAMPLES / 4);
         assert!(timeline.windows(2).all(|pair| pair[0].at < pair[1].at));
         assert!(tally.lanes[0].offered > 999_999.0);
+    }
+
+    /// Nothing, something, or far too much.
+    fn any_amount() -> impl Strategy<Value = f64> {
+        prop_oneof![Just(0.0), Just(1e-300), 0.0..100.0, 0.0..1e9, Just(1e19), Just(f64::MAX)]
+    }
+
+    proptest! {
+        #[test]
+        fn absurd_scenarios_are_refused_or_followed_without_a_panic(
+            [wait, keep_alive, hang_up, first, tokens, speed, linger, latency, asked, spent] in
+                proptest::array::uniform10(any_amount()),
+            (max_tokens, thinking, stream, stall) in (any::<u32>(), any::<bool>(), any::<bool>(), 0.0..1.0),
+        ) {
+            let mut scenario = Scenario {
+                queue: Queue { wait: wait.into(), probability: 1.0, keep_alive, hang_up_after: hang_up },
+                linger,
+                faults: Faults { stall, ..Faults::default() },
+                rate: Rate { rpm: Some(2), tpm: Some(u64::MAX) },
+                balance: Some(Balance { cost_per_request: spent, ..Balance::default() }),
+                ..Scenario::default()
+            };
+            scenario.service.first_token = first.into();
+            scenario.service.output_tokens = tokens.into();
+            scenario.service.tokens_per_second = speed;
+            scenario.rejection.latency = latency;
+            scenario.rejection.retry_after =
+                RetryAfter { form: super::super::scenario::RetryAfterForm::HttpDate, seconds: asked };
+            if let Ok(mut p) = Provider::new(scenario, 1) {
+                let arrival = Arrival { max_tokens, thinking, stream, ..Arrival::default() };
+                for _ in 0..2 {
+                    let admission = admitted(p.arrive(at(1.0), &arrival));
+                    let plan = admission.plan;
+                    prop_assert!(plan.delivered <= plan.chunks && plan.first_token <= plan.last_token);
+                    prop_assert!(plan.chunk_at(plan.chunks) == plan.last_token);
+                    prop_assert!(plan.ends_at().is_none_or(|end| plan.headers <= end));
+                    prop_assert!(plan.output_tokens <= max_tokens.max(1));
+                    match plan.ends_at() {
+                        Some(_) => p.finish(at(1.5), admission.id),
+                        None => p.disconnect(at(1.5), admission.id),
+                    }
+                    if p.balance(Some("k")).unwrap().0 <= 0.0 {
+                        return Ok(());
+                    }
+                }
+                prop_assert_eq!(rejected(p.arrive(at(2.0), &arrival)).reason, RejectReason::Rpm);
+            }
+        }
     }
 
     /// What a client may do, in any order.

@@ -570,7 +570,7 @@ pub enum ScenarioError {
         line: usize,
         /// Column of the mistake, from 1.
         column: usize,
-        /// Path of the field, such as `windows[0].from`; `.` is the whole document.
+        /// Path of the field, such as `windows[0].from`; `.` is the whole document, `?` unknown.
         field: String,
         /// What was found and what is expected instead.
         message: String,
@@ -594,7 +594,7 @@ pub enum ScenarioError {
 }
 
 fn at_field(field: &str) -> String {
-    if field == "." { String::new() } else { format!(", field `{field}`") }
+    if matches!(field, "." | "?") { String::new() } else { format!(", field `{field}`") }
 }
 
 /// The scenarios in `examples/scenarios`, by name.
@@ -710,7 +710,7 @@ impl Scenario {
         }
         self.queue.wait.check("queue.wait")?;
         probability("queue.probability", self.queue.probability)?;
-        above_zero("queue.keep_alive", self.queue.keep_alive)?;
+        period("queue.keep_alive", self.queue.keep_alive)?;
         above_zero("queue.hang_up_after", self.queue.hang_up_after)?;
         seconds("linger", self.linger)?;
         for (i, w) in self.windows.iter().enumerate() {
@@ -914,9 +914,24 @@ mod tests {
     }
 
     #[test]
+    fn every_example_is_a_preset() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/scenarios");
+        let mut files: Vec<_> = (std::fs::read_dir(folder).unwrap())
+            .filter_map(|entry| {
+                entry.unwrap().file_name().into_string().unwrap().strip_suffix(".json").map(str::to_owned)
+            })
+            .collect();
+        files.sort();
+        let mut names = Scenario::preset_names();
+        names.sort_unstable();
+        assert_eq!(files, names);
+    }
+
+    #[test]
     fn errors_say_where_and_what_to_write_instead() {
         for (json, parts) in [
-            ("", vec!["line 1 column 0", "EOF"]),
+            ("", vec!["line 1 column 0: EOF"]),
+            ("{\"cap\": 1", vec!["line 1 column 9: EOF"]),
             ("{\n  \"capp\": 1\n}", vec!["line 2 column 8", "unknown field `capp`", "`cap`"]),
             (r#"{"cap": "64"}"#, vec!["field `cap`", "a whole number such as 64"]),
             (r#"{"cap": -1}"#, vec!["field `cap`", "a whole number such as 64"]),

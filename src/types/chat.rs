@@ -200,11 +200,18 @@ impl ChatRequest {
     /// the text of all messages and the definitions of the tools. Images and files are not counted.
     pub fn estimate_prompt_tokens(&self) -> f64 {
         let messages: f64 = self.messages.iter().map(estimate_message).sum();
-        let mut tools = Tally(0.0);
-        // A tally takes all that is written, and a tool holds nothing that has no JSON.
-        let _ = self.tools.iter().try_for_each(|tool| serde_json::to_writer(&mut tools, tool));
-        messages + tools.0
+        messages + if self.tool_choice == Some(ToolChoice::None) { 0.0 } else { estimate_tools(&self.tools) }
     }
+}
+
+fn estimate_tools(tools: &[Tool]) -> f64 {
+    // The instructions on how to call tools that go before the definitions: 150 to 260 tokens in 69 recorded requests
+    // to DeepSeek. With `tool_choice: none` neither was counted.
+    const INSTRUCTIONS: f64 = 200.0;
+    let mut tally = Tally(if tools.is_empty() { 0.0 } else { INSTRUCTIONS });
+    // A tally takes all that is written, and a tool holds nothing that has no JSON.
+    let _ = tools.iter().try_for_each(|tool| serde_json::to_writer(&mut tally, tool));
+    tally.0
 }
 
 fn estimate_message(message: &Message) -> f64 {

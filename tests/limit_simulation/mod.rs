@@ -45,6 +45,13 @@ impl Schedule {
 pub struct Penalty {
     pub share: f64,
     pub seconds: f64,
+    /// From then on, an excess is no longer punished.
+    pub until: f64,
+}
+
+impl Penalty {
+    /// A quarter of the cap for 8 s.
+    pub const QUARTER: Self = Self { share: 0.25, seconds: 8.0, until: f64::INFINITY };
 }
 
 #[derive(Clone, Debug)]
@@ -54,6 +61,8 @@ pub struct Provider {
     pub outages: Vec<(f64, f64)>,
     /// Seconds a 429 is held back.
     pub rejection_delay: f64,
+    /// A request that meets a full house waits that long for a slot before it is refused.
+    pub waits: bool,
     /// 429 bodies state the account's numbers.
     pub bodies: bool,
     /// Seconds from admission to the head of the answer; `None`: it comes with the end.
@@ -73,6 +82,7 @@ impl Provider {
             cap,
             outages: Vec::new(),
             rejection_delay: 0.03,
+            waits: false,
             bodies: false,
             headers: None,
             penalty: None,
@@ -107,11 +117,13 @@ pub struct Load {
     pub params: Params,
     /// Clients do not pass connect times on.
     pub silent_connect: bool,
+    /// Each client has its own equal part of the jobs, instead of all taking from one backlog.
+    pub own_jobs: bool,
 }
 
 impl Load {
     pub fn new(jobs: u32) -> Self {
-        Self { jobs, clients: 1, cancelled: 0.0, params: Params::default(), silent_connect: false }
+        Self { jobs, clients: 1, cancelled: 0.0, params: Params::default(), silent_connect: false, own_jobs: false }
     }
 }
 
@@ -121,8 +133,8 @@ pub struct Run {
     /// Seconds until the last job was done.
     pub makespan: f64,
     pub attempts: u64,
-    pub rejected: u64,
-    pub unavailable: u64,
+    pub rejections: u64,
+    pub outages: u64,
     pub cancelled: u64,
     /// The most the provider ever held at once.
     pub peak: u32,
@@ -133,15 +145,22 @@ pub struct Run {
 }
 
 impl Run {
-    /// Share of attempts refused, by 429 or 503.
-    pub fn refused(&self) -> f64 {
-        (self.rejected + self.unavailable) as f64 / self.attempts.max(1) as f64
+    /// Share of attempts answered 429.
+    pub fn rejected(&self) -> f64 {
+        self.rejections as f64 / self.attempts.max(1) as f64
+    }
+
+    /// Share of attempts answered 503.
+    pub fn unavailable(&self) -> f64 {
+        self.outages as f64 / self.attempts.max(1) as f64
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Arrive(u32),
+    /// The end of a wait for a slot.
+    Decide(u32),
     Head(u32),
     Leave(u32),
     Done(u32),
@@ -160,17 +179,17 @@ struct Attempt {
     active: bool,
     /// The client no longer cares.
     cancelled: bool,
-    ended: bool,
 }
 
-/// Runs `load` against `provider`; `Err` if it made no progress in a virtual hour.
+/// Runs `load` against `provider`; panics if it makes no progress in a virtual hour.
 pub struct Simulation<'a> {
     provider: &'a Provider,
     load: &'a Load,
     now: u64,
     order: u64,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
-    backlog: VecDeque<u32>,
+    /// One for all, or one for each client.
+    backlogs: Vec<VecDeque<u32>>,
     services: Vec<f64>,
     attempts: HashMap<u32, Attempt>,
     next_attempt: u32,
@@ -187,16 +206,18 @@ pub struct Simulation<'a> {
 
 /// The limits' run.
 pub fn run(provider: &Provider, load: &Load, seed: u64) -> Run {
-    let limits = (0..load.clients)
-        .map(|_| {
-            let mut limit = Ceiling::new(Timestamp::ZERO, load.params.clone());
-            if !load.silent_connect {
-                limit.on_connect(Duration::from_secs_f64(provider.round_trip));
-            }
-            limit
-        })
-        .collect();
-    Simulation::new(provider, load, seed, limits).finish()
+    Simulation::new(provider, load, seed, fresh(provider, load)).finish()
+}
+
+fn fresh(provider: &Provider, load: &Load) -> Vec<Ceiling> {
+    let limit = |_| {
+        let mut limit = Ceiling::new(Timestamp::ZERO, load.params.clone());
+        if !load.silent_connect {
+            limit.on_connect(Duration::from_secs_f64(provider.round_trip));
+        }
+        limit
+    };
+    (0..load.clients).map(limit).collect()
 }
 
 /// The same with one limit that was prepared by the caller; it is handed back.
@@ -209,8 +230,7 @@ pub fn run_with(provider: &Provider, load: &Load, seed: u64, limit: Ceiling) -> 
 
 /// The same with a sample a second.
 pub fn traced(provider: &Provider, load: &Load, seed: u64) -> Run {
-    let limits = (0..load.clients).map(|_| Ceiling::new(Timestamp::ZERO, load.params.clone())).collect();
-    let mut simulation = Simulation::new(provider, load, seed, limits);
+    let mut simulation = Simulation::new(provider, load, seed, fresh(provider, load));
     simulation.at(0.0, Event::Sample);
     simulation.finish()
 }
@@ -232,7 +252,10 @@ impl<'a> Simulation<'a> {
             now: 0,
             order: 0,
             events: BinaryHeap::new(),
-            backlog: (0..load.jobs).collect(),
+            backlogs: {
+                let parts = if load.own_jobs { clients as u32 } else { 1 };
+                (0..parts).map(|part| (0..load.jobs).filter(|job| job % parts == part).collect()).collect()
+            },
             services,
             attempts: HashMap::new(),
             next_attempt: 0,
@@ -249,6 +272,11 @@ impl<'a> Simulation<'a> {
             simulation.wake(client as u32, 0);
         }
         simulation
+    }
+
+    fn backlog(&mut self, client: u32) -> &mut VecDeque<u32> {
+        let parts = self.backlogs.len();
+        &mut self.backlogs[client as usize % parts]
     }
 
     fn seconds(&self) -> f64 {
@@ -308,7 +336,8 @@ impl<'a> Simulation<'a> {
                     self.pump(client);
                 }
             }
-            Event::Arrive(id) => self.arrive(id, one_way),
+            Event::Arrive(id) => self.arrive(id, one_way, self.provider.waits),
+            Event::Decide(id) => self.arrive(id, one_way, false),
             Event::Head(id) => {
                 if let Some((client, seq)) = self.live(id) {
                     self.limits[client as usize].on_admitted(Timestamp::from_micros(self.now), seq, Evidence::Headers);
@@ -334,8 +363,8 @@ impl<'a> Simulation<'a> {
                 }
             }),
             Event::Rejected(id, numbers) => self.end(id, |simulation, attempt| {
-                simulation.run.rejected += 1;
-                simulation.backlog.push_front(attempt.job);
+                simulation.run.rejections += 1;
+                simulation.backlog(attempt.client).push_front(attempt.job);
                 let told = numbers.map(|(current, limit)| Told { current, limit });
                 if let Some(seq) = attempt.seq {
                     simulation.limits[attempt.client as usize].on_slot_rejected(
@@ -348,8 +377,8 @@ impl<'a> Simulation<'a> {
                 }
             }),
             Event::Unavailable(id) => self.end(id, |simulation, attempt| {
-                simulation.run.unavailable += 1;
-                simulation.backlog.push_front(attempt.job);
+                simulation.run.outages += 1;
+                simulation.backlog(attempt.client).push_front(attempt.job);
                 if let Some(seq) = attempt.seq {
                     simulation.limits[attempt.client as usize].on_unavailable(
                         Timestamp::from_micros(simulation.now),
@@ -363,19 +392,22 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    fn arrive(&mut self, id: u32, one_way: f64) {
+    fn arrive(&mut self, id: u32, one_way: f64, may_wait: bool) {
         let (now, cap) = (self.seconds(), self.cap());
         let Some(attempt) = self.attempts.get_mut(&id) else { return };
         if attempt.cancelled {
             self.attempts.remove(&id);
         } else if self.provider.is_out(now) {
             self.after(0.2 + one_way, Event::Unavailable(id));
+        } else if self.active >= cap && may_wait {
+            self.after(self.provider.rejection_delay, Event::Decide(id));
         } else if self.active >= cap {
             let numbers = self.provider.bodies.then_some((self.active + 1, cap));
-            if let Some(penalty) = self.provider.penalty {
+            if let Some(penalty) = self.provider.penalty.filter(|penalty| now < penalty.until) {
                 self.punished_until = now + penalty.seconds;
             }
-            self.after(self.provider.rejection_delay + one_way, Event::Rejected(id, numbers));
+            let delay = if self.provider.waits { 0.0 } else { self.provider.rejection_delay };
+            self.after(delay + one_way, Event::Rejected(id, numbers));
         } else {
             attempt.active = true;
             let service = self.services[attempt.job as usize];
@@ -393,7 +425,8 @@ impl<'a> Simulation<'a> {
         self.run.cancelled += 1;
         let Some(attempt) = self.attempts.get_mut(&id) else { return };
         attempt.cancelled = true;
-        self.backlog.push_back(attempt.job);
+        let job = attempt.job;
+        self.backlog(client).push_back(job);
         self.in_flight -= 1;
         self.limits[client as usize].on_cancelled(Timestamp::from_micros(self.now), seq);
         self.after(one_way + self.provider.cancel_delay, Event::Leave(id));
@@ -401,7 +434,7 @@ impl<'a> Simulation<'a> {
     }
 
     fn live(&self, id: u32) -> Option<(u32, Seq)> {
-        let attempt = self.attempts.get(&id).filter(|attempt| !attempt.cancelled && !attempt.ended)?;
+        let attempt = self.attempts.get(&id).filter(|attempt| !attempt.cancelled)?;
         Some((attempt.client, attempt.seq?))
     }
 
@@ -428,16 +461,15 @@ impl<'a> Simulation<'a> {
             return self.pump_oracle();
         }
         let now = Timestamp::from_micros(self.now);
-        while let Some(&job) = self.backlog.front() {
-            let limit = &mut self.limits[client as usize];
-            if limit.admission(now, &mut self.rng) == Admission::No {
+        while let Some(&job) = self.backlog(client).front() {
+            if self.limits[client as usize].admission(now, &mut self.rng) == Admission::No {
                 break;
             }
-            self.backlog.pop_front();
-            let seq = limit.on_send(now);
+            self.backlog(client).pop_front();
+            let seq = self.limits[client as usize].on_send(now);
             self.send(client, job, Some(seq));
         }
-        let demand = !self.backlog.is_empty();
+        let demand = !self.backlog(client).is_empty();
         if let Some(at) = self.limits[client as usize].next_wake(now, demand) {
             assert!(at > now, "a wake in the past");
             self.wake(client, at.as_micros());
@@ -447,7 +479,7 @@ impl<'a> Simulation<'a> {
     fn pump_oracle(&mut self) {
         let arrival = self.seconds() + self.provider.round_trip / 2.0;
         while self.in_flight < self.provider.cap.at(arrival) && !self.provider.is_out(arrival) {
-            let Some(job) = self.backlog.pop_front() else { return };
+            let Some(job) = self.backlogs.iter_mut().find_map(VecDeque::pop_front) else { return };
             self.send(0, job, None);
         }
         let reopening = self.provider.outages.iter().filter(|outage| outage.1 > arrival).map(|outage| outage.1);
@@ -463,7 +495,7 @@ impl<'a> Simulation<'a> {
         self.next_attempt += 1;
         self.run.attempts += 1;
         self.in_flight += 1;
-        self.attempts.insert(id, Attempt { client, job, seq, active: false, cancelled: false, ended: false });
+        self.attempts.insert(id, Attempt { client, job, seq, active: false, cancelled: false });
         self.after(self.provider.round_trip / 2.0, Event::Arrive(id));
         if seq.is_some() && self.load.cancelled > 0.0 && self.rng.f64() < self.load.cancelled {
             let patience = 0.2 + 4.0 * self.rng.f64();

@@ -26,6 +26,8 @@ pub(super) struct Flight {
     pub(super) beyond: bool,
     /// The server let it in, or it outlived the time a rejection takes.
     pub(super) confirmed: bool,
+    /// Once confirmed: how many of ours the server then held, itself among them, as it met them.
+    pub(super) level: u32,
     /// When the answer's head came.
     pub(super) headers: Option<Timestamp>,
     /// Cancelled here, but perhaps still counted by the server.
@@ -110,7 +112,7 @@ impl Flights {
         let seq = Seq(self.next);
         self.next += 1;
         let rank = self.live.saturating_add(1);
-        let flight = Flight { sent: now, rank, beyond, confirmed: false, headers: None, lingering: false };
+        let flight = Flight { sent: now, rank, beyond, confirmed: false, level: 0, headers: None, lingering: false };
         self.entries.push(Entry { seq, flight: Some(flight) });
         self.add(self.entries.len(), 1);
         self.live = rank;
@@ -133,16 +135,15 @@ impl Flights {
         }
     }
 
-    /// Marks `seq` as resolved (let in, or no longer of interest). True if it was not before.
-    pub(super) fn confirm(&mut self, seq: Seq) -> bool {
-        let Some(flight) = self.get_mut(seq) else { return false };
-        if flight.confirmed {
-            return false;
+    /// Marks `seq` as let in, or as no longer of interest.
+    pub(super) fn confirm(&mut self, seq: Seq, level: u32) {
+        if let Some(flight) = self.get_mut(seq)
+            && !std::mem::replace(&mut flight.confirmed, true)
+        {
+            flight.level = level;
+            let beyond = flight.beyond;
+            self.resolved(beyond);
         }
-        flight.confirmed = true;
-        let beyond = flight.beyond;
-        self.resolved(beyond);
-        true
     }
 
     /// Takes `seq` out, unless it has ended or been cancelled.
@@ -169,10 +170,10 @@ impl Flights {
         u32::try_from(after).unwrap_or(u32::MAX)
     }
 
-    /// Our occupancy as the server met it when it refused `flight`, already taken out: those sent earlier that are
-    /// still there, and those that completed only after a refusal at once would have been here (`prompt` seconds after
-    /// it was sent). A late 429 was decided when the request arrived; without the latter it measures too little, by
-    /// everything that completed while it was held back.
+    /// Our occupancy as `flight` met it at the server: those sent earlier that are still there, and those that
+    /// completed only after an answer at once would have been here (`prompt` seconds after it was sent). What is told
+    /// late was decided when the request arrived; without the latter it would measure too little, by everything that
+    /// completed meanwhile.
     pub(super) fn met_by(&self, seq: Seq, flight: Flight, prompt: f64) -> u32 {
         let since = self.completed_since(flight.sent.plus_secs(prompt));
         self.before(seq).saturating_add(since).min(flight.rank.saturating_sub(1))
@@ -183,7 +184,7 @@ impl Flights {
         if self.get(seq).is_none() {
             return false;
         }
-        self.confirm(seq);
+        self.confirm(seq, 0);
         if let Some(flight) = self.get_mut(seq) {
             flight.lingering = true;
         }
@@ -330,8 +331,10 @@ mod tests {
                     }
                     Step::Confirm(i) => if let Some(seq) = pick(i) {
                         let entry = model.get_mut(&seq).unwrap();
-                        prop_assert_eq!(flights.confirm(seq), !entry.1 && entry.2.is_none());
-                        entry.1 = true;
+                        flights.confirm(seq, 7);
+                        if !std::mem::replace(&mut entry.1, true) {
+                            prop_assert_eq!(flights.get(seq).map(|flight| flight.level), Some(7));
+                        }
                     },
                     Step::Remove(i) => if let Some(seq) = pick(i) {
                         let gone = flights.remove(seq).is_some();

@@ -6,22 +6,22 @@
 //! still admitted equal the cap, or our share of it. The window is set to that. Below the window growth is clocked by
 //! admissions; above it, learning is planned and budgeted:
 //!
-//! * [`climb`]: growing steps beyond the window, each only when the one before is resolved, or one probe at a time;
-//!   and the galloping retreat when the cap fell;
-//! * [`measurement`]: how long silence must last to mean "let in", how fast the cap moves, what bodies say;
-//! * [`penalty`]: what a rejection costs beyond itself, for some providers cut the cap after an excess;
-//! * [`outage`]: 503s, which pause and half-open without touching the window;
-//! * [`flights`]: the requests in flight, with order statistics.
+//! * `climb`: growing steps beyond the window, each only when the one before is resolved, or one probe at a time; and
+//!   the galloping retreat when the cap fell;
+//! * `measurement`: how long silence must last to mean "let in", how fast the cap moves, what bodies say;
+//! * `penalty`: what a rejection costs beyond itself, for some providers cut the cap after an excess;
+//! * `outage`: 503s, which pause and half-open without touching the window;
+//! * `flights`: the requests in flight, with order statistics.
 
 mod climb;
 mod flights;
 mod measurement;
 mod outage;
+mod params;
 mod penalty;
+mod view;
 
 use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
 
 use self::climb::{Climb, Mode, retreat};
 use self::flights::{Flight, Flights};
@@ -33,50 +33,9 @@ use crate::core::time::Timestamp;
 
 pub use self::flights::Seq;
 pub use self::measurement::Delay;
+pub use self::params::Params;
 pub use self::penalty::Punishment;
-
-/// How a [`Ceiling`] starts and learns. The defaults are right for a provider about which nothing is known.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Params {
-    /// Hard ceiling: never more in flight, whatever the server would take. `None`: no ceiling; zero is read as 1.
-    pub max: Option<u32>,
-    /// A published cap, as a hint for the first ramp only. Reached in steps of half of what is proved, so that a wrong
-    /// hint costs no burst.
-    pub hint: Option<u32>,
-    /// The window to start with when there is no hint, in requests. Default 4.
-    pub initial: u32,
-    /// What each step of the first climb adds to the next, in requests. Default 2.
-    pub first_gain: f64,
-    /// The same for later climbs. Default 0.25.
-    pub gain: f64,
-    /// Above this value's square the steps of climbs and retreats grow with the window's root. Default 8.
-    pub ascent: f64,
-    /// How many requests may be unresolved at once whatever is proved. Default 4.
-    pub burst: u32,
-    /// The price of an unpunished rejection, in requests' worth of lost work: what probing is budgeted by. Default 4.
-    pub price: f64,
-    /// How long a movement of the cap makes the next one likelier. Default 120 s.
-    pub memory: Duration,
-    /// How long a cancelled request is still counted, for the server may count it too. Default 1 s.
-    pub linger: Duration,
-}
-
-impl Default for Params {
-    fn default() -> Self {
-        Self {
-            max: None,
-            hint: None,
-            initial: 4,
-            first_gain: 2.0,
-            gain: 0.25,
-            ascent: 8.0,
-            burst: 4,
-            price: 4.0,
-            memory: Duration::from_secs(120),
-            linger: Duration::from_secs(1),
-        }
-    }
-}
+pub use self::view::{Learned, State, View};
 
 /// The answer to "may one more request be sent now?".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,88 +56,6 @@ pub enum Evidence {
     Headers,
     /// A byte of its body: content, a comment or a blank line.
     Content,
-}
-
-/// What the limit is doing, for metrics and events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum State {
-    /// Looking for the cap above the window.
-    Climbing,
-    /// The window is believed; a probe goes beyond it now and then.
-    Holding,
-    /// The cap fell below the window: one request at a time until one is let in.
-    Retreating,
-    /// The provider cut the cap after an excess: waiting for it to come back.
-    Penalised,
-    /// After a 503: one trial request at a time.
-    HalfOpen,
-    /// Nothing is sent until [`Ceiling::pause_until`].
-    Paused,
-}
-
-impl State {
-    /// Its name in metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Climbing => "climbing",
-            Self::Holding => "holding",
-            Self::Retreating => "retreating",
-            Self::Penalised => "penalised",
-            Self::HalfOpen => "half-open",
-            Self::Paused => "paused",
-        }
-    }
-}
-
-/// A picture of the limit.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct View {
-    /// Requests that may be in flight outside planned learning.
-    pub window: u32,
-    /// Requests in flight, not counting lingering ones.
-    pub in_flight: u32,
-    /// Cancelled requests still counted, for the server may count them.
-    pub lingering: u32,
-    /// The cap, or our share of it, as last measured by a rejection.
-    pub measured: Option<u32>,
-    /// The account's limit as a body last stated it.
-    pub told_limit: Option<u32>,
-    /// What the limit is doing.
-    pub state: State,
-    /// Slot rejections so far.
-    pub rejections: u64,
-    /// 503s and their kin so far.
-    pub outages: u64,
-    /// Smoothed time a request runs, in seconds; `None` before the first completed.
-    pub service: Option<f64>,
-    /// What one more rejection is thought to cost, in requests.
-    pub price: f64,
-}
-
-/// What a [`Ceiling`] learned, to be saved and given to [`Ceiling::restore`] after a restart.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Learned {
-    /// The window, in requests.
-    pub window: u32,
-    /// It was measured, not just not yet exceeded.
-    pub measured: bool,
-    /// Smoothed time a request runs, in seconds.
-    pub service: Option<f64>,
-    /// How long a rejection takes to arrive.
-    pub rejection: Option<Delay>,
-    /// How long an early head takes to arrive.
-    pub headers: Option<Delay>,
-    /// Share of requests whose head came early.
-    pub early: f64,
-    /// How fast the cap moved, in slots a second.
-    pub drift: f64,
-    /// Whether and how the provider punishes an excess.
-    pub punishment: Option<Punishment>,
-    /// The account's limit as a body last stated it.
-    pub told_limit: Option<u32>,
 }
 
 /// The adaptive concurrency limit of one lane.
@@ -231,8 +108,6 @@ pub struct Ceiling {
 }
 
 impl Ceiling {
-    /// No window goes higher, whatever is asked for.
-    const HIGHEST: u32 = 1 << 24;
     /// Assumed time a request runs until one completed, in seconds.
     const SERVICE: f64 = 10.0;
     /// A Retry-After of a single rejection pauses everything for no longer than this, in seconds.
@@ -242,7 +117,8 @@ impl Ceiling {
 
     /// A limit that knows nothing but `params`.
     pub fn new(now: Timestamp, params: Params) -> Self {
-        let max = ceiling(params.max);
+        let params = params.sane();
+        let max = params.ceiling();
         let flights = Flights::new();
         let window = params.hint.unwrap_or(params.initial).clamp(1, max);
         Self {
@@ -265,7 +141,7 @@ impl Ceiling {
             bound: None,
             told_limit: None,
             delays: Delays::default(),
-            drift: Drift::starting_at(now, params.memory.as_secs_f64().max(1.0), 0.0),
+            drift: Drift::starting_at(now, params.memory.as_secs_f64(), 0.0),
             service: None,
             penalties: Penalties::new(),
             outage: Outage::default(),
@@ -283,7 +159,7 @@ impl Ceiling {
         let unconfirmed = self.flights.unconfirmed();
         if let Mode::Climb(_) = self.mode
             && in_flight >= self.window
-            && self.window >= self.bound.unwrap_or(self.max)
+            && self.window >= self.summit()
         {
             self.plateau(now, rng);
         }
@@ -313,7 +189,7 @@ impl Ceiling {
                 if self.flights.beyond_unresolved() == 0 {
                     climb.refill(self.window, self.params.ascent);
                 }
-                risky_if(climb.has_room(self.window, in_flight) && in_flight < self.bound.unwrap_or(self.max))
+                risky_if(climb.has_room(self.window, in_flight) && in_flight < self.summit())
             }
             Mode::Hold => {
                 let due = in_flight == self.window && self.probe.is_none() && now >= self.probe_due(now);
@@ -382,7 +258,7 @@ impl Ceiling {
         let mut earlier = self.flights.met_by(seq, flight, self.delays.prompt());
         let told = told.and_then(|told| read_told(told, &mut earlier, &mut self.told_limit));
         if seq < self.epoch {
-            self.correct_downwards(seq, flight, told);
+            self.correct_downwards(now, seq, flight, told);
             return;
         }
         self.epoch = self.flights.next_seq();
@@ -501,11 +377,15 @@ impl Ceiling {
         (self.pause > self.clock).then_some(self.pause)
     }
 
-    /// Changes the hard ceiling (see [`Params::max`]). Requests already in flight above it are left alone.
+    /// Changes the hard ceiling (see [`Params::max`]). Requests already in flight above a lowered one are left alone;
+    /// a window that a raised one had held down climbs.
     pub fn set_max(&mut self, max: Option<u32>) {
         self.params.max = max;
-        self.max = ceiling(max);
+        let before = std::mem::replace(&mut self.max, self.params.ceiling());
         self.set_window(self.window);
+        if self.max > before && self.window == before && self.penalties.serving.is_none() {
+            self.climb_from_here();
+        }
     }
 
     /// What is worth saving for the next start.
@@ -541,7 +421,7 @@ impl Ceiling {
             self.delays.early = learned.early;
         }
         if (0.0..=1e6).contains(&learned.drift) {
-            self.drift = Drift::starting_at(now, self.params.memory.as_secs_f64().max(1.0), learned.drift);
+            self.drift = Drift::starting_at(now, self.params.memory.as_secs_f64(), learned.drift);
         }
         if let Some(punishment) = learned.punishment.filter(|punishment| punishment.is_valid()) {
             self.penalties.learned = punishment;
@@ -630,36 +510,43 @@ impl Ceiling {
     /// itself is unproved. This is the clock of growth, after idle times too.
     fn unconfirmed_room(&self) -> u32 {
         let proved = self.flights.len().saturating_sub(self.flights.unconfirmed());
-        let room = if self.measured.is_some() { proved } else { proved / 2 };
-        room.max(self.params.burst)
+        if self.measured.is_some() {
+            proved.max(self.params.burst)
+        } else {
+            // A published number is worth a bolder first step, though not a burst.
+            let bold = (self.window / 64).min(16);
+            (proved / 2).max(self.params.burst).max(bold)
+        }
     }
 
     /// `seq` was let in: for sure (the server answered), or as far as its silence tells.
     fn confirm(&mut self, seq: Seq, sure: bool) {
         let Some(flight) = self.flights.get(seq) else { return };
-        self.flights.confirm(seq);
+        // Counted once, as soon as it is known: later the crowd it met has dispersed.
+        let first = !flight.confirmed;
+        let met =
+            if first { self.flights.met_by(seq, flight, self.delays.prompt()).saturating_add(1) } else { flight.level };
+        self.flights.confirm(seq, met);
         self.outage.admitted(seq);
         let was_probe = self.probe == Some(seq);
         self.settle_roles(seq);
         if seq < self.epoch {
-            self.correct_upwards(seq);
+            self.correct_upwards(seq, if first { met } else { self.flights.through(seq) });
             return;
         }
         if was_probe && self.streak == 0 {
             self.bound = None;
             self.climb_from_here();
         }
-        if self.penalties.serving.is_none() {
-            self.penalties.admitted();
-            if self.streak >= 2 {
-                // The gallop overshot: come back by a climb.
-                self.climb_from_here();
-            }
+        self.penalties.admitted();
+        if self.streak >= 2 && self.penalties.serving.is_none() {
+            // The gallop overshot: come back by a climb.
+            self.climb_from_here();
         }
         self.streak = 0;
         self.canary = None;
         if flight.beyond {
-            let level = if self.measured.is_none() { flight.rank } else { self.flights.through(seq) };
+            let level = if self.measured.is_none() { flight.rank } else { met };
             self.set_window(self.window.max(level));
             if sure {
                 self.proved = self.proved.max(level);
@@ -668,11 +555,10 @@ impl Ceiling {
     }
 
     /// A request of a judged burst, sent after the one that measured it, was let in after all: there was more room.
-    fn correct_upwards(&mut self, seq: Seq) {
+    fn correct_upwards(&mut self, seq: Seq, level: u32) {
         if self.streak > 0 || self.measured != Some(self.window) || self.burst_at.is_none_or(|at| seq <= at) {
             return;
         }
-        let level = self.flights.through(seq);
         if level > self.window {
             self.believe(level);
             self.burst_at = Some(seq);
@@ -682,8 +568,14 @@ impl Ceiling {
 
     /// A request of a judged burst, sent before the one that measured it and counted as let in, was rejected too: the
     /// first rejection to arrive is not always the first that was made.
-    fn correct_downwards(&mut self, seq: Seq, flight: Flight, told: Option<u32>) {
+    fn correct_downwards(&mut self, now: Timestamp, seq: Seq, flight: Flight, told: Option<u32>) {
         if let Some(told) = told {
+            // The first of a burst was told the cap it broke, the rest what became of it.
+            if self.penalties.serving.is_some() {
+                self.penalties.lowered(told);
+            } else {
+                self.penalties.judge(now, told);
+            }
             self.believe(told);
         } else if self.burst_at.is_some_and(|at| seq < at) && !flight.confirmed {
             if self.measured == Some(self.window) {
@@ -697,7 +589,7 @@ impl Ceiling {
     /// A climb ran into the cap at `measured`.
     fn end_climb(&mut self, now: Timestamp, seq: Seq, climb: Climb, measured: u32, told: bool) {
         let material = self.measured.is_none_or(|last| is_material(measured, last));
-        if let Some(last) = self.measured.filter(|_| material) {
+        if let Some(last) = self.measured.filter(|_| material && self.penalties.serving.is_none()) {
             self.drift.moved(now, measured.abs_diff(last));
         }
         if told {
@@ -718,7 +610,9 @@ impl Ceiling {
     fn fell(&mut self, now: Timestamp, measured: u32, told: bool, rng: &mut fastrand::Rng) {
         self.proved = 0;
         if told {
-            if self.window > measured && is_material(measured, self.window) {
+            // A punished fall is our own doing: it says nothing of how the cap moves.
+            let own = self.penalties.serving.is_some();
+            if !own && self.window > measured && is_material(measured, self.window) {
                 self.drift.moved(now, self.window - measured);
             }
             self.believe(measured);
@@ -734,9 +628,9 @@ impl Ceiling {
                 if self.penalties.suspect().is_none() && self.penalties.serving.is_none() {
                     self.penalties.suspect_at(self.window.saturating_sub(1));
                 }
-            } else {
-                self.drift.moved(now, 1);
             }
+        } else if self.streak == 2 && !self.penalties.is_likely() {
+            self.drift.moved(now, 1);
         }
         self.set_window(measured.saturating_sub(retreat(self.streak, measured, self.params.ascent)));
         self.penalties.lowered(self.window);
@@ -757,9 +651,16 @@ impl Ceiling {
         self.probed(now, rng);
     }
 
+    /// Where a climb ends of itself.
+    fn summit(&self) -> u32 {
+        self.bound.map_or(self.max, |bound| bound.min(self.max))
+    }
+
     fn climb_from_here(&mut self) {
         self.proved = 0;
-        self.mode = Mode::Climb(Climb::starting_at(self.window, self.params.gain));
+        // As long as no rejection was ever met, it is still the first climb.
+        let gain = if self.rejections > 0 { self.params.gain } else { self.params.first_gain };
+        self.mode = Mode::Climb(Climb::starting_at(self.window, gain));
     }
 
     /// The cap was tried just now, in one way or another.
@@ -774,7 +675,7 @@ impl Ceiling {
         let window = f64::from(self.window);
         let price = self.penalties.price(self.params.price);
         let drift = self.drift.rate(now) + Self::RESTLESSNESS * window;
-        let longest = (100.0 * service / window).clamp(120.0, 600.0) * (price / self.params.price.max(1e-3)).sqrt();
+        let longest = (100.0 * service / window).clamp(120.0, 600.0) * (price / self.params.price).sqrt();
         // `min` before `max`: neither can be NaN's victim, and a tiny `longest` doesn't panic as `clamp` would.
         let interval = (2.0 * price * service / drift).sqrt().min(longest).max(1.0);
         self.last_probe.plus_secs(interval * self.jitter).max(self.probe_not_before)
@@ -815,10 +716,6 @@ impl Ceiling {
     fn pause_for(&mut self, now: Timestamp, seconds: f64) {
         self.pause = self.pause.max(now.plus_secs(seconds));
     }
-}
-
-fn ceiling(max: Option<u32>) -> u32 {
-    max.map_or(Ceiling::HIGHEST, |max| max.clamp(1, Ceiling::HIGHEST))
 }
 
 fn risky_if(yes: bool) -> Admission {

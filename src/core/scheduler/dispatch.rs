@@ -15,15 +15,12 @@ const WORTH_WAITING: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 impl Scheduler {
-    /// Sends as many of a pool's calls as its lanes let through.
+    /// Sends as many of a pool's calls as its lanes let through; one, if other pools wait for the same lanes.
     pub(super) fn serve(&mut self, now: Timestamp, pool_id: u32) {
         let Some(pool) = self.pools.get_mut(pool_id as usize) else { return };
         pool.dirty = false;
-        let lanes: Vec<LaneId> = pool.candidates.iter().flat_map(|candidate| candidate.lanes).flatten().collect();
-        for &lane in &lanes {
-            self.lanes[lane.0 as usize].ceiling.advance(now);
-        }
-        let mut offers = Vec::new();
+        let mut offers = std::mem::take(&mut self.offers);
+        self.each_lane(pool_id, |this, lane| this.lanes[lane.0 as usize].ceiling.advance(now));
         while !self.pools[pool_id as usize].queue.is_empty() {
             self.offers(now, pool_id, &mut offers);
             if offers.iter().all(|offer| matches!(offer, Offer::Stopped)) {
@@ -34,21 +31,43 @@ impl Scheduler {
             if !self.dispatch(now, pool_id, candidate, &offers) {
                 break;
             }
+            let mut others = false;
+            self.each_lane(pool_id, |this, lane| {
+                let lane = &mut this.lanes[lane.0 as usize];
+                lane.turn = pool_id;
+                others |= lane.waiting.len() > 1;
+            });
+            if others {
+                self.mark(pool_id);
+                break;
+            }
         }
         let waiting = !self.pools[pool_id as usize].queue.is_empty();
         if waiting {
-            for offer in offers {
-                if let Offer::Limited(at) | Offer::Closed(Some(at)) = offer {
+            for offer in &offers {
+                if let Offer::Limited(at) | Offer::Closed(Some(at)) = *offer {
                     self.arm_pool(pool_id, at);
                 }
             }
         }
-        for &lane in &lanes {
-            if waiting && let Some(at) = self.lanes[lane.0 as usize].ceiling.next_wake(now, true) {
+        self.each_lane(pool_id, |this, lane| {
+            let state = &mut this.lanes[lane.0 as usize];
+            if !waiting {
+                state.waiting.remove(&pool_id);
+            } else if let Some(at) = state.ceiling.next_wake(now, true) {
                 // A moment that has come already has been acted on; the least step avoids spinning on it.
-                self.arm_lane(lane, at.max(now + Duration::from_millis(1)));
+                this.arm_lane(lane, at.max(now + Duration::from_millis(1)));
             }
-            self.report_limit(lane);
+            this.report_limit(lane);
+        });
+        self.offers = offers;
+    }
+
+    fn each_lane(&mut self, pool_id: u32, mut what: impl FnMut(&mut Self, LaneId)) {
+        for at in 0..self.pools[pool_id as usize].candidates.len() {
+            for lane in self.pools[pool_id as usize].candidates[at].lanes.into_iter().flatten() {
+                what(self, lane);
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Taking calls in: pools, lanes and models come into being as calls name them.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use slab::Slab;
 
@@ -136,10 +136,7 @@ impl Scheduler {
                     candidates,
                 }) as u32;
                 for lane in lanes_key.iter().flat_map(|(_, lanes)| lanes).flatten() {
-                    let pools = &mut self.lanes[lane.0 as usize].pools;
-                    if !pools.contains(&pool) {
-                        pools.push(pool);
-                    }
+                    self.lanes[lane.0 as usize].pools += 1;
                 }
                 self.pool_of_lanes.insert(lanes_key, pool);
                 pool
@@ -175,16 +172,17 @@ impl Scheduler {
                 && pool.calls == 0
                 && !pool.candidates.iter().any(|candidate| candidate.lanes[1].is_some_and(used))
         };
-        let gone: Vec<u32> =
+        let gone: HashSet<u32> =
             self.pools.iter().filter(|(_, pool)| idle(pool, &self.lanes)).map(|(id, _)| id as u32).collect();
+        self.pool_of.retain(|_, pool| !gone.contains(pool));
+        self.pool_of_lanes.retain(|_, pool| !gone.contains(pool));
         for id in gone {
             let pool = self.pools.remove(id as usize);
-            self.pool_of.retain(|_, pool| *pool != id);
-            self.pool_of_lanes.retain(|_, pool| *pool != id);
             for lane in pool.candidates.iter().flat_map(|candidate| candidate.lanes).flatten() {
-                let Some(state) = self.lanes.get_mut(lane.0 as usize) else { continue };
-                state.pools.retain(|&other| other != id);
-                if state.key.user_id.is_some() && state.pools.is_empty() {
+                let state = &mut self.lanes[lane.0 as usize];
+                state.pools -= 1;
+                // Several pools may have shared it.
+                if state.pools == 0 && state.key.user_id.is_some() {
                     let state = self.lanes.remove(lane.0 as usize);
                     self.lane_of.remove(&state.key);
                     self.user_lanes -= 1;

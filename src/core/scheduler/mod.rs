@@ -112,6 +112,8 @@ pub struct Scheduler {
     accounts: Vec<Account>,
     timers: BinaryHeap<Reverse<(Timestamp, Timer)>>,
     dirty: VecDeque<u32>,
+    /// Room for the offers of one look at a pool, kept to be used again.
+    offers: Vec<Offer>,
     actions: VecDeque<Action>,
     budget: RetryBudget,
     metrics: Metrics,
@@ -157,6 +159,7 @@ impl Scheduler {
             accounts,
             timers: BinaryHeap::new(),
             dirty: VecDeque::new(),
+            offers: Vec::new(),
             actions: VecDeque::new(),
             budget: RetryBudget::new(&config.retry),
             metrics: Metrics::default(),
@@ -236,6 +239,12 @@ impl Scheduler {
         } else {
             queue.push_back(now, class, workload, weight, ticket);
         }
+        if queue.len() == 1 {
+            let pool = &self.pools[pool_id as usize];
+            for lane in pool.candidates.iter().flat_map(|candidate| candidate.lanes).flatten() {
+                self.lanes[lane.0 as usize].waiting.insert(pool_id);
+            }
+        }
         self.mark(pool_id);
     }
 
@@ -248,10 +257,20 @@ impl Scheduler {
         }
     }
 
+    /// Lets every pool that waits for `lane` look again: those with more urgent work first, and within a class the one
+    /// after the last served, so that pools (single users') take turns.
     fn mark_lane(&mut self, lane: LaneId) {
         let Some(state) = self.lanes.get(lane.0 as usize) else { return };
-        for at in 0..state.pools.len() {
-            let pool = self.lanes[lane.0 as usize].pools[at];
+        if state.waiting.len() <= 1 {
+            if let Some(&pool) = state.waiting.first() {
+                self.mark(pool);
+            }
+            return;
+        }
+        let turns = state.waiting.range(state.turn + 1..).chain(state.waiting.range(..=state.turn));
+        let mut turns: Vec<_> = turns.map(|&pool| (self.pools[pool as usize].queue.top_class(), pool)).collect();
+        turns.sort_by_key(|&(class, _)| class);
+        for (_, pool) in turns {
             self.mark(pool);
         }
     }

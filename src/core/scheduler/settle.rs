@@ -81,14 +81,18 @@ impl Scheduler {
                 return;
             }
         }
-        let lanes = flight.lanes;
+        let (lanes, sent) = (flight.lanes, flight.sent);
         self.arm_call(attempt.ticket);
         if let Some(evidence) = admitted {
             for lane in lanes.into_iter().flatten() {
                 let state = &mut self.lanes[lane.lane.0 as usize];
                 state.ceiling.on_admitted(now, lane.seq, evidence);
                 state.quota.on_accepted();
+                let recovered = state.relieve(sent);
                 self.mark_lane(lane.lane);
+                if recovered {
+                    self.notify(Notice::Recovered { lane: lane.lane });
+                }
             }
         }
         if let Some((route, after)) = content_after {
@@ -207,12 +211,12 @@ impl Scheduler {
             lane.breaker.on_neutral(now, place.trial);
             return;
         };
-        let was_pressed = lane.pressure;
+        let was_pressed = lane.pressure.is_some();
         let mut breaker_moved = false;
         match outcome.kind {
             K::Success => {
                 lane.ceiling.on_done(now, seq);
-                lane.pressure = false;
+                lane.relieve(sent);
                 breaker_moved = lane.breaker.on_success();
             }
             K::Slot if blamed => {
@@ -221,7 +225,7 @@ impl Scheduler {
             }
             K::Pressure => {
                 lane.ceiling.on_unavailable(now, seq, outcome.retry_after, rng);
-                lane.pressure = true;
+                lane.pressure = Some(now);
                 breaker_moved = lane.breaker.on_failure(now, sent, place.trial, rng);
             }
             K::Server | K::Transport | K::FirstContentTimeout | K::Interrupted | K::Malformed => {
@@ -252,7 +256,7 @@ impl Scheduler {
             None if outcome.kind != K::Success => lane.quota.on_usage(sent, estimated, 0),
             None => {}
         }
-        let (pressure, open) = (lane.pressure, lane.breaker.state() != BreakerState::Closed);
+        let (pressure, open) = (lane.pressure.is_some(), lane.breaker.state() != BreakerState::Closed);
         let lane = place.lane;
         if pressure != was_pressed {
             self.notify(if pressure { Notice::Pressure { lane } } else { Notice::Recovered { lane } });

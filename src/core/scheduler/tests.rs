@@ -1,1 +1,854 @@
-//! Tests
+//! The scheduler as its drivers see it: behaviour by behaviour, then under random orders of everything.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use proptest::prelude::{ProptestConfig, any, prop, prop_assert, prop_assert_eq, proptest};
+
+use super::*;
+use crate::core::call::{Clocks, Failure};
+use crate::core::outcome::Told;
+use crate::core::route::Strategy;
+use crate::core::tokens::TokenCount;
+
+fn outcome(kind: OutcomeKind) -> Outcome {
+    Outcome::new(kind)
+}
+
+/// A gate with what it has asked for so far.
+struct World {
+    gate: Scheduler,
+    now: Timestamp,
+    sent: Vec<(Attempt, RouteId)>,
+    aborted: Vec<Attempt>,
+    ended: HashMap<Ticket, Result<Done, Box<Failure>>>,
+    notices: Vec<Notice>,
+}
+
+impl World {
+    fn new(config: Config) -> Self {
+        let mut gate = Scheduler::new(config, 7).unwrap();
+        gate.set_notices(true);
+        let (sent, aborted, notices) = Default::default();
+        Self { gate, now: Timestamp::ZERO, sent, aborted, ended: HashMap::new(), notices }
+    }
+
+    fn single() -> Self {
+        Self::new(Config::new(vec![RouteSpec::new("one", "account")]))
+    }
+
+    fn capped(cap: u32) -> Self {
+        let route = RouteSpec { max_concurrency: Some(cap), ..RouteSpec::new("one", "account") };
+        Self::new(Config { max_queued: 50, ..Config::new(vec![route]) })
+    }
+
+    fn two_routes(strategy: Strategy) -> Self {
+        let routes = vec![RouteSpec::new("first", "a"), RouteSpec::new("second", "b")];
+        Self::new(Config { strategy, ..Config::new(routes) })
+    }
+
+    fn submit_as(&mut self, workload: &str, change: impl FnOnce(&mut JobSpec<'_>)) -> Result<Ticket, SubmitError> {
+        let workload = self.gate.workload(workload);
+        let mut spec = JobSpec::new("m", workload);
+        change(&mut spec);
+        let ticket = self.gate.submit(self.now, spec);
+        self.drain();
+        ticket
+    }
+
+    fn submit(&mut self, workload: &str) -> Ticket {
+        self.submit_as(workload, |_| {}).unwrap()
+    }
+
+    fn drain(&mut self) {
+        while let Some(action) = self.gate.poll(self.now) {
+            match action {
+                Action::Send { attempt, route, .. } => self.sent.push((attempt, route)),
+                Action::Abort { attempt } => self.aborted.push(attempt),
+                Action::End { ticket, result } => {
+                    assert!(self.ended.insert(ticket, result).is_none(), "ended twice");
+                }
+                Action::Notify(notice) => self.notices.push(notice),
+            }
+        }
+    }
+
+    /// Lets time pass, waking when the gate asks to be woken.
+    fn pass(&mut self, span: f64) {
+        let until = self.now.plus_secs(span);
+        while let Some(at) = self.gate.next_wake()
+            && at <= until
+        {
+            self.now = self.now.max(at);
+            self.drain();
+        }
+        self.now = until;
+        self.drain();
+    }
+
+    fn on(&mut self, attempt: Attempt, event: Event) {
+        self.gate.on(self.now, attempt, event);
+        self.drain();
+    }
+
+    fn end(&mut self, attempt: Attempt, outcome: Outcome) {
+        self.on(attempt, Event::Ended { outcome, tokens: None });
+    }
+
+    fn succeed(&mut self, attempt: Attempt) {
+        self.on(attempt, Event::Headers);
+        self.end(attempt, outcome(OutcomeKind::Success));
+    }
+
+    /// The attempt of `ticket` under way.
+    fn attempt(&self, ticket: Ticket) -> Attempt {
+        self.sent.iter().rev().find(|(attempt, _)| attempt.ticket == ticket).expect("it was sent").0
+    }
+
+    fn route(&self, ticket: Ticket) -> usize {
+        self.sent.iter().rev().find(|(attempt, _)| attempt.ticket == ticket).expect("it was sent").1.index()
+    }
+
+    fn was_sent(&self, ticket: Ticket) -> bool {
+        self.sent.iter().any(|(attempt, _)| attempt.ticket == ticket)
+    }
+
+    fn failure(&self, ticket: Ticket) -> &Failure {
+        match &self.ended[&ticket] {
+            Err(failure) => failure,
+            Ok(done) => panic!("succeeded: {done:?}"),
+        }
+    }
+
+    fn succeeded(&self, ticket: Ticket) -> bool {
+        matches!(self.ended.get(&ticket), Some(Ok(_)))
+    }
+}
+
+#[test]
+fn a_call_is_sent_answered_and_counted() {
+    let mut world = World::single();
+    let ticket = world.submit("chat");
+    let attempt = world.attempt(ticket);
+    assert_eq!(attempt.number, 1);
+    world.pass(0.2);
+    world.on(attempt, Event::Headers);
+    world.on(attempt, Event::Content);
+    let tokens = TokenCount { prompt: 10, cached: 4, completion: 6, reasoning: 2 };
+    world.on(attempt, Event::Ended { outcome: outcome(OutcomeKind::Success), tokens: Some(tokens) });
+    assert!(world.succeeded(ticket));
+    let snapshot = world.gate.snapshot(world.now);
+    let counters = snapshot.total.counters;
+    assert_eq!((counters.submitted, counters.attempts, counters.completed), (1, 1, 1));
+    assert_eq!((counters.prompt_tokens, counters.cached_tokens, counters.reasoning_tokens), (10, 4, 2));
+    assert_eq!((snapshot.queued, snapshot.in_flight), (0, 0));
+    assert_eq!(snapshot.total.first_content.count, 1);
+    let chat = snapshot.workloads.iter().find(|scope| scope.name == "chat").unwrap();
+    assert_eq!(chat.counters.completed, 1);
+    assert_eq!(snapshot.lanes[0].in_flight, 0);
+}
+
+#[test]
+fn a_slot_rejection_returns_to_the_front_and_spends_no_attempt() {
+    let mut world = World::capped(1);
+    let first = world.submit_as("normal", |spec| spec.max_attempts = Some(1)).unwrap();
+    let second = world.submit("normal");
+    for _ in 0..20 {
+        world.end(world.attempt(first), outcome(OutcomeKind::Slot));
+        world.pass(10.0);
+        assert!(!world.was_sent(second), "the rejected one is older");
+    }
+    world.succeed(world.attempt(first));
+    assert!(world.succeeded(first));
+    assert_eq!(world.attempt(first).number, 21);
+    assert!(world.was_sent(second));
+}
+
+#[test]
+fn failures_back_off_and_end_when_attempts_are_used_up() {
+    let mut world = World::single();
+    let ticket = world.submit("normal");
+    for number in 1..=5 {
+        assert_eq!(world.attempt(ticket).number, number);
+        world.end(world.attempt(ticket), outcome(OutcomeKind::Server).with_message("boom"));
+        world.pass(40.0);
+    }
+    let failure = world.failure(ticket);
+    assert_eq!(failure.kind, FailureKind::Exhausted);
+    assert_eq!(failure.history.sent(), 5);
+    assert_eq!(failure.outcome.as_ref().unwrap().message.as_deref(), Some("boom"));
+}
+
+#[test]
+fn the_requests_own_fault_ends_it_at_once() {
+    let mut world = World::two_routes(Strategy::Ordered);
+    let ticket = world.submit("normal");
+    world.end(world.attempt(ticket), outcome(OutcomeKind::Refused));
+    assert_eq!(world.failure(ticket).kind, FailureKind::Refused);
+    assert_eq!(world.sent.len(), 1);
+}
+
+#[test]
+fn an_account_without_money_fails_over_then_ends_calls_until_it_is_resumed() {
+    let mut world = World::two_routes(Strategy::Ordered);
+    let ticket = world.submit("normal");
+    world.end(world.attempt(ticket), outcome(OutcomeKind::Billing));
+    assert_eq!(world.route(ticket), 1, "the other account has money");
+    world.end(world.attempt(ticket), outcome(OutcomeKind::Billing));
+    assert_eq!(world.failure(ticket).kind, FailureKind::InsufficientBalance);
+    let later = world.submit("normal");
+    assert_eq!(world.failure(later).kind, FailureKind::InsufficientBalance, "not sent at all");
+    assert!(!world.was_sent(later));
+    world.gate.resume(world.now);
+    let after = world.submit("normal");
+    assert_eq!(world.route(after), 0);
+}
+
+#[test]
+fn a_stopped_account_is_probed_by_one_call_and_reopens() {
+    let mut world = World::single();
+    let first = world.submit("normal");
+    world.end(world.attempt(first), outcome(OutcomeKind::Billing));
+    world.pass(301.0);
+    let (probe, waiting) = (world.submit("normal"), world.submit("normal"));
+    assert!(world.was_sent(probe));
+    assert!(!world.was_sent(waiting), "one finds out for all");
+    world.gate.cancel(world.now, probe);
+    world.drain();
+    assert!(world.was_sent(waiting), "a probe given up lets the next one ask");
+    world.succeed(world.attempt(waiting));
+    let (a, b) = (world.submit("normal"), world.submit("normal"));
+    assert!(world.was_sent(a) && world.was_sent(b));
+}
+
+#[test]
+fn a_wrong_key_stops_its_route_only() {
+    let routes = vec![RouteSpec::new("wrong", "same"), RouteSpec::new("right", "same")];
+    let mut world = World::new(Config::new(routes));
+    let ticket = world.submit("normal");
+    world.end(world.attempt(ticket), outcome(OutcomeKind::Authentication));
+    assert_eq!(world.route(ticket), 1);
+    world.succeed(world.attempt(ticket));
+    let next = world.submit("normal");
+    assert_eq!(world.route(next), 1);
+}
+
+#[test]
+fn a_single_403_ends_one_call_and_a_run_of_them_stops_the_route() {
+    let mut world = World::single();
+    for _ in 0..3 {
+        let ticket = world.submit("normal");
+        world.end(world.attempt(ticket), outcome(OutcomeKind::Forbidden));
+        assert_eq!(world.failure(ticket).kind, FailureKind::Forbidden);
+    }
+    let ticket = world.submit("normal");
+    assert!(!world.was_sent(ticket));
+    assert_eq!(world.failure(ticket).kind, FailureKind::Forbidden);
+}
+
+#[test]
+fn overload_pauses_the_lane_and_fails_over_if_another_route_is_open() {
+    let mut world = World::two_routes(Strategy::Ordered);
+    let ticket = world.submit("normal");
+    world.end(world.attempt(ticket), Outcome { status: Some(503), ..outcome(OutcomeKind::Pressure) });
+    assert_eq!(world.route(ticket), 1);
+    assert!(world.notices.contains(&Notice::Pressure { lane: LaneId(0) }), "{:?}", world.notices);
+
+    let mut world = World::single();
+    let ticket = world.submit("normal");
+    world.end(world.attempt(ticket), Outcome { status: Some(503), ..outcome(OutcomeKind::Pressure) });
+    let others: Vec<_> = (0..5).map(|_| world.submit("normal")).collect();
+    assert_eq!(world.attempt(ticket).number, 1, "paused");
+    while world.attempt(ticket).number == 1 {
+        world.pass(0.01);
+    }
+    assert!(world.now > Timestamp::from_secs_f64(0.2), "not at once");
+    assert!(!others.iter().any(|&other| world.was_sent(other)), "and only one");
+    world.succeed(world.attempt(ticket));
+    assert!(others.iter().any(|&other| world.was_sent(other)));
+    assert!(world.notices.contains(&Notice::Recovered { lane: LaneId(0) }));
+}
+
+#[test]
+fn an_ordered_fallback_is_not_used_while_the_first_route_is_merely_full() {
+    let routes =
+        vec![RouteSpec { max_concurrency: Some(1), ..RouteSpec::new("first", "a") }, RouteSpec::new("second", "b")];
+    let mut world = World::new(Config::new(routes.clone()));
+    let (one, two) = (world.submit("normal"), world.submit("normal"));
+    assert!(world.was_sent(one) && !world.was_sent(two));
+    let mut world = World::new(Config { strategy: Strategy::RoundRobin, ..Config::new(routes) });
+    let tickets: Vec<_> = (0..4).map(|_| world.submit("normal")).collect();
+    let sent: Vec<_> = tickets.into_iter().map(|ticket| world.route(ticket)).collect();
+    assert_eq!(sent.iter().filter(|&&route| route == 0).count(), 1, "a full route gives its turn away");
+}
+
+#[test]
+fn weights_share_the_turns() {
+    let routes = vec![
+        RouteSpec { weight: 3.0, ..RouteSpec::new("heavy", "a") },
+        RouteSpec { weight: 1.0, ..RouteSpec::new("light", "b") },
+    ];
+    let mut world = World::new(Config { strategy: Strategy::Weighted, ..Config::new(routes) });
+    let mut turns = [0; 2];
+    for _ in 0..400 {
+        let ticket = world.submit("normal");
+        turns[world.route(ticket)] += 1;
+        world.succeed(world.attempt(ticket));
+    }
+    assert_eq!(turns, [300, 100]);
+}
+
+#[test]
+fn two_keys_of_one_account_share_its_lane() {
+    let capped = |name| RouteSpec { max_concurrency: Some(2), ..RouteSpec::new(name, "same") };
+    let mut world =
+        World::new(Config { strategy: Strategy::RoundRobin, ..Config::new(vec![capped("a"), capped("b")]) });
+    let tickets: Vec<_> = (0..4).map(|_| world.submit("normal")).collect();
+    assert_eq!(tickets.iter().filter(|&&ticket| world.was_sent(ticket)).count(), 2);
+    assert_eq!(world.gate.snapshot(world.now).lanes.len(), 1);
+}
+
+#[test]
+fn users_have_lanes_of_their_own_under_the_accounts_where_the_account_limits_each() {
+    let route = RouteSpec { per_user: true, max_concurrency: Some(3), ..RouteSpec::new("one", "account") };
+    let mut world = World::new(Config::new(vec![route]));
+    let mut of = |user: &'static str| world.submit_as("normal", |spec| spec.user_id = Some(user)).unwrap();
+    let tickets = [of("ann"), of("bob"), of("ann"), of("eve")];
+    let sent: Vec<_> = tickets.iter().map(|&ticket| world.was_sent(ticket)).collect();
+    assert_eq!(sent, [true, true, true, false], "the account's ceiling holds for all users together");
+    let snapshot = world.gate.snapshot(world.now);
+    let users: HashSet<_> = snapshot.lanes.iter().filter_map(|lane| lane.user_id.clone()).collect();
+    assert_eq!(users.len(), 3);
+}
+
+#[test]
+fn lanes_of_single_users_do_not_pile_up_for_ever() {
+    let route = RouteSpec { per_user: true, ..RouteSpec::new("one", "account") };
+    let mut world = World::new(Config::new(vec![route]));
+    for user in 0..10_000 {
+        let ticket = world.submit_as("normal", |spec| spec.user_id = Some(format!("user-{user}").leak())).unwrap();
+        world.succeed(world.attempt(ticket));
+        world.pass(0.1);
+    }
+    assert!(world.gate.snapshot(world.now).lanes.len() <= USER_LANES_AND_ACCOUNT);
+}
+const USER_LANES_AND_ACCOUNT: usize = 4096 + 1;
+
+#[test]
+fn an_unknown_model_is_refused_before_anything_is_sent() {
+    let route = RouteSpec { any_model: false, ..RouteSpec::new("one", "account").with_deepseek_models() };
+    let mut world = World::new(Config::new(vec![route]));
+    assert_eq!(world.submit_as("normal", |_| {}), Err(SubmitError::NoRoute { model: "m".into() }));
+    assert!(world.submit_as("normal", |spec| spec.model = "deepseek-flash").is_ok());
+}
+
+#[test]
+fn aliases_of_a_model_share_its_lane_and_keep_their_names() {
+    let mut world = World::new(Config::new(vec![RouteSpec::new("one", "account").with_deepseek_models()]));
+    world.submit_as("normal", |spec| spec.model = "deepseek-flash").unwrap();
+    world.submit_as("normal", |spec| spec.model = "deepseek-v4-flash").unwrap();
+    let snapshot = world.gate.snapshot(world.now);
+    assert_eq!(snapshot.lanes.len(), 1);
+    assert_eq!(snapshot.models.len(), 2);
+}
+
+#[test]
+fn a_full_queue_refuses_or_lets_wait_in_order() {
+    let mut world = World::capped(1);
+    let first = world.submit("normal");
+    for _ in 0..50 {
+        world.submit("normal");
+    }
+    assert_eq!(world.submit_as("normal", |_| {}), Err(SubmitError::QueueFull { limit: 50 }));
+    let wait = |spec: &mut JobSpec<'_>| spec.on_full = OnFull::Wait;
+    let outside: Vec<_> = (0..100).map(|_| world.submit_as("normal", wait).unwrap()).collect();
+    assert_eq!(world.gate.load(), Load { queued: 150, backing_off: 0, in_flight: 1 });
+    for &ticket in &outside[10..90] {
+        assert!(world.gate.cancel(world.now, ticket));
+    }
+    let mut running = first;
+    let mut order = Vec::new();
+    loop {
+        world.succeed(world.attempt(running));
+        let Some((attempt, _)) = world.sent.last().filter(|(attempt, _)| attempt.ticket != running) else { break };
+        running = attempt.ticket;
+        order.push(running);
+    }
+    let kept: Vec<_> = outside[..10].iter().chain(&outside[90..]).copied().collect();
+    assert_eq!(order[50..], kept[..], "in the order of arrival");
+    assert_eq!(world.gate.load(), Load::default());
+}
+
+#[test]
+fn a_deadline_ends_a_call_wherever_it_is() {
+    let mut world = World::capped(1);
+    let hurried = |spec: &mut JobSpec<'_>| spec.deadline = Some(Duration::from_secs(5));
+    let flying = world.submit_as("normal", hurried).unwrap();
+    let queued = world.submit_as("normal", hurried).unwrap();
+    world.pass(5.1);
+    assert_eq!(world.failure(flying).kind, FailureKind::Deadline);
+    assert_eq!(world.failure(queued).kind, FailureKind::Deadline);
+    assert_eq!(world.aborted, [world.attempt(flying)]);
+    assert!(!world.was_sent(queued));
+    let resting = world.submit_as("normal", hurried).unwrap();
+    world.pass(2.0);
+    let slow = Outcome { retry_after: Some(Duration::from_secs(60)), ..outcome(OutcomeKind::Server) };
+    world.end(world.attempt(resting), slow);
+    assert_eq!(world.failure(resting).kind, FailureKind::Deadline, "not retried early, so it fails at once");
+}
+
+#[test]
+fn retry_after_is_obeyed_before_the_next_attempt() {
+    let mut world = World::single();
+    let ticket = world.submit("normal");
+    let asked = Outcome { retry_after: Some(Duration::from_secs(20)), ..outcome(OutcomeKind::Slot) };
+    world.end(world.attempt(ticket), asked);
+    world.pass(19.9);
+    assert_eq!(world.attempt(ticket).number, 1);
+    world.pass(3.0);
+    assert_eq!(world.attempt(ticket).number, 2);
+}
+
+#[test]
+fn a_rate_rejection_closes_the_quota_and_leaves_the_limit_alone() {
+    let mut world = World::single();
+    let limit = world.gate.snapshot(world.now).lanes.first().map(|lane| lane.limit);
+    let ticket = world.submit("normal");
+    let asked = Outcome { retry_after: Some(Duration::from_secs(8)), ..outcome(OutcomeKind::Rate) };
+    world.end(world.attempt(ticket), asked);
+    let other = world.submit("normal");
+    assert!(!world.was_sent(other), "the whole lane slows down");
+    let lane = &world.gate.snapshot(world.now).lanes[0];
+    assert!(limit.is_none_or(|limit| limit == lane.limit));
+    assert_eq!(lane.measured, None);
+    world.pass(10.0);
+    assert!(world.was_sent(other));
+}
+
+#[test]
+fn what_was_delivered_is_never_sent_again() {
+    let mut world = World::single();
+    let ticket = world.submit("normal");
+    let attempt = world.attempt(ticket);
+    world.on(attempt, Event::Headers);
+    world.on(attempt, Event::Content);
+    world.on(attempt, Event::Delivered);
+    world.end(attempt, outcome(OutcomeKind::Interrupted));
+    assert_eq!(world.failure(ticket).kind, FailureKind::Interrupted);
+    let again = world.submit("normal");
+    let attempt = world.attempt(again);
+    world.on(attempt, Event::Content);
+    world.end(attempt, outcome(OutcomeKind::Interrupted));
+    world.pass(5.0);
+    assert_eq!(world.attempt(again).number, 2, "nothing was delivered, so it may be asked again");
+}
+
+#[test]
+fn keep_alives_are_no_progress_and_a_slow_reader_is_no_stall() {
+    let mut world = World::single();
+    let clocks = Clocks {
+        headers: Some(Duration::from_secs(30)),
+        first_content: Some(Duration::from_secs(60)),
+        idle: Some(Duration::from_secs(10)),
+    };
+    let with = |spec: &mut JobSpec<'_>| spec.clocks = Some(clocks.clone());
+    let ticket = world.submit_as("normal", with).unwrap();
+    let attempt = world.attempt(ticket);
+    world.on(attempt, Event::Headers);
+    for _ in 0..59 {
+        world.pass(1.0);
+        world.on(attempt, Event::Alive);
+    }
+    assert!(world.aborted.is_empty());
+    world.pass(1.5);
+    assert_eq!(world.aborted, [attempt], "the first content clock ran out");
+    world.pass(5.0);
+
+    let attempt = world.attempt(ticket);
+    assert_eq!(attempt.number, 2);
+    world.on(attempt, Event::Headers);
+    world.on(attempt, Event::Content);
+    world.on(attempt, Event::Delivered);
+    world.pass(500.0);
+    assert_eq!(world.aborted.len(), 1, "nobody is reading: the server owes nothing");
+    world.on(attempt, Event::Reading);
+    world.pass(9.0);
+    world.on(attempt, Event::Alive);
+    world.pass(2.0);
+    assert_eq!(world.aborted.len(), 2, "a comment does not re-arm the idle clock");
+    assert_eq!(world.failure(ticket).kind, FailureKind::Interrupted);
+}
+
+#[test]
+fn a_server_that_sends_no_head_in_time_is_left() {
+    let mut world = World::single();
+    let ticket = world.submit("normal");
+    world.pass(659.0);
+    assert!(world.aborted.is_empty(), "DeepSeek itself hangs up after ten minutes");
+    world.pass(2.0);
+    assert_eq!(world.aborted.len(), 1);
+    world.pass(2.0);
+    assert_eq!(world.attempt(ticket).number, 2);
+}
+
+#[test]
+fn reports_on_an_attempt_that_is_over_are_ignored() {
+    let mut world = World::single();
+    let ticket = world.submit("normal");
+    let old = world.attempt(ticket);
+    world.end(old, outcome(OutcomeKind::Server));
+    world.pass(2.0);
+    let new = world.attempt(ticket);
+    assert_ne!(old, new);
+    world.end(old, outcome(OutcomeKind::Success));
+    assert!(!world.ended.contains_key(&ticket));
+    world.succeed(new);
+    assert!(world.succeeded(ticket));
+    world.end(new, outcome(OutcomeKind::Server));
+    assert!(!world.gate.cancel(world.now, ticket), "it is over");
+}
+
+#[test]
+fn closing_rejects_every_waiter_and_lets_those_in_flight_end() {
+    let mut world = World::capped(1);
+    let flying = world.submit("normal");
+    let queued: Vec<_> = (0..10).map(|_| world.submit("normal")).collect();
+    world.gate.close(world.now, false);
+    world.drain();
+    assert!(queued.iter().all(|&ticket| world.failure(ticket).kind == FailureKind::Closed));
+    assert_eq!(world.submit_as("normal", |_| {}), Err(SubmitError::Closed));
+    world.succeed(world.attempt(flying));
+    assert!(world.succeeded(flying));
+    assert_eq!(world.gate.load(), Load::default());
+
+    let mut world = World::capped(1);
+    let flying = world.submit("normal");
+    world.gate.close(world.now, true);
+    world.drain();
+    assert_eq!(world.failure(flying).kind, FailureKind::Closed);
+    assert_eq!(world.aborted.len(), 1);
+}
+
+#[test]
+fn the_breaker_opens_after_a_run_of_failures_and_a_trial_closes_it() {
+    let mut world = World::single();
+    let tickets: Vec<_> = (0..4).map(|_| world.submit("normal")).collect();
+    let mut rounds = 0;
+    while world.gate.snapshot(world.now).lanes[0].breaker == "closed" {
+        rounds += 1;
+        assert!(rounds < 100, "opens within reason");
+        let flying: Vec<_> = tickets.iter().map(|&ticket| world.attempt(ticket)).collect();
+        for attempt in flying {
+            world.end(attempt, outcome(OutcomeKind::Transport));
+        }
+        world.pass(0.1);
+    }
+    assert!(world.notices.contains(&Notice::Breaker { lane: LaneId(0), open: true }));
+    let ticket = world.submit("normal");
+    world.pass(60.0);
+    let last = world.sent.last().unwrap().0;
+    world.succeed(last);
+    assert_eq!(world.gate.snapshot(world.now).lanes[0].breaker, "closed");
+    world.pass(60.0);
+    assert!(world.was_sent(ticket));
+}
+
+#[test]
+fn learning_is_carried_by_the_lowest_class_and_background_waits_out_pressure() {
+    let mut world = World::capped(4);
+    let background: Vec<_> = (0..8).map(|_| world.submit("background")).collect();
+    let interactive: Vec<_> = (0..3).map(|_| world.submit("interactive")).collect();
+    world.succeed(world.attempt(background[0]));
+    assert!(world.was_sent(interactive[0]), "served before the background that waits longer");
+    world.succeed(world.attempt(interactive[0]));
+    let overloaded = || Outcome { status: Some(503), ..outcome(OutcomeKind::Pressure) };
+    world.end(world.attempt(interactive[1]), overloaded());
+    for &ticket in &background[1..4] {
+        world.end(world.attempt(ticket), overloaded());
+    }
+    let before = world.sent.len();
+    while world.sent.len() == before {
+        world.pass(0.01);
+    }
+    let trial = world.sent[before].0;
+    assert!(background.contains(&trial.ticket), "a person does not pay for finding out");
+    world.on(trial, Event::Headers);
+    let flying: Vec<_> = world.sent[before + 1..].iter().map(|(attempt, _)| attempt.ticket).collect();
+    assert!(flying.starts_with(&[interactive[1]]), "{flying:?}");
+}
+
+#[test]
+fn background_adds_nothing_to_the_load_while_the_service_is_overloaded() {
+    let mut world = World::capped(4);
+    let person = world.submit("interactive");
+    let background: Vec<_> = (0..8).map(|_| world.submit("background")).collect();
+    for &ticket in &background[..3] {
+        let overloaded = Outcome { status: Some(503), ..outcome(OutcomeKind::Pressure) };
+        world.end(world.attempt(ticket), overloaded);
+    }
+    let before = world.sent.len();
+    world.pass(20.0);
+    assert_eq!(world.sent.len(), before, "a person's request is in flight");
+    world.succeed(world.attempt(person));
+    world.pass(1.0);
+    assert!(world.sent.len() > before);
+}
+
+#[test]
+fn a_slot_is_kept_for_interactive_work_only_while_it_is_about() {
+    let mut world = World::capped(10);
+    world.pass(100.0);
+    // Grow the window to its ceiling.
+    for _ in 0..200 {
+        let ticket = world.submit("normal");
+        if world.was_sent(ticket) {
+            world.succeed(world.attempt(ticket));
+        }
+        world.pass(0.05);
+    }
+    let flood: Vec<_> = (0..40).map(|_| world.submit("background")).collect();
+    world.pass(5.0);
+    let flying = |world: &World| world.gate.load().in_flight;
+    assert_eq!(flying(&world), 10, "all of it is used");
+    let person = world.submit("interactive");
+    assert!(!world.was_sent(person));
+    let sent: Vec<_> = flood.iter().copied().filter(|&ticket| world.was_sent(ticket)).collect();
+    world.succeed(world.attempt(sent[0]));
+    assert!(world.was_sent(person));
+    world.succeed(world.attempt(sent[1]));
+    world.succeed(world.attempt(person));
+    assert_eq!(flying(&world), 9, "one is kept for the next person");
+    let next = world.submit("interactive");
+    assert!(world.was_sent(next), "who does not wait");
+}
+
+#[test]
+fn a_workloads_own_cap_holds_across_lanes() {
+    let capped = WorkloadSpec { max_concurrency: Some(2), ..WorkloadSpec::new("eval", Class::Normal) };
+    let config = Config { workloads: vec![capped], ..Config::new(vec![RouteSpec::new("one", "account")]) };
+    let mut world = World::new(config);
+    let of = |model: &'static str| move |spec: &mut JobSpec<'_>| spec.model = model;
+    let tickets = [
+        world.submit_as("eval", of("a")).unwrap(),
+        world.submit_as("eval", of("b")).unwrap(),
+        world.submit_as("eval", of("b")).unwrap(),
+    ];
+    assert!(!world.was_sent(tickets[2]));
+    world.succeed(world.attempt(tickets[0]));
+    assert!(world.was_sent(tickets[2]), "a permit freed on one lane lets the workload use another");
+}
+
+#[test]
+fn what_was_learned_survives_a_restart() {
+    let mut world = World::single();
+    for _ in 0..400 {
+        let ticket = world.submit("normal");
+        if world.was_sent(ticket) && world.gate.load().in_flight > 12 {
+            let told = Some(Told { current: 13, limit: 12 });
+            world.end(world.attempt(ticket), Outcome { told, ..outcome(OutcomeKind::Slot) });
+        }
+        world.pass(0.05);
+    }
+    let limit = world.gate.snapshot(world.now).lanes[0].limit;
+    let saved = serde_json::to_string(&world.gate.learned()).unwrap();
+    let mut restarted = World::single();
+    restarted.gate.restore(Timestamp::ZERO, serde_json::from_str(&saved).unwrap());
+    restarted.submit("normal");
+    assert_eq!(restarted.gate.snapshot(restarted.now).lanes[0].limit, limit);
+}
+
+#[test]
+fn a_configuration_that_makes_no_sense_says_what_and_where() {
+    let route = || RouteSpec::new("one", "account");
+    let expect = |config: Config, words: &str| {
+        let error = Scheduler::new(config, 1).unwrap_err().to_string();
+        assert!(error.starts_with("Expected ") && error.contains(words), "{error}");
+    };
+    expect(Config::new(vec![]), "at least one route");
+    expect(Config::new(vec![route(); 2]), "`one` twice");
+    expect(Config::new(vec![RouteSpec { weight: f64::NAN, ..route() }]), "`weight` of route `one`");
+    expect(Config::new(vec![RouteSpec { max_concurrency: Some(0), ..route() }]), "`max_concurrency` of route `one`");
+    let workload = WorkloadSpec { weight: -1.0, ..WorkloadSpec::new("chat", Class::Normal) };
+    expect(Config { workloads: vec![workload], ..Config::new(vec![route()]) }, "`weight` of workload `chat`");
+    expect(Config { max_queued: 0, ..Config::new(vec![route()]) }, "`max_queued`");
+}
+
+/// What the random test remembers of a call.
+#[derive(Default)]
+struct Seen {
+    attempts: u32,
+    flying: Option<Attempt>,
+    over: bool,
+    delivered: bool,
+}
+
+fn random_outcome(pick: u8) -> Outcome {
+    let kind = match pick % 16 {
+        0..=4 => OutcomeKind::Success,
+        5 | 6 => OutcomeKind::Slot,
+        7 => OutcomeKind::Rate,
+        8 => OutcomeKind::Pressure,
+        9 => OutcomeKind::Server,
+        10 => OutcomeKind::Transport,
+        11 => OutcomeKind::FirstContentTimeout,
+        12 => OutcomeKind::Interrupted,
+        13 => [OutcomeKind::Billing, OutcomeKind::Authentication, OutcomeKind::Forbidden][pick as usize / 16 % 3],
+        14 => OutcomeKind::Refused,
+        _ => OutcomeKind::Malformed,
+    };
+    let mut outcome = Outcome::new(kind);
+    if pick & 0x40 != 0 {
+        outcome.retry_after = Some(Duration::from_secs(u64::from(pick >> 3)));
+    }
+    if kind == OutcomeKind::Slot && pick & 0x80 != 0 {
+        outcome.told = Some(Told { current: u32::from(pick), limit: u32::from(pick >> 2) });
+    }
+    if kind == OutcomeKind::Pressure {
+        outcome.status = Some([503, 504][pick as usize >> 7]);
+    }
+    outcome
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Under any order of submissions, reports, cancels, clock jumps and resumes: no call is lost or ended twice, none is
+    /// sent while it is in flight or after it was delivered or over, no permit leaks, ceilings hold, and once the
+    /// provider answers again everything ends.
+    #[test]
+    fn no_call_is_lost_doubled_or_stuck(
+        steps in prop::collection::vec((0u8..12, any::<u8>(), any::<u16>()), 1..300),
+        strategy in 0u8..3,
+        per_user: bool,
+        seed: u64,
+    ) {
+        let route = |name: &str, account: &str| RouteSpec {
+            max_concurrency: Some(6),
+            per_user,
+            ..RouteSpec::new(name, account)
+        };
+        let config = Config {
+            strategy: [Strategy::Ordered, Strategy::Weighted, Strategy::RoundRobin][strategy as usize],
+            max_queued: 20,
+            workloads: vec![WorkloadSpec { max_concurrency: Some(3), ..WorkloadSpec::new("eval", Class::Background) }],
+            ..Config::new(vec![route("a", "x"), route("b", "x"), route("c", "y")])
+        };
+        let mut gate = Scheduler::new(config, seed).unwrap();
+        let mut now = Timestamp::ZERO;
+        let mut seen: BTreeMap<Ticket, Seen> = BTreeMap::new();
+        let mut resolving = false;
+
+        let drain = |gate: &mut Scheduler, now: Timestamp, seen: &mut BTreeMap<Ticket, Seen>| {
+            while let Some(action) = gate.poll(now) {
+                match action {
+                    Action::Send { attempt, .. } => {
+                        let call = seen.get_mut(&attempt.ticket).expect("sent: it was submitted");
+                        assert!(!call.over && !call.delivered && call.flying.is_none(), "sent out of turn");
+                        assert_eq!(attempt.number, call.attempts + 1);
+                        call.attempts += 1;
+                        call.flying = Some(attempt);
+                    }
+                    Action::Abort { attempt } => {
+                        let call = seen.get_mut(&attempt.ticket).expect("aborted: it was submitted");
+                        assert_eq!(call.flying.take(), Some(attempt));
+                    }
+                    Action::End { ticket, .. } => {
+                        let call = seen.get_mut(&ticket).expect("ended: it was submitted");
+                        assert!(!call.over, "ended twice");
+                        assert!(call.flying.is_none(), "ended while in flight");
+                        call.over = true;
+                    }
+                    Action::Notify(_) => {}
+                }
+            }
+            let flying: Vec<_> = seen.values().filter_map(|call| call.flying).collect();
+            let load = gate.load();
+            assert_eq!(load.in_flight, flying.len() as u64);
+            let waiting = seen.values().filter(|call| !call.over && call.flying.is_none()).count() as u64;
+            assert_eq!(load.queued + load.backing_off, waiting);
+            for lane in gate.snapshot(now).lanes {
+                assert!(lane.in_flight <= 6, "{lane:?}");
+            }
+        };
+
+        for (what, pick, amount) in steps {
+            let flying: Vec<_> = seen.values().filter_map(|call| call.flying).collect();
+            let some = |of: &[Attempt]| of.get(amount as usize % of.len().max(1)).copied();
+            match what {
+                0..=3 => {
+                    let workload = gate.workload(["normal", "interactive", "background", "eval"][pick as usize % 4]);
+                    let spec = JobSpec {
+                        user_id: Some(["ann", "bob"][pick as usize / 4 % 2]),
+                        deadline: (pick & 0x20 != 0).then(|| Duration::from_millis(u64::from(amount))),
+                        on_full: if pick & 0x40 != 0 { OnFull::Wait } else { OnFull::Fail },
+                        ..JobSpec::new(["m", "n"][pick as usize / 8 % 2], workload)
+                    };
+                    if let Ok(ticket) = gate.submit(now, spec) {
+                        seen.insert(ticket, Seen::default());
+                    }
+                }
+                4 | 5 => now += Duration::from_millis(u64::from(amount) * u64::from(pick % 8)),
+                6 => {
+                    if let Some(attempt) = some(&flying) {
+                        let event = match pick % 5 {
+                            0 => Event::Headers,
+                            1 => Event::Alive,
+                            2 => Event::Content,
+                            3 => Event::Reading,
+                            _ => {
+                                seen.get_mut(&attempt.ticket).expect("it flies").delivered = true;
+                                Event::Delivered
+                            }
+                        };
+                        gate.on(now, attempt, event);
+                    }
+                }
+                7..=9 => {
+                    if let Some(attempt) = some(&flying) {
+                        seen.get_mut(&attempt.ticket).expect("it flies").flying = None;
+                        gate.on(now, attempt, Event::Ended { outcome: random_outcome(pick), tokens: None });
+                    }
+                }
+                10 => {
+                    let live: Vec<_> = seen.iter().filter(|(_, call)| !call.over).map(|(&ticket, _)| ticket).collect();
+                    if let Some(&ticket) = live.get(amount as usize % live.len().max(1)) {
+                        // It may have ended in an action not yet drained.
+                        if gate.cancel(now, ticket) {
+                            let call = seen.get_mut(&ticket).expect("it lives");
+                            call.over = true;
+                            call.flying = None;
+                        }
+                    }
+                }
+                _ if pick < 64 => gate.resume(now),
+                _ => {}
+            }
+            // Drivers may be slow to drain.
+            if pick % 3 != 0 {
+                drain(&mut gate, now, &mut seen);
+            }
+        }
+
+        // The provider is well again: everything must end.
+        drain(&mut gate, now, &mut seen);
+        gate.resume(now);
+        for _ in 0..20_000 {
+            drain(&mut gate, now, &mut seen);
+            let flying: Vec<_> = seen.values().filter_map(|call| call.flying).collect();
+            if let Some(&attempt) = flying.first() {
+                seen.get_mut(&attempt.ticket).expect("it flies").flying = None;
+                gate.on(now, attempt, Event::Ended { outcome: Outcome::new(OutcomeKind::Success), tokens: None });
+            } else if seen.values().all(|call| call.over) {
+                resolving = true;
+                break;
+            } else {
+                let wake = gate.next_wake();
+                prop_assert!(wake.is_some(), "calls wait, nothing flies, and nobody will wake the gate");
+                now = now.max(wake.expect("checked"));
+            }
+        }
+        prop_assert!(resolving, "stuck: {:?}", gate.load());
+        prop_assert_eq!(gate.load(), Load::default());
+        prop_assert!(gate.calls.is_empty());
+    }
+}

@@ -1,0 +1,39 @@
+# The one list of commands. Each does its own set-up and ends non-zero if anything failed.
+SHELL := /bin/bash -euo pipefail
+CARGO ?= cargo
+WASM := wasm32-unknown-unknown
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint wasm bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## 300 prompts through a simulated API whose cap moves and storms; needs no key
+	$(CARGO) build --locked --profile demo --features cli --bin tidegate
+	@out=$$(mktemp -d "$${TMPDIR:-/tmp}/tidegate-demo.XXXXXX"); \
+	  echo; echo "$$ tidegate batch examples/prompts.jsonl -o $$out/answers.jsonl --simulate"; \
+	  target/demo/tidegate batch examples/prompts.jsonl -o "$$out/answers.jsonl" --simulate
+
+test: lint wasm ## every test, with lint and the wasm builds; sets up what it needs
+	tests/setup/llama-server $(CARGO) test --locked --all-features
+
+lint: ## formatting, clippy for each set of features, links in the docs; warnings are errors
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-features --all-targets -- -D warnings
+	$(CARGO) clippy --locked --no-default-features --lib -- -D warnings
+	$(CARGO) clippy --locked --lib -- -D warnings
+	$(CARGO) clippy --locked --no-default-features --features sim --lib -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --all-features --lib
+
+wasm: ## build the library for wasm32: the bare core, then the client with the browser's fetch
+	toolchain=$$(tests/setup/wasm-target); \
+	  $(CARGO) "+$$toolchain" build --locked --lib --target $(WASM) --no-default-features; \
+	  $(CARGO) "+$$toolchain" build --locked --lib --target $(WASM) --no-default-features --features client
+
+bench: ## speed of the parser, the scheduler and the client, beside their peers
+	$(CARGO) bench --locked --all-features --bench "*"
+
+clean: ## remove everything built
+	$(CARGO) clean
+	rm -rf pkg .cache

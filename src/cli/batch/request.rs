@@ -1,0 +1,277 @@
+//! A line of the input as a request.
+//!
+//! Two forms, which may be mixed in one file:
+//!
+//! - OpenAI's batch form (<https://platform.openai.com/docs/guides/batch>):
+//!   `{"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {…}}`. The body is sent byte for byte
+//!   as it stands; only a missing `model` is filled in.
+//! - the short form: `{"id": "1", "prompt": "…"}`, with `system` if wanted, or `messages` instead of `prompt`. Every
+//!   other field (`model`, `max_tokens`, `thinking`, …) goes into the body as it stands.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use crate::caller::Call;
+
+/// A request with the name its answer goes by.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Request {
+    pub(super) id: String,
+    pub(super) call: Call,
+}
+
+/// What is wrong with a line.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub(super) enum LineError {
+    #[error("the line is {bytes} bytes long, over the limit of {limit} (see --max-line-bytes)")]
+    TooLong { bytes: u64, limit: u64 },
+    #[error("not a JSON object: {0}")]
+    NotJson(String),
+    #[error("no `custom_id` or `id`: a text that isn't empty, or a number")]
+    MissingId,
+    #[error("the id {0:?} has been used by an earlier line")]
+    DuplicateId(String),
+    #[error("unsupported url {0:?}: expected one of {known}", known = known_endpoints())]
+    UnsupportedUrl(String),
+    #[error("unsupported method {0}: expected \"POST\"")]
+    UnsupportedMethod(String),
+    #[error("no `body`: expected an object with the request's parameters")]
+    MissingBody,
+    #[error("expected exactly one of `prompt` and `messages`")]
+    PromptOrMessages,
+    #[error("`{0}` has to be a text")]
+    NotText(&'static str),
+    #[error("no `model`, and none given with --model")]
+    MissingModel,
+    #[error("`stream` is not possible in a batch")]
+    Stream,
+}
+
+impl LineError {
+    /// The word for programs.
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::TooLong { .. } => "line_too_long",
+            Self::NotJson(_) => "invalid_json",
+            Self::MissingId => "missing_id",
+            Self::DuplicateId(_) => "duplicate_id",
+            Self::UnsupportedUrl(_) => "unsupported_url",
+            Self::UnsupportedMethod(_) => "unsupported_method",
+            Self::MissingBody => "missing_body",
+            Self::PromptOrMessages => "missing_prompt",
+            Self::NotText(_) => "invalid_type",
+            Self::MissingModel => "missing_model",
+            Self::Stream => "stream_unsupported",
+        }
+    }
+}
+
+const CHAT: &str = "/chat/completions";
+
+/// What a line may ask for, below the base URL. A leading `/v1` is accepted: the base URL says whether one is needed.
+const ENDPOINTS: [&str; 6] =
+    [CHAT, "/completions", "/embeddings", "/responses", "/beta/chat/completions", "/beta/completions"];
+
+fn known_endpoints() -> String {
+    ENDPOINTS.map(|path| format!("/v1{path}")).join(", ")
+}
+
+/// Whole URLs are refused: a line must not choose the host that gets the key.
+fn endpoint(url: &str) -> Option<&'static str> {
+    let path = url.strip_prefix("/v1").unwrap_or(url);
+    ENDPOINTS.into_iter().find(|&known| known == path)
+}
+
+type Fields<'a> = BTreeMap<String, &'a RawValue>;
+
+/// Reads a line; `model` is for lines that name none. On failure the line's id comes along if it has one.
+pub(super) fn parse(line: &[u8], model: Option<&str>) -> Result<Request, (Option<String>, LineError)> {
+    let fields: Fields<'_> =
+        serde_json::from_slice(line).map_err(|error| (None, LineError::NotJson(error.to_string())))?;
+    let batch = fields.contains_key("custom_id");
+    let id = id(&fields, if batch { "custom_id" } else { "id" }).ok_or((None, LineError::MissingId))?;
+    let call = if batch { batch_call(&fields, model) } else { short_call(fields, model) };
+    match call {
+        Ok(call) => Ok(Request { id, call }),
+        Err(error) => Err((Some(id), error)),
+    }
+}
+
+fn id(fields: &Fields<'_>, key: &str) -> Option<String> {
+    let raw = fields.get(key)?.get();
+    match serde_json::from_str(raw).ok()? {
+        serde_json::Value::String(text) if !text.is_empty() => Some(text),
+        // As it is written: 1e3 and 1000 are two ids.
+        serde_json::Value::Number(_) => Some(raw.to_owned()),
+        _ => None,
+    }
+}
+
+/// A field that has to be a text if it is there; `null` counts as absent.
+fn text(fields: &Fields<'_>, key: &'static str) -> Result<Option<String>, LineError> {
+    match fields.get(key) {
+        None => Ok(None),
+        Some(raw) => serde_json::from_str(raw.get()).map_err(|_| LineError::NotText(key)),
+    }
+}
+
+fn batch_call(fields: &Fields<'_>, model: Option<&str>) -> Result<Call, LineError> {
+    if let Some(method) = fields.get("method") {
+        let post = serde_json::from_str::<String>(method.get()).is_ok_and(|name| name.eq_ignore_ascii_case("POST"));
+        if !post {
+            return Err(LineError::UnsupportedMethod(method.get().to_owned()));
+        }
+    }
+    let endpoint = match text(fields, "url")? {
+        None => CHAT,
+        Some(url) => endpoint(&url).ok_or(LineError::UnsupportedUrl(url))?,
+    };
+    let body = fields.get("body").ok_or(LineError::MissingBody)?.get();
+    let inner: Fields<'_> = serde_json::from_str(body).map_err(|_| LineError::MissingBody)?;
+    refuse_stream(&inner)?;
+    if names_model(&inner) {
+        return Ok(Call { endpoint, body: Bytes::copy_from_slice(body.as_bytes()) });
+    }
+    let mut inner = inner;
+    let model = to_raw(&model.ok_or(LineError::MissingModel)?);
+    inner.insert("model".to_owned(), &model);
+    Ok(Call { endpoint, body: to_body(&inner) })
+}
+
+fn short_call(mut fields: Fields<'_>, model: Option<&str>) -> Result<Call, LineError> {
+    refuse_stream(&fields)?;
+    let system = text(&fields, "system")?;
+    let prompt = text(&fields, "prompt")?;
+    let messages = match (prompt, fields.remove("messages")) {
+        (Some(prompt), None) => {
+            let message = |role, content| serde_json::json!({ "role": role, "content": content });
+            let system = system.map(|content| message("system", content));
+            to_raw(&system.into_iter().chain([message("user", prompt)]).collect::<Vec<_>>())
+        }
+        (None, Some(messages)) if system.is_none() => messages.to_owned(),
+        _ => return Err(LineError::PromptOrMessages),
+    };
+    let model = if names_model(&fields) { None } else { Some(to_raw(&model.ok_or(LineError::MissingModel)?)) };
+    let mut fields = fields;
+    fields.retain(|name, _| !matches!(name.as_str(), "id" | "prompt" | "system"));
+    fields.insert("messages".to_owned(), &messages);
+    if let Some(model) = &model {
+        fields.insert("model".to_owned(), model);
+    }
+    Ok(Call { endpoint: CHAT, body: to_body(&fields) })
+}
+
+fn refuse_stream(fields: &Fields<'_>) -> Result<(), LineError> {
+    match fields.get("stream").map(|raw| raw.get()) {
+        None | Some("false" | "null") => Ok(()),
+        Some(_) => Err(LineError::Stream),
+    }
+}
+
+fn names_model(fields: &Fields<'_>) -> bool {
+    fields.get("model").is_some_and(|raw| raw.get() != "null")
+}
+
+/// Texts and lists of texts always become JSON: the empty fallback can't be reached, but needs no panic.
+fn to_raw<T: serde::Serialize + ?Sized>(value: &T) -> Box<RawValue> {
+    serde_json::value::to_raw_value(value).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+fn to_body(fields: &Fields<'_>) -> Bytes {
+    Bytes::from(serde_json::to_vec(fields).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    fn body(line: &str) -> Value {
+        let request = parse(line.as_bytes(), Some("deepseek-flash")).unwrap();
+        serde_json::from_slice(&request.call.body).unwrap()
+    }
+
+    fn error(line: &str) -> (Option<String>, LineError) {
+        parse(line.as_bytes(), None).unwrap_err()
+    }
+
+    #[test]
+    fn a_batch_body_is_sent_byte_for_byte() {
+        let text = r#"{"z":1.00,"model":"m","seed":123456789012345678901234567890,"messages":[ ] }"#;
+        let line = format!(r#"{{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{text}}}"#);
+        let request = parse(line.as_bytes(), Some("other")).unwrap();
+        assert_eq!(request.id, "a");
+        assert_eq!(request.call, Call { endpoint: "/chat/completions", body: Bytes::from(text) });
+    }
+
+    #[test]
+    fn a_batch_body_without_a_model_gets_the_default() {
+        assert_eq!(body(r#"{"custom_id":"a","body":{"n":1}}"#), json!({"model": "deepseek-flash", "n": 1}));
+        assert_eq!(body(r#"{"custom_id":"a","body":{"model":null}}"#), json!({"model": "deepseek-flash"}));
+        assert_eq!(error(r#"{"custom_id":"a","body":{}}"#), (Some("a".into()), LineError::MissingModel));
+    }
+
+    #[test]
+    fn the_short_form_becomes_a_chat_and_other_fields_pass_through() {
+        let line = r#"{"id":7,"prompt":"限流?","system":"Be brief.","max_tokens":9,"thinking":{"type":"disabled"}}"#;
+        let expected = json!({
+            "model": "deepseek-flash", "max_tokens": 9, "thinking": {"type": "disabled"},
+            "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "限流?"}],
+        });
+        assert_eq!(body(line), expected);
+        assert_eq!(parse(line.as_bytes(), Some("m")).unwrap().id, "7");
+        assert_eq!(body(r#"{"id":"a","messages":[1],"model":"m"}"#), json!({"messages": [1], "model": "m"}));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_line_is_said_with_its_id() {
+        let a = || Some("a".to_owned());
+        assert!(matches!(error("{\"id\":\"a\"").1, LineError::NotJson(_)));
+        assert!(matches!(error("[]").1, LineError::NotJson(_)));
+        assert!(matches!(error("{\"id\":\"\\xff\"}").1, LineError::NotJson(_)));
+        assert_eq!(error(r#"{"prompt":"x"}"#), (None, LineError::MissingId));
+        assert_eq!(error(r#"{"id":"","prompt":"x"}"#), (None, LineError::MissingId));
+        assert_eq!(error(r#"{"custom_id":["a"],"body":{}}"#), (None, LineError::MissingId));
+        assert_eq!(error(r#"{"id":"a"}"#), (a(), LineError::PromptOrMessages));
+        assert_eq!(error(r#"{"id":"a","prompt":"x","messages":[]}"#), (a(), LineError::PromptOrMessages));
+        assert_eq!(error(r#"{"id":"a","prompt":5}"#), (a(), LineError::NotText("prompt")));
+        assert_eq!(error(r#"{"id":"a","prompt":"x"}"#), (a(), LineError::MissingModel));
+        assert_eq!(error(r#"{"id":"a","prompt":"x","stream":true}"#), (a(), LineError::Stream));
+        assert_eq!(error(r#"{"custom_id":"a"}"#), (a(), LineError::MissingBody));
+        assert_eq!(error(r#"{"custom_id":"a","body":"x"}"#), (a(), LineError::MissingBody));
+        assert_eq!(error(r#"{"custom_id":"a","method":"GET","body":{}}"#).1.code(), "unsupported_method");
+    }
+
+    #[test]
+    fn a_line_cannot_choose_the_host() {
+        for url in ["https://evil.example/v1/chat/completions", "//evil.example/x", "/v1/../files", "/v1", ""] {
+            let (_, error) = error(&format!(r#"{{"custom_id":"a","url":"{url}","body":{{"model":"m"}}}}"#));
+            assert_eq!(error, LineError::UnsupportedUrl(url.to_owned()));
+        }
+        assert_eq!(endpoint("/v1/beta/completions"), Some("/beta/completions"));
+    }
+
+    #[test]
+    fn every_example_is_a_request_with_an_id_of_its_own() {
+        let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/prompts.jsonl"));
+        let requests: Vec<Request> = text.lines().map(|line| parse(line.as_bytes(), Some("m")).unwrap()).collect();
+        let ids: std::collections::HashSet<&str> = requests.iter().map(|request| request.id.as_str()).collect();
+        assert_eq!((requests.len(), ids.len()), (300, 300));
+        assert!(text.contains("{\"id\": ") && text.contains("{\"custom_id\": "), "both forms are shown");
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_panics_and_every_text_survives(id in ".{1,20}", prompt in ".{0,40}", junk in ".{0,60}") {
+            let _ = parse(junk.as_bytes(), Some("m"));
+            let line = json!({"id": id, "prompt": prompt}).to_string();
+            let request = parse(line.as_bytes(), Some("m")).unwrap();
+            let body: Value = serde_json::from_slice(&request.call.body).unwrap();
+            prop_assert_eq!(&request.id, &id);
+            prop_assert_eq!(&body["messages"][0]["content"], &json!(prompt));
+        }
+    }
+}

@@ -1,0 +1,524 @@
+//! The batch's loop: read ahead, send through the caller, write what ends.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::MissedTickBehavior;
+
+use super::journal::{Appender, Storage};
+use super::progress::{Progress, Tally};
+use super::record;
+use super::source::Item;
+use crate::caller::{CallError, Caller, Fault, Reply};
+
+/// Why a batch ended before its input did.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Stop {
+    #[error("interrupted")]
+    Interrupted,
+    #[error("{file} can't be written: {error}")]
+    Unwritable { file: &'static str, error: io::Error },
+    #[error("the input can't be read: {0}")]
+    Unreadable(io::Error),
+    /// The account, the key or the network is at fault, so that every request would fail.
+    #[error("{0}")]
+    Provider(String),
+    #[error("a bug in this program ended a request: {0}")]
+    Bug(String),
+}
+
+/// How a batch ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// `None` if everything in the input is done with.
+    pub(super) stop: Option<Stop>,
+    pub(super) tally: Tally,
+    /// Answers that came but could not be written: they will be asked again.
+    pub(super) lost_answers: usize,
+}
+
+/// A batch that is ready to run.
+pub(super) struct Batch<C, S> {
+    pub(super) caller: Arc<C>,
+    pub(super) items: Receiver<Item>,
+    pub(super) answers: Appender<S>,
+    pub(super) errors: Appender<S>,
+    /// Each is a Ctrl-C: the first lets what is in flight end; one that comes while the batch is stopping doesn't.
+    pub(super) interrupts: UnboundedReceiver<()>,
+    pub(super) progress: Progress,
+    pub(super) total: Option<u64>,
+}
+
+/// Requests handed to the caller are a multiple of what it can have in flight, so that its queue never runs dry, but
+/// bounded, so that a long input isn't held in memory.
+const READ_AHEAD: usize = 4;
+const MIN_READ_AHEAD: usize = 64;
+const MAX_READ_AHEAD: usize = 10_000;
+
+/// So many calls in a row that could not reach the provider, each after all its attempts, mean that the network is gone:
+/// the rest of the input is not spent on it.
+const UNREACHABLE: u32 = 16;
+
+/// How often gauges are read and the progress is shown.
+const TICK: Duration = Duration::from_millis(100);
+
+struct Finished {
+    id: String,
+    line: u64,
+    result: Result<Reply, CallError>,
+    /// Given back when the answer has been written.
+    _memory: OwnedSemaphorePermit,
+}
+
+struct State<C, S> {
+    caller: Arc<C>,
+    answers: Appender<S>,
+    errors: Appender<S>,
+    progress: Progress,
+    tally: Tally,
+    stop: Option<Stop>,
+    calls: JoinSet<Finished>,
+    /// Calls in a row that failed because the provider could not be reached.
+    unreachable: u32,
+}
+
+impl<C: Caller, S: Storage> Batch<C, S> {
+    /// Runs to the end of the input, or until something stops it. Cancel-safe only by way of `interrupts`.
+    pub(super) async fn run(self) -> Ended {
+        let Self { caller, mut items, answers, errors, mut interrupts, progress, total } = self;
+        let tally = Tally { total, ..Tally::default() };
+        let calls = JoinSet::new();
+        let mut state = State { caller, answers, errors, progress, tally, stop: None, calls, unreachable: 0 };
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut read_ahead = MIN_READ_AHEAD;
+        let mut reading = true;
+        while reading || !state.calls.is_empty() {
+            tokio::select! {
+                biased;
+                Some(()) = interrupts.recv() => {
+                    if state.stop.is_some() {
+                        break;
+                    }
+                    state.interrupt();
+                }
+                Some(finished) = state.calls.join_next() => state.finish(finished),
+                _ = ticks.tick() => {
+                    let gauges = state.caller.gauges();
+                    let window = gauges.limit.map_or(0, |limit| limit as usize);
+                    read_ahead = window.saturating_mul(READ_AHEAD).clamp(MIN_READ_AHEAD, MAX_READ_AHEAD);
+                    state.progress.update(&state.tally, &gauges);
+                }
+                item = items.recv(), if reading && state.calls.len() < read_ahead => reading = state.take(item),
+            }
+            reading &= state.stop.is_none();
+        }
+        while let Some(finished) = state.calls.try_join_next() {
+            state.finish(finished);
+        }
+        // After a second Ctrl-C this closes the connections; their requests will be asked again.
+        state.calls.shutdown().await;
+        state.end()
+    }
+}
+
+impl<C: Caller, S: Storage> State<C, S> {
+    /// Sends nothing more; what is in flight is paid for, so it may end. The first reason is the one that is told.
+    fn stop(&mut self, stop: Stop) {
+        if self.stop.is_none() {
+            self.caller.close();
+            self.stop = Some(stop);
+        }
+    }
+
+    fn interrupt(&mut self) {
+        let in_flight = self.caller.gauges().in_flight;
+        self.progress
+            .say(&format!("Stopping: waiting for {in_flight} requests in flight. Ctrl-C again to give them up."));
+        self.stop(Stop::Interrupted);
+    }
+
+    /// Takes what was read; `false` if nothing follows.
+    fn take(&mut self, item: Option<Item>) -> bool {
+        match item {
+            Some(Item::Request { request, line, memory }) => {
+                let caller = self.caller.clone();
+                self.calls.spawn(async move {
+                    let result = caller.call(request.call).await;
+                    Finished { id: request.id, line, result, _memory: memory }
+                });
+            }
+            Some(Item::Answered) => self.tally.answered_before += 1,
+            Some(Item::Bad { line, id, error }) => {
+                self.tally.bad_lines += 1;
+                self.progress.say(&format!("line {line}: {error}"));
+                self.record_error(record::bad_line(id.as_deref(), line, error.code(), &error.to_string()));
+            }
+            Some(Item::End) => return false,
+            Some(Item::Broken(error)) => self.stop(Stop::Unreadable(error)),
+            // It says `End` when it ends.
+            None => self.stop(Stop::Bug("the reader ended early".to_owned())),
+        }
+        true
+    }
+
+    fn finish(&mut self, finished: Result<Finished, JoinError>) {
+        match finished {
+            Ok(Finished { id, result: Ok(reply), .. }) => {
+                self.unreachable = 0;
+                let had_room = self.answers.unwritten() == 0;
+                match self.answers.append(record::answer(&id, &reply)) {
+                    Ok(()) => {}
+                    Err(error) => {
+                        if had_room {
+                            let message = "The disk is full or gone; answers still in flight are kept until the end.";
+                            self.progress.say(message);
+                        }
+                        self.stop(Stop::Unwritable { file: "the output", error });
+                    }
+                }
+                self.tally.answered += 1;
+            }
+            Ok(Finished { id, line, result: Err(CallError::Failed(failure)), .. }) => {
+                self.tally.failed += 1;
+                self.unreachable = if failure.fault == Fault::Network { self.unreachable + 1 } else { 0 };
+                if failure.fault == Fault::Account || self.unreachable >= UNREACHABLE {
+                    self.stop(Stop::Provider(failure.message.clone()));
+                }
+                self.record_error(record::failure(&id, line, &failure));
+            }
+            Ok(Finished { result: Err(CallError::Closed), .. }) => {
+                if self.stop.is_none() {
+                    self.stop(Stop::Bug("the client closed by itself".to_owned()));
+                }
+            }
+            Err(error) => self.stop(Stop::Bug(error.to_string())),
+        }
+    }
+
+    fn record_error(&mut self, line: Vec<u8>) {
+        if let Err(error) = self.errors.append(line) {
+            self.stop(Stop::Unwritable { file: "the error file", error });
+        }
+    }
+
+    fn end(mut self) -> Ended {
+        for (file, result) in [("the error file", self.errors.finish()), ("the output", self.answers.finish())] {
+            if let Err(error) = result {
+                self.stop(Stop::Unwritable { file, error });
+            }
+        }
+        let lost_answers = self.answers.unwritten();
+        self.tally.answered -= lost_answers as u64;
+        self.progress.finish();
+        Ended { stop: self.stop, tally: self.tally, lost_answers }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ids::Ids;
+    use super::super::journal;
+    use super::super::source::{self, SourceOptions};
+    use super::*;
+    use crate::caller::{Call, Failure, Gauges};
+    use bytes::Bytes;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+    use std::fs::{self, File};
+    use std::io::Cursor;
+    use std::path::Path;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+    use tokio::sync::{Semaphore, watch};
+
+    /// A client with a limit, that answers each prompt with itself, or fails as the prompt says.
+    struct Fake {
+        slots: Semaphore,
+        limit: u32,
+        in_flight: AtomicU32,
+        waiting: AtomicU32,
+        most_waiting: AtomicU32,
+        asked: Mutex<HashMap<String, u32>>,
+        closed: watch::Sender<bool>,
+        /// Answers come only while this is open.
+        service: watch::Sender<bool>,
+    }
+
+    impl Fake {
+        fn new(limit: u32) -> Arc<Self> {
+            Arc::new(Self {
+                slots: Semaphore::new(limit as usize),
+                limit,
+                in_flight: AtomicU32::new(0),
+                waiting: AtomicU32::new(0),
+                most_waiting: AtomicU32::new(0),
+                asked: Mutex::default(),
+                closed: watch::channel(false).0,
+                service: watch::channel(true).0,
+            })
+        }
+
+        fn asked(&self) -> HashMap<String, u32> {
+            self.asked.lock().unwrap().clone()
+        }
+
+        async fn until_in_flight(&self, wanted: u32) {
+            while self.in_flight.load(Ordering::SeqCst) != wanted {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn failed(fault: Fault, code: &str) -> CallError {
+        let status = match fault {
+            Fault::Request => Some(400),
+            Fault::Account => Some(402),
+            Fault::Network => None,
+        };
+        let message = format!("{code}!");
+        CallError::Failed(Failure { fault, code: code.into(), message, status, request_id: None, body: None })
+    }
+
+    impl Caller for Fake {
+        async fn call(&self, call: Call) -> Result<Reply, CallError> {
+            let body: serde_json::Value = serde_json::from_slice(&call.body).unwrap();
+            let prompt = body["messages"][0]["content"].as_str().unwrap().to_owned();
+            let mut closed = self.closed.subscribe();
+            let waiting = self.waiting.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most_waiting.fetch_max(waiting, Ordering::SeqCst);
+            let slot = tokio::select! {
+                biased;
+                _ = closed.wait_for(|closed| *closed) => None,
+                slot = self.slots.acquire() => slot.ok(),
+            };
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            let Some(_slot) = slot else { return Err(CallError::Closed) };
+            *self.asked.lock().unwrap().entry(prompt.clone()).or_default() += 1;
+            self.in_flight.fetch_add(1, Ordering::SeqCst);
+            tokio::task::yield_now().await;
+            self.service.subscribe().wait_for(|open| *open).await.unwrap();
+            self.in_flight.fetch_sub(1, Ordering::SeqCst);
+            match prompt.as_str() {
+                "refuse" => Err(failed(Fault::Request, "refused")),
+                "broke" => Err(failed(Fault::Account, "insufficient_balance")),
+                "cut off" => Err(failed(Fault::Network, "connection")),
+                "panic" => panic!("this panic is part of a test"),
+                _ => Ok(Reply {
+                    status: 200,
+                    request_id: None,
+                    body: Bytes::from(format!("{{\n\"echo\":\"{prompt}\"}}")),
+                }),
+            }
+        }
+
+        fn gauges(&self) -> Gauges {
+            Gauges { limit: Some(self.limit), in_flight: self.in_flight.load(Ordering::SeqCst), ..Gauges::default() }
+        }
+
+        fn close(&self) {
+            self.closed.send_replace(true);
+        }
+    }
+
+    fn lines(prompts: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+        let line = |(n, prompt): (usize, _)| format!("{{\"id\":\"{n}\",\"prompt\":\"{}\"}}\n", AsRef::as_ref(&prompt));
+        prompts.into_iter().enumerate().map(line).collect()
+    }
+
+    fn options() -> SourceOptions {
+        SourceOptions { max_line_bytes: 1 << 20, model: Some("m".into()), memory: 1 << 20 }
+    }
+
+    fn batch(dir: &Path, input: String, caller: &Arc<Fake>) -> (Batch<Fake, File>, UnboundedSender<()>) {
+        let (answers, earlier) = journal::open_answers(&dir.join("out")).unwrap();
+        let errors = journal::open_errors(&dir.join("errors")).unwrap();
+        let items = source::start(Cursor::new(input), earlier.ids, options());
+        let (sender, interrupts) = unbounded_channel();
+        let progress = Progress::new(true);
+        (Batch { caller: caller.clone(), items, answers, errors, interrupts, progress, total: None }, sender)
+    }
+
+    /// The ids in a file, sorted as numbers; every line has to be whole.
+    fn ids(dir: &Path, file: &str) -> Vec<u64> {
+        let text = fs::read_to_string(dir.join(file)).unwrap();
+        let id = |line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["custom_id"].as_str().unwrap().parse().unwrap()
+        };
+        let mut ids: Vec<u64> = text.lines().map(id).collect();
+        ids.sort();
+        ids
+    }
+
+    #[tokio::test]
+    async fn every_request_is_asked_once_and_its_answer_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let caller = Fake::new(3);
+        let input = lines((0..200).map(|n| format!("prompt {n}")));
+        let (batch, _interrupts) = batch(dir.path(), input, &caller);
+        let ended = batch.run().await;
+        assert!(ended.stop.is_none());
+        assert_eq!(ended.tally, Tally { answered: 200, ..Tally::default() });
+        assert_eq!(ids(dir.path(), "out"), (0..200).collect::<Vec<_>>());
+        assert!(caller.asked().values().all(|&times| times == 1));
+        assert!(caller.most_waiting.load(Ordering::SeqCst) <= MIN_READ_AHEAD as u32);
+    }
+
+    #[tokio::test]
+    async fn failures_go_to_the_error_file_and_are_tried_again_by_the_next_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut input = lines(["good", "refuse", "good too"]);
+        input.push_str("not JSON\n");
+        let caller = Fake::new(3);
+        let (first, _interrupts) = batch(dir.path(), input, &caller);
+        let ended = first.run().await;
+        assert_eq!(ended.tally, Tally { answered: 2, failed: 1, bad_lines: 1, ..Tally::default() });
+        assert_eq!(ids(dir.path(), "out"), [0, 2]);
+        let errors = fs::read_to_string(dir.path().join("errors")).unwrap();
+        assert!(errors.contains("\"code\":\"refused\"") && errors.contains("\"line\":4"), "{errors}");
+
+        let again = Fake::new(3);
+        let (second, _interrupts) = batch(dir.path(), lines(["good", "fine now", "good too"]), &again);
+        let ended = second.run().await;
+        assert_eq!(ended.tally, Tally { answered: 1, answered_before: 2, ..Tally::default() });
+        assert_eq!(again.asked().into_keys().collect::<Vec<_>>(), ["fine now"]);
+        assert_eq!(ids(dir.path(), "out"), [0, 1, 2]);
+        assert_eq!(fs::read_to_string(dir.path().join("errors")).unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn the_first_interrupt_drains_what_is_in_flight_and_sends_nothing_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let input = lines((0..50).map(|n| format!("prompt {n}")));
+        let caller = Fake::new(4);
+        caller.service.send_replace(false);
+        let (batch, interrupts) = batch(dir.path(), input.clone(), &caller);
+        let run = tokio::spawn(batch.run());
+        caller.until_in_flight(4).await;
+        interrupts.send(()).unwrap();
+        caller.closed.subscribe().wait_for(|closed| *closed).await.unwrap();
+        caller.service.send_replace(true);
+        let ended = run.await.unwrap();
+        assert!(matches!(ended.stop, Some(Stop::Interrupted)));
+        assert_eq!(ended.tally.answered, 4);
+        assert_eq!(ids(dir.path(), "out").len(), 4);
+
+        let again = Fake::new(4);
+        let (rest, _interrupts) = self::batch(dir.path(), input, &again);
+        assert_eq!(rest.run().await.tally, Tally { answered: 46, answered_before: 4, ..Tally::default() });
+        assert_eq!(ids(dir.path(), "out"), (0..50).collect::<Vec<_>>());
+        assert!(
+            again.asked().keys().all(|prompt| !caller.asked().contains_key(prompt)),
+            "an answered id was asked again"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_second_interrupt_gives_up_what_is_in_flight() {
+        let dir = tempfile::tempdir().unwrap();
+        let caller = Fake::new(4);
+        caller.service.send_replace(false);
+        let (batch, interrupts) = batch(dir.path(), lines(["a", "b"]), &caller);
+        let run = tokio::spawn(batch.run());
+        caller.until_in_flight(2).await;
+        interrupts.send(()).unwrap();
+        interrupts.send(()).unwrap();
+        let ended = run.await.unwrap();
+        assert!(matches!(ended.stop, Some(Stop::Interrupted)));
+        assert_eq!(ended.tally, Tally::default());
+        assert_eq!(ids(dir.path(), "out"), [0; 0]);
+    }
+
+    #[tokio::test]
+    async fn an_account_without_money_stops_the_batch_instead_of_failing_every_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let caller = Fake::new(1);
+        let prompts = ["good".to_owned(), "broke".to_owned()].into_iter().chain((0..500).map(|n| n.to_string()));
+        let (batch, _interrupts) = batch(dir.path(), lines(prompts), &caller);
+        let ended = batch.run().await;
+        assert!(matches!(&ended.stop, Some(Stop::Provider(message)) if message == "insufficient_balance!"));
+        assert!(caller.asked().len() < 10, "went on sending: {}", caller.asked().len());
+        assert_eq!(ended.tally.failed, 1);
+    }
+
+    #[tokio::test]
+    async fn a_lost_network_stops_the_batch_but_a_few_lost_calls_do_not() {
+        let few = (0..100).map(|n| if n % 10 == 0 { "good" } else { "cut off" });
+        let many = (0..100).map(|n| if n < 20 { "good" } else { "cut off" });
+        for (prompts, stops) in [(few.collect::<Vec<_>>(), false), (many.collect(), true)] {
+            let dir = tempfile::tempdir().unwrap();
+            let (batch, _interrupts) = batch(dir.path(), lines(prompts), &Fake::new(1));
+            let ended = batch.run().await;
+            assert_eq!(matches!(ended.stop, Some(Stop::Provider(_))), stops, "{ended:?}");
+            assert_eq!(ended.tally.answered + ended.tally.failed == 100, !stops);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_panics_does_not_pass_for_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let (batch, _interrupts) = batch(dir.path(), lines(["panic"]), &Fake::new(1));
+        assert!(matches!(batch.run().await.stop, Some(Stop::Bug(_))));
+    }
+
+    /// A disk with room for so many bytes.
+    struct Disk {
+        kept: Arc<Mutex<Vec<u8>>>,
+        room: usize,
+    }
+
+    impl Storage for Disk {
+        fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+            let mut kept = self.kept.lock().unwrap();
+            assert_eq!(offset, kept.len() as u64);
+            let n = bytes.len().min(self.room - kept.len());
+            kept.extend_from_slice(&bytes[..n]);
+            if n == 0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(n) }
+        }
+
+        fn truncate(&mut self, len: u64) -> io::Result<()> {
+            self.kept.lock().unwrap().truncate(len as usize);
+            Ok(())
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    async fn run_on_small_disk(room: usize) -> (Ended, Vec<u8>) {
+        let caller = Fake::new(2);
+        let items = source::start(Cursor::new(lines((0..40).map(|n| n.to_string()))), Ids::default(), options());
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let answers = Appender::new(Disk { kept: kept.clone(), room }, 0);
+        let errors = Appender::new(Disk { kept: Arc::default(), room: 1000 }, 0);
+        let (_sender, interrupts) = unbounded_channel();
+        let progress = Progress::new(true);
+        let ended = Batch { caller, items, answers, errors, interrupts, progress, total: None }.run().await;
+        let bytes = kept.lock().unwrap().clone();
+        (ended, bytes)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn a_disk_that_fills_up_stops_the_batch_with_whole_lines(room in 0usize..7_000) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let (ended, bytes) = runtime.block_on(run_on_small_disk(room));
+            let lines = bytes.split_inclusive(|&b| b == b'\n');
+            let whole = lines.map(|line| record::answered_id(line).unwrap()).collect::<Vec<_>>().len();
+            prop_assert_eq!(whole as u64, ended.tally.answered);
+            match ended.stop {
+                None => prop_assert_eq!((whole, ended.lost_answers), (40, 0)),
+                Some(Stop::Unwritable { .. }) => prop_assert!(ended.lost_answers > 0 && whole < 40),
+                other => prop_assert!(false, "{:?}", other),
+            }
+        }
+    }
+}

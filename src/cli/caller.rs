@@ -1,0 +1,99 @@
+//! What the program needs of a client: a narrow seam, so that the batch is tested without a network.
+
+use std::future::Future;
+
+use bytes::Bytes;
+
+/// One request as a line of the input asks for it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Call {
+    /// Path below the base URL, such as `/chat/completions`.
+    pub(crate) endpoint: &'static str,
+    /// The request's JSON body.
+    pub(crate) body: Bytes,
+}
+
+/// A complete answer.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Reply {
+    /// HTTP status, 2xx.
+    pub(crate) status: u16,
+    /// The server's id of the request.
+    pub(crate) request_id: Option<String>,
+    /// The answer's body as it came.
+    pub(crate) body: Bytes,
+}
+
+/// Why a call has no answer.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(not(test), expect(dead_code, reason = "only the tests' caller fails until the crate has its client"))]
+pub(crate) enum CallError {
+    /// The caller was closed before the call's fate was known: it waited, for its turn or between two attempts.
+    Closed,
+    /// It failed for good.
+    Failed(Failure),
+}
+
+/// What a failure says about other calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(test), expect(dead_code, reason = "only the tests' caller fails until the crate has its client"))]
+pub(crate) enum Fault {
+    /// This request, or bad luck: others may succeed.
+    Request,
+    /// The account or the key (no money, refused): every other call would fail as well.
+    Account,
+    /// The provider can't be reached: if that goes on, every other call will fail as well.
+    Network,
+}
+
+/// How a call failed, after all the attempts it was worth.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Failure {
+    /// What is at fault.
+    pub(crate) fault: Fault,
+    /// A word for programs, such as `refused` or `deadline`.
+    pub(crate) code: String,
+    /// A sentence for people.
+    pub(crate) message: String,
+    /// HTTP status of the last answer, if there was one.
+    pub(crate) status: Option<u16>,
+    /// The server's id of the last request.
+    pub(crate) request_id: Option<String>,
+    /// The last answer's body, if there was one.
+    pub(crate) body: Option<Bytes>,
+}
+
+/// The state of the gate, and what has been counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+pub(crate) struct Gauges {
+    /// The learned concurrency limit, once there is one.
+    pub(crate) limit: Option<u32>,
+    /// Requests sent whose answer hasn't ended.
+    pub(crate) in_flight: u32,
+    /// Calls that wait for their turn.
+    pub(crate) queued: u32,
+    /// Attempts made.
+    pub(crate) attempts: u64,
+    /// Attempts rejected with 429.
+    pub(crate) rejected: u64,
+    /// Attempts repeated for another reason than a 429.
+    pub(crate) retries: u64,
+    /// Tokens of the prompts, as the answers count them.
+    pub(crate) prompt_tokens: u64,
+    /// Tokens of the answers, as the answers count them.
+    pub(crate) completion_tokens: u64,
+    /// What the answers cost in US dollars, if the prices are known.
+    pub(crate) cost_usd: Option<f64>,
+}
+
+/// Something that sends calls when there is room for them.
+pub(crate) trait Caller: Send + Sync + 'static {
+    /// Sends `call` when its turn comes, with all the attempts it is worth. Dropping the future gives the call up.
+    fn call(&self, call: Call) -> impl Future<Output = Result<Reply, CallError>> + Send;
+
+    /// The state of the gate now.
+    fn gauges(&self) -> Gauges;
+
+    /// Sends nothing more: waiting calls end with [`CallError::Closed`], those in flight go on.
+    fn close(&self);
+}

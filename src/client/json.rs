@@ -1,0 +1,105 @@
+//! Calls whose JSON is the caller's own: a batch's lines, a proxy's bodies, endpoints without types here.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Deserialize as _;
+
+use super::error::Error;
+use super::exchange::{Answer, CallOptions, Subject, ask};
+use super::gate::Gate;
+use super::options::call_options;
+use super::reply::Reply;
+use crate::core::facts::Facts;
+use crate::transport::Wire;
+use crate::types::{JsonObject, Usage};
+
+/// A JSON call in the making, from [`Client::json`](super::Client::json). [`send`](Self::send) makes the call.
+#[must_use = "a call does nothing until `send`"]
+pub struct JsonCall {
+    gate: Arc<Gate>,
+    path: String,
+    body: Vec<u8>,
+    options: CallOptions,
+}
+
+impl JsonCall {
+    pub(super) fn new(gate: Arc<Gate>, path: String, body: Vec<u8>) -> Self {
+        Self { gate, path, body, options: CallOptions::default() }
+    }
+
+    call_options!();
+
+    /// Makes the call and waits for the whole answer. The body goes out as it is, but for the model's name on a route
+    /// that knows it by another. A blank 200 is retried as overload, and an error object inside a 200 is an error, as for
+    /// typed calls.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`](super::ErrorKind::InvalidRequest) if the body is no JSON object with a string
+    /// `model`, or asks for a stream; else as [`ChatCall::send`](super::ChatCall::send).
+    pub async fn send(self) -> Result<Reply<JsonObject>, Error> {
+        let Self { gate, path, body, options } = self;
+        let asked = Asked::of(&body)?;
+        if !path.starts_with('/') {
+            return Err(Error::invalid(format!("Expected `path` to begin with a slash, got {path:?}")));
+        }
+        let operation = if path.ends_with("/chat/completions") { "chat" } else { "text_completion" };
+        let subject = Subject {
+            operation,
+            model: &asked.model,
+            user_id: asked.user_id.as_deref(),
+            // Four bytes of JSON to a token is near enough for a first estimate; the answer's usage corrects it.
+            tokens: if gate.settings.counts_tokens { u32::try_from(body.len() / 4).unwrap_or(u32::MAX) } else { 0 },
+        };
+        let mut wire = Wire::json(&path, body, false);
+        wire.beta = path == "/completions";
+        ask(&gate, &options, &subject, wire).await
+    }
+}
+
+impl fmt::Debug for JsonCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JsonCall").field("path", &self.path).field("bytes", &self.body.len()).finish_non_exhaustive()
+    }
+}
+
+/// What the gate must know of a body.
+#[derive(serde::Deserialize)]
+struct Asked {
+    model: String,
+    #[serde(default)]
+    user_id: Option<String>,
+    #[serde(default)]
+    stream: Option<bool>,
+}
+
+impl Asked {
+    fn of(body: &[u8]) -> Result<Self, Error> {
+        let asked: Self = serde_json::from_slice(body)
+            .map_err(|error| Error::invalid(format!("Expected `body` to be a JSON object with a `model`: {error}")))?;
+        if asked.model.is_empty() {
+            return Err(Error::invalid("Expected `model` to be a non-empty string, got \"\""));
+        }
+        if asked.stream == Some(true) {
+            return Err(Error::invalid(
+                "Expected `stream` to be absent or false: this call waits for the whole answer",
+            ));
+        }
+        Ok(asked)
+    }
+}
+
+impl Answer for JsonObject {
+    fn facts(&self) -> Facts {
+        let usage = self.get("usage").and_then(|usage| Usage::deserialize(usage).ok());
+        Facts { usage: usage.map(|usage| usage.count()), ..Facts::default() }
+    }
+
+    fn is_answer(&self) -> bool {
+        true
+    }
+
+    fn model(&self) -> Option<&str> {
+        self.get("model")?.as_str()
+    }
+}

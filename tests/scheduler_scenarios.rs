@@ -1,0 +1,162 @@
+//! The whole scheduler against a provider whose limit moves, on a virtual clock: how close it comes to a client that
+//! knows the cap, and what share of its requests is rejected.
+//!
+//! `make scenarios` prints the table. Requests run about 6 s (log-normal, 1 to 20 s), the round trip is 40 ms; ratio is
+//! the time a client that knows the cap would need over ours, rejected the share of requests answered 429. Nothing may
+//! be lost or asked twice in any of them.
+
+#![cfg(feature = "sim")]
+
+use std::time::Duration;
+
+use tidegate::core::route::RouteSpec;
+use tidegate::core::scheduler::Config;
+use tidegate::sim::oracle::{self, Jobs};
+use tidegate::sim::play::{Job, Played, Setup, play};
+use tidegate::sim::scenario::{
+    Balance, BodyStyle, Cap, Dist, Lognormal, Punish, Rejection, Sawtooth, Scenario, Steps, Walk, Window,
+};
+
+const SEEDS: u64 = 3;
+
+fn scenario(cap: Cap) -> Scenario {
+    let time = Dist::Lognormal(Lognormal { median: 5.0, sigma: 0.6, max: Some(20.0) });
+    // Bodies without numbers: what a client can do that is told nothing.
+    let rejection = Rejection { body: BodyStyle::Plain, ..Rejection::default() };
+    Scenario { cap: Some(cap), rejection, ..Scenario::constant(1) }.with_service_time(time)
+}
+
+fn constant(cap: u32) -> Scenario {
+    scenario(Cap::Constant(cap))
+}
+
+fn steps(points: &[(f64, u32)], repeat: Option<f64>) -> Scenario {
+    scenario(Cap::Steps(Steps { points: points.to_vec(), repeat }))
+}
+
+struct Case {
+    name: &'static str,
+    scenario: Scenario,
+    setup: Setup,
+    jobs: Vec<Job>,
+    /// The least mean ratio to the oracle, and the largest mean share rejected.
+    floor: (f64, f64),
+}
+
+fn case(name: &'static str, scenario: Scenario, jobs: usize, floor: (f64, f64)) -> Case {
+    Case { name, scenario, setup: Setup::clients(1), jobs: Job::batch(jobs), floor }
+}
+
+fn cases() -> Vec<Case> {
+    let late = |scenario: Scenario| Scenario {
+        rejection: Rejection { latency: 2.0, ..scenario.rejection.clone() },
+        ..scenario
+    };
+    let clients = |count: usize, cap: u32, jobs: usize, floor| {
+        let jobs = (0..jobs).map(|number| Job { client: number % count, ..Job::default() }).collect();
+        Case { setup: Setup::clients(count), jobs, ..case("", constant(cap), 0, floor) }
+    };
+    let punishing = |cap| Scenario { punish: Some(Punish::default()), ..constant(cap) };
+    let hinted = |hint| {
+        let mut setup = Setup::clients(1);
+        let route = RouteSpec::new("deepseek", "account");
+        let mut model = route.clone().with_deepseek_models().models.remove(0);
+        model.hint = Some(hint);
+        let config = Config::new(vec![RouteSpec { models: vec![model], ..route }]);
+        setup.clients = vec![config];
+        setup
+    };
+    let outages = |cap: u32| {
+        let mut scenario = constant(cap);
+        scenario.windows =
+            (0..40).map(|at| Window::new(503, 60.0 + 120.0 * f64::from(at), 75.0 + 120.0 * f64::from(at))).collect();
+        scenario
+    };
+    let mut cancelling = Job::batch(6000);
+    for (number, job) in cancelling.iter_mut().enumerate() {
+        if number % 5 == 0 {
+            job.patience = Some(Duration::from_millis(100 * number as u64));
+        }
+    }
+    vec![
+        case("constant 8", constant(8), 800, (0.98, 0.01)),
+        case("constant 64", constant(64), 6000, (0.98, 0.01)),
+        case("constant 500", constant(500), 30_000, (0.98, 0.01)),
+        case("constant 2500", constant(2500), 60_000, (0.94, 0.01)),
+        case("batch while 64 → 16 → 64", steps(&[(0.0, 64), (60.0, 16), (120.0, 64)], None), 2000, (0.9, 0.03)),
+        case("step 64 ↔ 16 every 120 s", steps(&[(0.0, 64), (120.0, 16)], Some(240.0)), 12_000, (0.93, 0.03)),
+        case("the same, 429s 2 s late", late(steps(&[(0.0, 64), (120.0, 16)], Some(240.0))), 12_000, (0.8, 0.05)),
+        case("constant 64, 429s 2 s late", late(constant(64)), 6000, (0.92, 0.02)),
+        case(
+            "sawtooth 16 → 64 in 60 s",
+            scenario(Cap::Sawtooth(Sawtooth { low: 16, high: 64, period: 60.0, falling: false })),
+            12_000,
+            (0.85, 0.06),
+        ),
+        case(
+            "walk between 16 and 256",
+            scenario(Cap::Walk(Walk { start: 64, low: 16, high: 256, every: 10.0, spread: 0.06 })),
+            20_000,
+            (0.93, 0.04),
+        ),
+        case("503 for 15 s in every 120 s", outages(64), 6000, (0.95, 0.01)),
+        case("cold start on 500", constant(500), 2500, (0.9, 0.02)),
+        Case { setup: hinted(500), ..case("cold start on 500, right hint", constant(500), 2500, (0.93, 0.02)) },
+        Case { setup: hinted(2500), ..case("cold start on 500, hint 2500", constant(500), 2500, (0.9, 0.12)) },
+        case("cold start on 2500", constant(2500), 20_000, (0.9, 0.01)),
+        case("punishing 64, hours", punishing(64), 40_000, (0.9, 0.01)),
+        case("punishing 64, short batch", punishing(64), 1200, (0.7, 0.03)),
+        Case {
+            jobs: Job::batch(1200),
+            ..case(
+                "balance falling, with bodies",
+                Scenario {
+                    balance: Some(Balance {
+                        cost_per_request: 0.0018,
+                        cost_per_million_tokens: 0.0,
+                        ..Balance::default()
+                    }),
+                    rejection: Rejection::default(),
+                    ..constant(500)
+                },
+                1200,
+                (0.9, 0.06),
+            )
+        },
+        Case { name: "8 clients on 64", ..clients(8, 64, 12_000, (0.93, 0.03)) },
+        Case { name: "20 clients on 500", ..clients(20, 500, 40_000, (0.95, 0.04)) },
+        Case { jobs: cancelling, ..case("a fifth gives up, constant 64", constant(64), 0, (0.0, 0.02)) },
+    ]
+}
+
+fn check(name: &str, seed: u64, jobs: usize, played: &Played) {
+    let failed: Vec<_> = played.failed.iter().take(3).collect();
+    assert_eq!(played.unaccounted, 0, "{name}, seed {seed}: calls of which nothing was heard again");
+    assert!(played.failed.is_empty(), "{name}, seed {seed}: {} failed: {failed:?}", played.failed.len());
+    assert_eq!(played.completed + played.cancelled, jobs, "{name}, seed {seed}");
+    assert!(played.tally.duplicates.is_empty(), "{name}, seed {seed}: answered twice {:?}", played.tally.duplicates);
+}
+
+#[test]
+fn the_scheduler_keeps_a_moving_limit_full_and_loses_nothing() {
+    println!("{:<32} {:>8} {:>9} {:>9} {:>9}", "scenario", "ratio", "worst", "rejected", "seconds");
+    let mut missed = Vec::new();
+    for case in cases() {
+        let (mut ratios, mut rejected, mut seconds) = (Vec::new(), 0.0, 0.0);
+        for seed in 1..=SEEDS {
+            let played = play(&case.scenario, seed, &case.setup, &case.jobs).unwrap();
+            check(case.name, seed, case.jobs.len(), &played);
+            let ideal = oracle::knowing(&case.scenario, seed, &Jobs::new(played.completed)).unwrap();
+            ratios.push(ideal.makespan.as_secs_f64() / played.makespan.as_secs_f64());
+            rejected += played.tally.slot_rejections() as f64 / played.tally.requests as f64 / SEEDS as f64;
+            seconds += played.makespan.as_secs_f64() / SEEDS as f64;
+        }
+        let mean = ratios.iter().sum::<f64>() / SEEDS as f64;
+        let worst = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+        println!("{:<32} {mean:>8.3} {worst:>9.3} {:>8.2}% {seconds:>9.0}", case.name, rejected * 100.0);
+        if mean < case.floor.0 || rejected > case.floor.1 {
+            missed.push((case.name, mean, rejected));
+        }
+    }
+    assert!(missed.is_empty(), "missed their floors: {missed:?}");
+}
