@@ -1,0 +1,224 @@
+//! Giving up at every stage, futures that are held and not polled, and very many calls at once.
+#![cfg(feature = "client")]
+
+mod client_support;
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use client_support::*;
+use serde_json::json;
+use tidegate::{Client, RetryPolicy};
+
+/// Polls once, as a `select!` that another branch won does.
+fn poll_once<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Poll<T> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn hold() -> Vec<Step> {
+    vec![Step::Hold]
+}
+
+async fn idle(client: &Client) {
+    let load = client.load();
+    assert_eq!((load.in_flight, load.queued, load.backing_off), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn nothing_happens_before_the_first_poll() {
+    let stub = Stub::start(|_| hold()).await;
+    let client = stub.client();
+    let call = client.chat("m").user("x").send();
+    assert_eq!(client.metrics().total.counters.submitted, 0);
+    drop(call);
+}
+
+#[tokio::test]
+async fn a_call_dropped_while_queued_leaves_at_once() {
+    let stub = Stub::start(|_| hold()).await;
+    let client = stub.builder().max_concurrency(1).build().unwrap();
+    let first = tokio::spawn(client.chat("m").user("x").send());
+    until("the first is in flight", || stub.in_flight() == 1).await;
+    {
+        let mut second = pin!(client.chat("m").user("x").send());
+        assert!(poll_once(second.as_mut()).is_pending());
+        assert_eq!(client.load().queued, 1);
+    }
+    assert_eq!(client.load().queued, 0);
+    first.abort();
+    until("the first is gone", || stub.abandoned() == 1 && client.load().in_flight == 0).await;
+    assert_eq!(stub.requests(), 1);
+    assert_eq!(client.metrics().total.counters.cancelled, 2);
+}
+
+#[tokio::test]
+async fn a_call_dropped_in_flight_gives_its_permit_back_and_closes_its_connection() {
+    let stub = Stub::start(|request| if request.number == 1 { hold() } else { json(200, &completion("ok")) }).await;
+    let client = stub.builder().max_concurrency(1).build().unwrap();
+    let first = tokio::spawn(client.chat("m").user("x").send());
+    until("the first is in flight", || stub.in_flight() == 1).await;
+    first.abort();
+    until("its connection is closed", || stub.abandoned() == 1).await;
+    idle(&client).await;
+    soon(client.chat("m").user("x").send()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_dropped_while_it_waits_to_be_tried_again_is_gone() {
+    let stub = Stub::start(|_| error(500, "server_error", "no")).await;
+    let retry =
+        RetryPolicy { base: Duration::from_secs(3000), cap: Duration::from_secs(3000), ..RetryPolicy::default() };
+    let client = stub.builder().retry(retry).build().unwrap();
+    let call = tokio::spawn(client.chat("m").user("x").send());
+    until("it waits", || client.load().backing_off == 1).await;
+    call.abort();
+    until("it is gone", || client.load().backing_off == 0).await;
+    idle(&client).await;
+    assert_eq!(stub.requests(), 1);
+}
+
+#[tokio::test]
+async fn a_call_dropped_while_its_answer_comes_closes_the_connection() {
+    let stub = Stub::start(|_| vec![head("application/json"), piece("\n"), piece("{\"id\""), Step::Hold]).await;
+    let client = stub.client();
+    let call = tokio::spawn(client.chat("m").user("x").send());
+    until("it is in flight", || stub.in_flight() == 1).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    call.abort();
+    until("its connection is closed", || stub.abandoned() == 1).await;
+    idle(&client).await;
+}
+
+#[tokio::test]
+async fn a_stream_dropped_before_or_after_its_first_chunk_closes_the_connection() {
+    let stub = Stub::start(|_| vec![head("text/event-stream"), text("a"), text("b"), Step::Hold]).await;
+    let client = stub.client();
+    let stream = soon(client.chat("m").user("x").stream()).await.unwrap();
+    drop(stream);
+    idle(&client).await;
+    let mut stream = soon(client.chat("m").user("x").stream()).await.unwrap();
+    soon(stream.next()).await.unwrap().unwrap();
+    soon(stream.next()).await.unwrap().unwrap();
+    // Dropping a `next` that waits loses nothing and ends nothing.
+    assert!(tokio::time::timeout(Duration::from_millis(50), stream.next()).await.is_err());
+    assert_eq!(client.load().in_flight, 1);
+    drop(stream);
+    idle(&client).await;
+    until("both connections are closed", || stub.abandoned() == 2).await;
+}
+
+#[tokio::test]
+async fn a_raw_body_dropped_midway_closes_the_connection() {
+    let stub = Stub::start(|_| vec![head("application/json"), piece("{"), Step::Hold]).await;
+    let client = stub.client();
+    let request = reqwest::Client::new().post(format!("{}/x", stub.url())).body("{}").build().unwrap();
+    let mut response = soon(client.execute(request)).await.unwrap();
+    soon(response.body_mut().chunk()).await.unwrap().unwrap();
+    assert_eq!(client.load().in_flight, 1);
+    drop(response);
+    idle(&client).await;
+    until("its connection is closed", || stub.abandoned() == 1).await;
+}
+
+#[tokio::test]
+async fn a_future_that_is_held_without_being_polled_blocks_nobody() {
+    let stub = Stub::start(|request| match request.number {
+        // The others' first tries fail, so that they depend on timers.
+        2 | 3 => error(500, "server_error", "no"),
+        _ => json(200, &completion("ok")),
+    })
+    .await;
+    let client = stub.builder().build().unwrap();
+    // The first to wait holds the timer; it is polled once, then held.
+    let mut held = pin!(client.chat("m").user("held").send());
+    assert!(poll_once(held.as_mut()).is_pending());
+    let mut queued = pin!(client.chat("m").user("queued").send());
+    assert!(poll_once(queued.as_mut()).is_pending());
+    for _ in 0..5 {
+        soon(client.chat("m").user("x").send()).await.unwrap();
+    }
+    // They are none the worse for it.
+    soon(held).await.unwrap();
+    soon(queued).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_held_future_with_the_only_permit_blocks_others_only_until_its_deadline() {
+    let stub = Stub::start(|_| json(200, &completion("ok"))).await;
+    let client = stub.builder().max_concurrency(1).build().unwrap();
+    let mut held = pin!(client.chat("m").user("x").deadline(Duration::from_millis(300)).send());
+    assert!(poll_once(held.as_mut()).is_pending());
+    soon(client.chat("m").user("x").send()).await.unwrap();
+    assert!(soon(held).await.is_err());
+}
+
+#[tokio::test]
+async fn ten_thousand_queued_calls_dropped_at_once_leave_nothing_behind() {
+    let stub = Stub::start(|_| hold()).await;
+    let client = stub.builder().max_concurrency(2).max_queued(20_000).build().unwrap();
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..10_000 {
+        calls.spawn(client.chat("m").user("x").send());
+    }
+    until("they wait", || client.load().queued == 9_998 && stub.in_flight() == 2).await;
+    soon(calls.shutdown()).await;
+    idle(&client).await;
+    until("the two in flight are closed", || stub.abandoned() == 2).await;
+    assert_eq!(stub.requests(), 2, "no permit was handed to a call about to go");
+    assert_eq!(client.metrics().total.counters.cancelled, 10_000);
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_or_lets_wait() {
+    let stub = Stub::start(|_| {
+        let mut steps = vec![Step::Wait(Duration::from_millis(20))];
+        steps.extend(json(200, &completion("ok")));
+        steps
+    })
+    .await;
+    let client = stub.builder().max_concurrency(1).max_queued(2).build().unwrap();
+    let calls: Vec<_> = (0..6).map(|_| tokio::spawn(client.chat("m").user("x").wait_for_room().send())).collect();
+    until("they are all there", || client.metrics().total.counters.submitted == 6).await;
+    let error = soon(client.chat("m").user("x").send()).await.unwrap_err();
+    assert_eq!(error.kind(), tidegate::ErrorKind::QueueFull);
+    for call in calls {
+        soon(call).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn calls_dropped_at_random_moments_on_many_threads_leak_nothing() {
+    let stub = Stub::start(|request| match request.number % 5 {
+        0 => error(429, "rate_limit_error", "Too many requests."),
+        1 => error(503, "service_unavailable_error", "busy"),
+        2 => vec![head("text/event-stream"), text("a"), Step::Wait(Duration::from_millis(30)), Step::Cut],
+        _ => {
+            let mut steps = vec![head("text/event-stream"), Step::Wait(Duration::from_millis(5)), text("a")];
+            steps.extend([event(json!({}), Some("stop")), done(), last()]);
+            steps
+        }
+    })
+    .await;
+    let client = stub.builder().build().unwrap();
+    let mut calls = tokio::task::JoinSet::new();
+    for number in 0..400u64 {
+        let client = client.clone();
+        calls.spawn(async move {
+            let call = async {
+                let mut stream = client.chat("m").user("x").stream().await?;
+                while let Some(chunk) = stream.next().await {
+                    chunk?;
+                }
+                Ok::<_, tidegate::Error>(())
+            };
+            let _ = tokio::time::timeout(Duration::from_millis(number * 7 % 200), call).await;
+        });
+    }
+    soon(async { while calls.join_next().await.is_some() {} }).await;
+    idle(&client).await;
+    let counters = client.metrics().total.counters;
+    assert_eq!(counters.submitted, counters.completed + counters.failed + counters.cancelled);
+    until("the server is idle", || stub.in_flight() == 0).await;
+}
