@@ -541,7 +541,7 @@ impl Ceiling {
             self.bound = None;
             self.climb_from_here(self.usual_gain());
         }
-        self.penalties.admitted();
+        self.penalties.admitted(self.clock, self.window);
         if self.streak >= 2 && self.penalties.serving.is_none() {
             // The gallop overshot: come back by a climb.
             self.climb_from_here(self.usual_gain());
