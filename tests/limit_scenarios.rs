@@ -125,7 +125,7 @@ fn scenarios() -> Vec<Scenario> {
         scenario("the same with a hint of 2500", 0.968, 0.05, |seed| hinted(cold_start(seed, 0.05), Some(2500))),
         Scenario { seeds: 2, ..scenario("cold start on 2500", 0.955, 0.012, constant(2500, 60.0)) },
         scenario("punishing, 64, 3 h", 0.954, 0.003, |_| sized(punishing(64), 64.0, 10_800.0)),
-        scenario("punishing, 64, batch of 100 s", 0.91, 0.014, |_| sized(punishing(64), 64.0, 100.0)),
+        scenario("punishing, 64, batch of 100 s", 0.86, 0.016, |_| sized(punishing(64), 64.0, 100.0)),
         scenario("punishing, 64, batch of 40 s", 0.83, 0.032, |_| sized(punishing(64), 64.0, 40.0)),
         scenario("punishing by half, 64, 1 h", 0.955, 0.0035, |_| {
             let penalty = Some(Penalty { share: 0.5, ..Penalty::QUARTER });
@@ -163,7 +163,7 @@ fn scenarios() -> Vec<Scenario> {
             let (provider, load) = constant(64, 1800.0)(0);
             (Provider { bodies: true, ..provider }, Load { clients: 8, ..load })
         }),
-        scenario("20 clients on 500, 10 min", 0.995, 0.029, |_| {
+        scenario("20 clients on 500, 10 min", 0.995, 0.033, |_| {
             let (provider, load) = constant(500, 600.0)(0);
             (provider, Load { clients: 20, ..load })
         }),
