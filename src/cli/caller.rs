@@ -7,10 +7,33 @@ use bytes::Bytes;
 /// One request as a line of the input asks for it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Call {
-    /// Path below the base URL, such as `/chat/completions`.
-    pub(crate) endpoint: &'static str,
+    pub(crate) endpoint: Endpoint,
     /// The request's JSON body.
     pub(crate) body: Bytes,
+}
+
+/// What a line may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    Chat,
+    Completions,
+    Embeddings,
+    Responses,
+}
+
+impl Endpoint {
+    /// All there are.
+    pub(crate) const ALL: [Self; 4] = [Self::Chat, Self::Completions, Self::Embeddings, Self::Responses];
+
+    /// The path below the base URL.
+    pub(crate) const fn path(self) -> &'static str {
+        match self {
+            Self::Chat => "/chat/completions",
+            Self::Completions => "/completions",
+            Self::Embeddings => "/embeddings",
+            Self::Responses => "/responses",
+        }
+    }
 }
 
 /// A complete answer.

@@ -25,17 +25,19 @@ pub struct Jobs {
     pub request: Arrival<'static>,
     /// How long inference takes for each job, by its number; empty to let the scenario draw.
     pub service: Vec<Duration>,
+    /// From the client to the provider and back: so long a slot that came free stays empty, for [`knowing`]. Default: 0.
+    pub round_trip: Duration,
 }
 
 impl Jobs {
     /// `count` requests like [`Arrival::default`], with service times as the scenario draws them.
     pub fn new(count: usize) -> Self {
-        Self { count, request: Arrival::default(), service: Vec::new() }
+        Self { count, request: Arrival::default(), service: Vec::new(), round_trip: Duration::ZERO }
     }
 
     /// One job for each of these service times.
     pub fn with_service_times(service: Vec<Duration>) -> Self {
-        Self { count: service.len(), request: Arrival::default(), service }
+        Self { count: service.len(), service, ..Self::new(0) }
     }
 
     fn arrival<'a>(&self, job: usize, tag: &'a str) -> Arrival<'a> {
@@ -129,7 +131,7 @@ pub fn knowing(scenario: &Scenario, seed: u64, jobs: &Jobs) -> Result<Report, Sc
                 match admission.plan.ends_at() {
                     Some(after) => {
                         let whole = admission.plan.end == End::Complete;
-                        flying.push(Reverse((now + after, admission.id, job, whole)));
+                        flying.push(Reverse((now + after + jobs.round_trip, admission.id, job, whole)));
                     }
                     None => {
                         // It knows a stalled request for what it is.

@@ -278,7 +278,8 @@ struct Lane {
     recent_tokens: u64,
     slot_rejections: u64,
     peak: u32,
-    from: Timestamp,
+    /// The first arrival. Before it nothing is counted: asking for the cap is not traffic.
+    from: Option<Timestamp>,
     /// Up to here the integrals reach.
     at: Timestamp,
     integrals: Integrals,
@@ -297,7 +298,7 @@ struct Integrals {
 }
 
 impl Lane {
-    fn new(account: usize, model: &str, track: CapTrack, punish_to: f64, now: Timestamp) -> Self {
+    fn new(account: usize, model: &str, track: CapTrack, punish_to: f64) -> Self {
         Self {
             account,
             model: model.to_owned(),
@@ -311,13 +312,23 @@ impl Lane {
             recent_tokens: 0,
             slot_rejections: 0,
             peak: 0,
-            from: now,
-            at: now,
+            from: None,
+            at: Timestamp::ZERO,
             integrals: Integrals::default(),
-            at_last_end: (now, Integrals::default()),
+            at_last_end: (Timestamp::ZERO, Integrals::default()),
             timeline: Vec::new(),
             sample_every: Duration::from_secs(1),
-            next_sample: now,
+            next_sample: Timestamp::ZERO,
+        }
+    }
+
+    /// A request arrives; the first one begins the count.
+    fn begin(&mut self, now: Timestamp) {
+        if self.from.is_none() {
+            self.from = Some(now);
+            self.at = now;
+            self.at_last_end.0 = now;
+            self.next_sample = now;
         }
     }
 
@@ -334,6 +345,9 @@ impl Lane {
 
     /// Follows the lane up to `to`: integrals, samples, and requests that stop lingering.
     fn advance(&mut self, to: Timestamp, account_cap: u32) {
+        if self.from.is_none() {
+            self.at = to;
+        }
         self.forget_lingering();
         while self.at < to {
             let cap = self.cap(account_cap);
@@ -384,8 +398,13 @@ impl Lane {
 
     fn release(&mut self, user: Option<&str>) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        if let Some(count) = user.and_then(|user| self.by_user.get_mut(user)) {
+        if let Some(user) = user
+            && let Some(count) = self.by_user.get_mut(user)
+        {
             *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.by_user.remove(user);
+            }
         }
         self.at_last_end = (self.at, self.integrals);
     }
@@ -400,20 +419,22 @@ impl Lane {
         }
     }
 
-    fn tally(&mut self, account: &str, account_cap: u32) -> LaneTally {
+    /// `None` before the first arrival.
+    fn tally(&mut self, account: &str, account_cap: u32) -> Option<LaneTally> {
+        let from = self.from?;
         let (to, integrals) = if self.in_flight > 0 { (self.at, self.integrals) } else { self.at_last_end };
-        LaneTally {
+        Some(LaneTally {
             account: account.to_owned(),
             model: self.model.clone(),
             cap: self.cap(account_cap),
             in_flight: self.in_flight,
             peak_in_flight: self.peak,
-            from: self.from.as_secs_f64(),
+            from: from.as_secs_f64(),
             to: to.as_secs_f64(),
             offered: integrals.offered as f64 / 1e6,
             used: integrals.used as f64 / 1e6,
             timeline: self.timeline.clone(),
-        }
+        })
     }
 }
 
@@ -494,7 +515,7 @@ impl Provider {
     /// would have to know. Zero for a key or model that does not exist.
     pub fn cap(&mut self, now: Timestamp, key: Option<&str>, model: &str) -> u32 {
         let now = self.observe(now);
-        let Some(lane) = self.account(key).and_then(|account| self.lane(account, model, now)) else { return 0 };
+        let Some(lane) = self.account(key).and_then(|account| self.lane(account, model)) else { return 0 };
         let account_cap = self.advance(lane, now);
         self.lanes.get_mut(lane).map_or(0, |lane| lane.cap(account_cap))
     }
@@ -502,7 +523,7 @@ impl Provider {
     /// Requests the provider counts as in flight for `model` on the account of `key`, at `now`.
     pub fn in_flight(&mut self, now: Timestamp, key: Option<&str>, model: &str) -> u32 {
         let now = self.observe(now);
-        let Some(lane) = self.account(key).and_then(|account| self.lane(account, model, now)) else { return 0 };
+        let Some(lane) = self.account(key).and_then(|account| self.lane(account, model)) else { return 0 };
         self.advance(lane, now);
         self.lanes.get(lane).map_or(0, |lane| lane.in_flight)
     }
@@ -527,7 +548,7 @@ impl Provider {
     /// or fault that strikes some). Counts nothing: it is what a client that knew everything would know.
     pub fn closed(&mut self, now: Timestamp, arrival: &Arrival<'_>) -> Option<RejectReason> {
         let now = self.observe(now);
-        let lane = match self.lane_for(now, arrival) {
+        let lane = match self.lane_for(arrival) {
             Ok(lane) => lane,
             Err(rejected) => return Some(rejected.reason),
         };
@@ -541,7 +562,7 @@ impl Provider {
     /// is without a request ending.
     pub fn next_change(&mut self, now: Timestamp, arrival: &Arrival<'_>) -> Option<Timestamp> {
         let now = self.observe(now);
-        let lane = self.lane_for(now, arrival).ok()?;
+        let lane = self.lane_for(arrival).ok()?;
         self.advance(lane, now);
         let lane = self.lanes.get(lane)?;
         let edges =
@@ -616,7 +637,7 @@ impl Provider {
             let account_cap = self.advance(i, now);
             if let Some(lane) = self.lanes.get_mut(i) {
                 let account = self.accounts.get(lane.account).map_or("", |account| account.name.as_str());
-                tally.lanes.push(lane.tally(account, account_cap));
+                tally.lanes.extend(lane.tally(account, account_cap));
             }
         }
         tally
@@ -682,7 +703,7 @@ impl Provider {
         }
     }
 
-    fn lane(&mut self, account: usize, model: &str, now: Timestamp) -> Option<usize> {
+    fn lane(&mut self, account: usize, model: &str) -> Option<usize> {
         if let Some(&lane) = self.accounts.get(account)?.lane_of_model.get(model) {
             return Some(lane);
         }
@@ -697,7 +718,7 @@ impl Provider {
             None => CapTrack::published(model),
         };
         let punish_to = self.scenario.punish.as_ref().map_or(1.0, |punish| punish.to);
-        self.lanes.push(Lane::new(account, model, track, punish_to, now));
+        self.lanes.push(Lane::new(account, model, track, punish_to));
         self.accounts.get_mut(account)?.lane_of_model.insert(model.to_owned(), index);
         Some(index)
     }
@@ -717,9 +738,9 @@ impl Provider {
     }
 
     /// The lane of an arrival whose key and model are good.
-    fn lane_for(&mut self, now: Timestamp, arrival: &Arrival<'_>) -> Result<usize, Box<Rejected>> {
+    fn lane_for(&mut self, arrival: &Arrival<'_>) -> Result<usize, Box<Rejected>> {
         self.authenticate(arrival.key)?;
-        let lane = self.account(arrival.key).and_then(|account| self.lane(account, arrival.model, now));
+        let lane = self.account(arrival.key).and_then(|account| self.lane(account, arrival.model));
         lane.ok_or_else(|| {
             let names: Vec<_> = self.scenario.model_names().into_iter().collect();
             let message =
@@ -731,7 +752,10 @@ impl Provider {
     /// The lane that takes the arrival, or its refusal.
     fn decide(&mut self, now: Timestamp, arrival: &Arrival<'_>) -> Result<usize, Box<Rejected>> {
         let mut rng = fastrand::Rng::with_seed(mix(self.seed, ARRIVAL_DRAW, self.counts.requests));
-        let lane = self.lane_for(now, arrival)?;
+        let lane = self.lane_for(arrival)?;
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.begin(now);
+        }
         if rng.f64() < self.scenario.faults.reset {
             return Err(Box::new(refused(
                 RejectReason::Reset,
@@ -1293,6 +1317,20 @@ mod tests {
             let r = rejected(provider(scenario).arrive(at(0.0), &Arrival::default()));
             assert!(std::str::from_utf8(&r.body).unwrap().contains(part), "{style:?}: {:?}", r.body);
         }
+    }
+
+    #[test]
+    fn a_lane_counts_from_its_first_arrival_to_its_last_end() {
+        let mut p = provider(Scenario::constant(4));
+        assert_eq!(p.cap(at(1.0), Some("k"), "deepseek-flash"), 4);
+        assert_eq!((p.tally(at(2.0)).lanes.len(), p.tally(at(2.0)).utilisation()), (0, None));
+        let id = admitted(p.arrive(at(10.0), &Arrival::default())).id;
+        p.finish(at(15.0), id);
+        let tally = p.tally(at(100.0));
+        let lane = &tally.lanes[0];
+        assert_eq!((lane.from, lane.to, lane.offered, lane.used), (10.0, 15.0, 20.0, 5.0));
+        assert_eq!(tally.utilisation(), Some(0.25));
+        assert_eq!(lane.timeline[0], Sample { at: 10.0, cap: 4, in_flight: 1, rejected: 0 });
     }
 
     #[test]

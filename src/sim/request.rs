@@ -293,7 +293,7 @@ mod tests {
         assert_eq!(error, "Thinking mode does not support this tool_choice");
         let call = asked(&format!(r#"{tools},"tool_choice":"required","thinking":{{"type":"disabled"}}"#));
         let call = call.unwrap().tool.unwrap();
-        assert_eq!(call, ToolCall { name: "look".into(), arguments: r#"{"n":1,"q":"hi"}"#.into() });
+        assert_eq!(call, ToolCall { name: "look".into(), arguments: r#"{"q":"hi","n":1}"#.into() });
         assert_eq!(asked(tools).unwrap().tool, None);
     }
 

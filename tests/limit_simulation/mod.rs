@@ -6,7 +6,7 @@
 #![allow(dead_code, unreachable_pub)] // Each test binary uses a part of this module.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use tidegate::core::limit::{Admission, Ceiling, Evidence, Params, Seq, View};
@@ -191,8 +191,8 @@ pub struct Simulation<'a> {
     /// One for all, or one for each client.
     backlogs: Vec<VecDeque<u32>>,
     services: Vec<f64>,
-    attempts: HashMap<u32, Attempt>,
-    next_attempt: u32,
+    /// By number; `None` once over.
+    attempts: Vec<Option<Attempt>>,
     active: u32,
     punished_until: f64,
     /// Empty: the oracle runs.
@@ -257,8 +257,7 @@ impl<'a> Simulation<'a> {
                 (0..parts).map(|part| (0..load.jobs).filter(|job| job % parts == part).collect()).collect()
             },
             services,
-            attempts: HashMap::new(),
-            next_attempt: 0,
+            attempts: Vec::new(),
             active: 0,
             punished_until: -1.0,
             limits,
@@ -345,12 +344,12 @@ impl<'a> Simulation<'a> {
                 }
             }
             Event::Leave(id) => {
-                if let Some(attempt) = self.attempts.get_mut(&id)
+                if let Some(attempt) = self.attempts[id as usize].as_mut()
                     && std::mem::take(&mut attempt.active)
                 {
                     self.active -= 1;
                     if attempt.cancelled {
-                        self.attempts.remove(&id);
+                        self.attempts[id as usize] = None;
                     } else {
                         self.after(one_way, Event::Done(id));
                     }
@@ -394,9 +393,9 @@ impl<'a> Simulation<'a> {
 
     fn arrive(&mut self, id: u32, one_way: f64, may_wait: bool) {
         let (now, cap) = (self.seconds(), self.cap());
-        let Some(attempt) = self.attempts.get_mut(&id) else { return };
+        let Some(attempt) = self.attempts[id as usize].as_mut() else { return };
         if attempt.cancelled {
-            self.attempts.remove(&id);
+            self.attempts[id as usize] = None;
         } else if self.provider.is_out(now) {
             self.after(0.2 + one_way, Event::Unavailable(id));
         } else if self.active >= cap && may_wait {
@@ -423,7 +422,7 @@ impl<'a> Simulation<'a> {
     fn give_up(&mut self, id: u32, one_way: f64) {
         let Some((client, seq)) = self.live(id) else { return };
         self.run.cancelled += 1;
-        let Some(attempt) = self.attempts.get_mut(&id) else { return };
+        let Some(attempt) = self.attempts[id as usize].as_mut() else { return };
         attempt.cancelled = true;
         let job = attempt.job;
         self.backlog(client).push_back(job);
@@ -434,12 +433,12 @@ impl<'a> Simulation<'a> {
     }
 
     fn live(&self, id: u32) -> Option<(u32, Seq)> {
-        let attempt = self.attempts.get(&id).filter(|attempt| !attempt.cancelled)?;
+        let attempt = self.attempts[id as usize].as_ref().filter(|attempt| !attempt.cancelled)?;
         Some((attempt.client, attempt.seq?))
     }
 
     fn end(&mut self, id: u32, tell: impl FnOnce(&mut Self, &Attempt)) {
-        let Some(attempt) = self.attempts.remove(&id) else { return };
+        let Some(attempt) = self.attempts[id as usize].take() else { return };
         if attempt.cancelled {
             return;
         }
@@ -491,11 +490,10 @@ impl<'a> Simulation<'a> {
     }
 
     fn send(&mut self, client: u32, job: u32, seq: Option<Seq>) {
-        let id = self.next_attempt;
-        self.next_attempt += 1;
+        let id = self.attempts.len() as u32;
         self.run.attempts += 1;
         self.in_flight += 1;
-        self.attempts.insert(id, Attempt { client, job, seq, active: false, cancelled: false });
+        self.attempts.push(Some(Attempt { client, job, seq, active: false, cancelled: false }));
         self.after(self.provider.round_trip / 2.0, Event::Arrive(id));
         if seq.is_some() && self.load.cancelled > 0.0 && self.rng.f64() < self.load.cancelled {
             let patience = 0.2 + 4.0 * self.rng.f64();

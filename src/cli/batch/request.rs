@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use crate::caller::Call;
+use crate::caller::{Call, Endpoint};
 
 /// A request with the name its answer goes by.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,20 +68,15 @@ impl LineError {
     }
 }
 
-const CHAT: &str = "/chat/completions";
-
-/// What a line may ask for, below the base URL. A leading `/v1` is accepted: the base URL says whether one is needed.
-const ENDPOINTS: [&str; 6] =
-    [CHAT, "/completions", "/embeddings", "/responses", "/beta/chat/completions", "/beta/completions"];
-
 fn known_endpoints() -> String {
-    ENDPOINTS.map(|path| format!("/v1{path}")).join(", ")
+    Endpoint::ALL.map(|endpoint| format!("/v1{}", endpoint.path())).join(", ")
 }
 
-/// Whole URLs are refused: a line must not choose the host that gets the key.
-fn endpoint(url: &str) -> Option<&'static str> {
-    let path = url.strip_prefix("/v1").unwrap_or(url);
-    ENDPOINTS.into_iter().find(|&known| known == path)
+/// Whole URLs are refused: a line must not choose the host that gets the key. `/v1` and `/beta` in front are accepted,
+/// but it is the client that knows whether a request needs either.
+fn endpoint(url: &str) -> Option<Endpoint> {
+    let path = url.strip_prefix("/v1").or_else(|| url.strip_prefix("/beta")).unwrap_or(url);
+    Endpoint::ALL.into_iter().find(|known| known.path() == path)
 }
 
 type Fields<'a> = BTreeMap<String, &'a RawValue>;
@@ -125,7 +120,7 @@ fn batch_call(fields: &Fields<'_>, model: Option<&str>) -> Result<Call, LineErro
         }
     }
     let endpoint = match text(fields, "url")? {
-        None => CHAT,
+        None => Endpoint::Chat,
         Some(url) => endpoint(&url).ok_or(LineError::UnsupportedUrl(url))?,
     };
     let body = fields.get("body").ok_or(LineError::MissingBody)?.get();
@@ -160,7 +155,7 @@ fn short_call(mut fields: Fields<'_>, model: Option<&str>) -> Result<Call, LineE
     if let Some(model) = &model {
         fields.insert("model".to_owned(), model);
     }
-    Ok(Call { endpoint: CHAT, body: to_body(&fields) })
+    Ok(Call { endpoint: Endpoint::Chat, body: to_body(&fields) })
 }
 
 fn refuse_stream(fields: &Fields<'_>) -> Result<(), LineError> {
@@ -204,7 +199,7 @@ mod tests {
         let line = format!(r#"{{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{text}}}"#);
         let request = parse(line.as_bytes(), Some("other")).unwrap();
         assert_eq!(request.id, "a");
-        assert_eq!(request.call, Call { endpoint: "/chat/completions", body: Bytes::from(text) });
+        assert_eq!(request.call, Call { endpoint: Endpoint::Chat, body: Bytes::from(text) });
     }
 
     #[test]
@@ -251,7 +246,7 @@ mod tests {
             let (_, error) = error(&format!(r#"{{"custom_id":"a","url":"{url}","body":{{"model":"m"}}}}"#));
             assert_eq!(error, LineError::UnsupportedUrl(url.to_owned()));
         }
-        assert_eq!(endpoint("/v1/beta/completions"), Some("/beta/completions"));
+        assert_eq!(endpoint("/beta/completions"), Some(Endpoint::Completions));
     }
 
     #[test]

@@ -374,10 +374,10 @@ mod tests {
     }
 
     #[test]
-    fn one_old_flight_does_not_keep_the_memory_of_a_million_that_passed() {
+    fn one_old_flight_does_not_keep_the_memory_of_all_that_passed_it() {
         let mut flights = Flights::new();
         let old = flights.push(Timestamp::ZERO, false);
-        for _ in 0..1_000_000 {
+        for _ in 0..200_000 {
             let seq = flights.push(Timestamp::ZERO, false);
             assert_eq!(flights.before(seq), 1);
             flights.remove(seq);

@@ -180,8 +180,9 @@ impl Ceiling {
                 return Admission::No;
             }
             if let Mode::Hold = self.mode {
+                // It is over or not; if it is, the level is known and nothing is gained by going there slowly.
                 self.bound = Some(penalty.level);
-                self.climb_from_here();
+                self.climb_from_here(self.params.first_gain);
             }
         }
         match &mut self.mode {
@@ -275,11 +276,13 @@ impl Ceiling {
         };
 
         if self.penalties.serving.is_some() {
-            if self.penalties.rejected(now, measured, planned) == Verdict::Refuted {
+            let verdict = self.penalties.rejected(now, measured, planned);
+            if verdict == Verdict::Refuted {
                 self.bound = None;
             } else if climb.is_some() {
+                let refuge = self.penalties.refuge(measured).filter(|_| verdict == Verdict::Renewed);
                 self.mode = Mode::Hold;
-                self.set_window(measured);
+                self.set_window(refuge.unwrap_or(measured).min(measured));
                 self.streak = 0;
                 return;
             }
@@ -384,7 +387,7 @@ impl Ceiling {
         let before = std::mem::replace(&mut self.max, self.params.ceiling());
         self.set_window(self.window);
         if self.max > before && self.window == before && self.penalties.serving.is_none() {
-            self.climb_from_here();
+            self.climb_from_here(self.usual_gain());
         }
     }
 
@@ -536,12 +539,12 @@ impl Ceiling {
         }
         if was_probe && self.streak == 0 {
             self.bound = None;
-            self.climb_from_here();
+            self.climb_from_here(self.usual_gain());
         }
         self.penalties.admitted();
         if self.streak >= 2 && self.penalties.serving.is_none() {
             // The gallop overshot: come back by a climb.
-            self.climb_from_here();
+            self.climb_from_here(self.usual_gain());
         }
         self.streak = 0;
         self.canary = None;
@@ -632,7 +635,8 @@ impl Ceiling {
         } else if self.streak == 2 && !self.penalties.is_likely() {
             self.drift.moved(now, 1);
         }
-        self.set_window(measured.saturating_sub(retreat(self.streak, measured, self.params.ascent)));
+        let retreated = measured.saturating_sub(retreat(self.streak, measured, self.params.ascent));
+        self.set_window(self.penalties.refuge(measured).map_or(retreated, |refuge| refuge.min(retreated)));
         self.penalties.lowered(self.window);
         if measured == 0 {
             // Others hold every slot.
@@ -656,11 +660,14 @@ impl Ceiling {
         self.bound.map_or(self.max, |bound| bound.min(self.max))
     }
 
-    fn climb_from_here(&mut self) {
+    fn climb_from_here(&mut self, gain: f64) {
         self.proved = 0;
-        // As long as no rejection was ever met, it is still the first climb.
-        let gain = if self.rejections > 0 { self.params.gain } else { self.params.first_gain };
         self.mode = Mode::Climb(Climb::starting_at(self.window, gain));
+    }
+
+    /// A climb's gain: as long as no rejection was ever met, it is still the first.
+    fn usual_gain(&self) -> f64 {
+        if self.rejections > 0 { self.params.gain } else { self.params.first_gain }
     }
 
     /// The cap was tried just now, in one way or another.

@@ -13,6 +13,9 @@ pub struct Punishment {
     pub unpunished: u8,
     /// What the last penalty cost, in requests.
     pub lost: f64,
+    /// What share of its level the last penalty left, if there was one.
+    #[serde(default)]
+    pub kept: Option<f64>,
     /// How long the next penalty is waited out before the first try to come back, in seconds.
     pub wait: f64,
 }
@@ -38,6 +41,7 @@ impl Punishment {
         (0.0..=1.0).contains(&self.belief)
             && self.unpunished <= 3
             && (0.0..=1e9).contains(&self.lost)
+            && self.kept.is_none_or(|kept| (0.0..=1.0).contains(&kept))
             && (Self::WAIT..=Self::WAIT * Self::DOUBLINGS).contains(&self.wait)
     }
 }
@@ -60,6 +64,8 @@ pub(super) struct Penalty {
 pub(super) enum Verdict {
     /// Still punished: wait it out anew.
     Serving,
+    /// It was over, and our try to come back was a new trespass, at a cap that had fallen meanwhile.
+    Renewed,
     /// Too many tries failed: it was no penalty, the cap really fell.
     Refuted,
 }
@@ -80,7 +86,7 @@ impl Penalties {
     const TRUST: f64 = 0.6;
 
     pub(super) fn new() -> Self {
-        let learned = Punishment { belief: 0.0, unpunished: 0, lost: 0.0, wait: Punishment::WAIT };
+        let learned = Punishment { belief: 0.0, unpunished: 0, lost: 0.0, kept: None, wait: Punishment::WAIT };
         Self { learned, suspect: None, serving: None }
     }
 
@@ -135,7 +141,10 @@ impl Penalties {
     pub(super) fn rejected(&mut self, now: Timestamp, measured: u32, planned: bool) -> Verdict {
         let patience = if self.is_likely() { 3 } else { 1 };
         let Some(penalty) = &mut self.serving else { return Verdict::Refuted };
-        if planned {
+        let renewed = planned && f64::from(measured) > Self::DEPTH * f64::from(penalty.level);
+        if renewed {
+            penalty.level = measured;
+        } else if planned {
             penalty.tries += 1;
             self.learned.wait = (self.learned.wait * 2.0).min(Punishment::WAIT * Punishment::DOUBLINGS);
         }
@@ -146,7 +155,18 @@ impl Penalties {
             self.learned.wait = Punishment::WAIT;
             return Verdict::Refuted;
         }
-        Verdict::Serving
+        if renewed { Verdict::Renewed } else { Verdict::Serving }
+    }
+
+    /// How far to go down after a rejection that measured `m`, where there may be punishment; `None`: no further than
+    /// usual. Where an excess renews a penalty, feeling one's way down prolongs it with every step.
+    pub(super) fn refuge(&self, measured: u32) -> Option<u32> {
+        if let Some(penalty) = self.serving {
+            let kept = self.learned.kept.map_or(f64::from(measured) / 2.0, |kept| kept * f64::from(penalty.level));
+            return Some(kept as u32);
+        }
+        // Deep enough for the next answer to tell a penalty from a fall.
+        self.suspect.filter(|_| self.is_likely()).map(|level| (Self::DEPTH * f64::from(level)) as u32)
     }
 
     /// The window was found at `low` while serving.
@@ -160,6 +180,7 @@ impl Penalties {
     pub(super) fn served(&mut self, now: Timestamp, service: f64) -> Option<u32> {
         let penalty = self.serving.take()?;
         let slots = f64::from(penalty.level.saturating_sub(penalty.low));
+        self.learned.kept = Some((f64::from(penalty.low) / f64::from(penalty.level.max(1))).min(1.0));
         self.learned.lost = (slots * now.secs_since(penalty.since) / service.max(1e-3)).min(1e9);
         Some(penalty.level)
     }
@@ -206,6 +227,17 @@ mod tests {
         penalties.suspect_at(64);
         penalties.admitted();
         assert!((penalties.price(4.0) - (4.0 + 48.0)).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_try_that_gets_near_the_level_is_a_new_trespass_at_a_lower_cap() {
+        let mut penalties = Penalties::new();
+        penalties.suspect_at(64);
+        penalties.judge(at(0.0), 16);
+        assert_eq!(penalties.rejected(at(10.0), 60, true), Verdict::Renewed);
+        assert_eq!(penalties.serving.map(|p| (p.level, p.until)), Some((60, at(20.0))));
+        assert_eq!(penalties.served(at(24.0), 10.0), Some(60));
+        assert_eq!(penalties.learned.kept, Some(16.0 / 60.0));
     }
 
     #[test]
