@@ -10,10 +10,9 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## 300 prompts through a simulated API whose cap moves and storms; needs no key
-	$(CARGO) build --locked --profile demo --features cli --bin tidegate
 	@out=$$(mktemp -d "$${TMPDIR:-/tmp}/tidegate-demo.XXXXXX"); \
-	  echo; echo "$$ tidegate batch examples/prompts.jsonl -o $$out/answers.jsonl --simulate"; \
-	  target/demo/tidegate batch examples/prompts.jsonl -o "$$out/answers.jsonl" --simulate
+	  $(CARGO) run --locked --profile demo --features cli --bin tidegate -- \
+	    batch examples/prompts.jsonl -o "$$out/answers.jsonl" --simulate
 
 test: lint wasm ## every test, with lint and the wasm builds; sets up what it needs
 	tests/setup/llama-server $(CARGO) test --locked --all-features
