@@ -4,16 +4,15 @@ CARGO ?= cargo
 WASM := wasm32-unknown-unknown
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint wasm bench clean
+.PHONY: help demo test lint wasm scenarios bench clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## 300 prompts through a simulated API whose cap moves and storms; needs no key
-	$(CARGO) build --locked --profile demo --features cli --bin tidegate
 	@out=$$(mktemp -d "$${TMPDIR:-/tmp}/tidegate-demo.XXXXXX"); \
-	  echo; echo "$$ tidegate batch examples/prompts.jsonl -o $$out/answers.jsonl --simulate"; \
-	  target/demo/tidegate batch examples/prompts.jsonl -o "$$out/answers.jsonl" --simulate
+	  $(CARGO) run --locked --profile demo --features cli --bin tidegate -- \
+	    batch examples/prompts.jsonl -o "$$out/answers.jsonl" --simulate
 
 test: lint wasm ## every test, with lint and the wasm builds; sets up what it needs
 	tests/setup/llama-server $(CARGO) test --locked --all-features
@@ -30,6 +29,9 @@ wasm: ## build the library for wasm32: the bare core, then the client with the b
 	toolchain=$$(tests/setup/wasm-target); \
 	  $(CARGO) "+$$toolchain" build --locked --lib --target $(WASM) --no-default-features; \
 	  $(CARGO) "+$$toolchain" build --locked --lib --target $(WASM) --no-default-features --features client
+
+scenarios: ## how close the scheduler comes to knowing a moving cap, as a table; virtual clock, half a minute
+	$(CARGO) test --locked --no-default-features --features sim --test scheduler_scenarios -- --nocapture
 
 bench: ## speed of the parser, the scheduler and the client, beside their peers
 	$(CARGO) bench --locked --all-features --bench "*"

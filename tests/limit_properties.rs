@@ -294,7 +294,13 @@ proptest! {
             headers: Some(Delay { mean: numbers[3], deviation: numbers[4] }),
             early: numbers[5],
             drift: numbers[6],
-            punishment: Some(Punishment { belief: numbers[7], unpunished, lost: numbers[8], kept: Some(numbers[1]), wait: numbers[0] }),
+            punishment: Some(Punishment {
+                belief: numbers[7],
+                unpunished,
+                lost: numbers[8],
+                kept: Some(numbers[1]),
+                wait: numbers[0],
+            }),
         });
         world.check()?;
         for i in 0..50 {

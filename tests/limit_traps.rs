@@ -144,6 +144,19 @@ fn a_punished_rejection_inside_the_window_is_not_read_as_an_ordinary_fall() {
 }
 
 #[test]
+fn a_mild_punishment_is_found_although_the_retreat_leaps_past_it() {
+    // No rejection of the retreat measures below the depth that is suspected; where it ends does. Unseen, a cap that
+    // is halved at every excess gave .54 of an oracle's throughput.
+    let penalty = Some(Penalty { share: 0.5, ..Penalty::QUARTER });
+    let provider = Provider { penalty, ..Provider::new(Schedule::constant(64)) };
+    let load = jobs(&provider, 64.0, 1800.0);
+    for seed in 1..=2 {
+        let ratio = ratio(&provider, &load, seed);
+        assert!(ratio > 0.93, "seed {seed}: {ratio:.3}");
+    }
+}
+
+#[test]
 fn a_climb_s_overshoot_is_not_charged_to_the_probes_that_follow() {
     // Charged, a sawtooth got .37 of an oracle's throughput.
     let cap = Schedule::new((0..60 * 48).map(|i| (60.0 / 48.0 * f64::from(i), 16 + (i % 48) as u32)));

@@ -52,9 +52,11 @@ fn cases() -> Vec<Case> {
         rejection: Rejection { latency: 2.0, ..scenario.rejection.clone() },
         ..scenario
     };
-    let clients = |count: usize, cap: u32, jobs: usize, floor| {
-        let jobs = (0..jobs).map(|number| Job { client: number % count, ..Job::default() }).collect();
-        Case { setup: Setup::clients(count), jobs, ..case("", constant(cap), 0, floor) }
+    // More than they can do in ten minutes, so that none runs out of work before the others.
+    let clients = |name, count: usize, cap: u32, floor| {
+        let jobs = (0..cap as usize * 200).map(|number| Job { client: number % count, ..Job::default() }).collect();
+        let setup = Setup { horizon: Duration::from_secs(600), ..Setup::clients(count) };
+        Case { setup, jobs, ..case(name, constant(cap), 0, floor) }
     };
     let punishing = |cap| Scenario { punish: Some(Punish::default()), ..constant(cap) };
     let hinted = |hint| {
@@ -79,14 +81,14 @@ fn cases() -> Vec<Case> {
         }
     }
     vec![
-        case("constant 8", constant(8), 800, (0.98, 0.01)),
-        case("constant 64", constant(64), 6000, (0.98, 0.01)),
-        case("constant 500", constant(500), 30_000, (0.98, 0.01)),
-        case("constant 2500", constant(2500), 60_000, (0.94, 0.01)),
-        case("batch while 64 → 16 → 64", steps(&[(0.0, 64), (60.0, 16), (120.0, 64)], None), 2000, (0.9, 0.03)),
-        case("step 64 ↔ 16 every 120 s", steps(&[(0.0, 64), (120.0, 16)], Some(240.0)), 12_000, (0.93, 0.03)),
-        case("the same, 429s 2 s late", late(steps(&[(0.0, 64), (120.0, 16)], Some(240.0))), 12_000, (0.8, 0.05)),
-        case("constant 64, 429s 2 s late", late(constant(64)), 6000, (0.92, 0.02)),
+        case("constant 8", constant(8), 800, (0.99, 0.016)),
+        case("constant 64", constant(64), 6000, (0.99, 0.006)),
+        case("constant 500", constant(500), 30_000, (0.99, 0.006)),
+        case("constant 2500", constant(2500), 60_000, (0.97, 0.005)),
+        case("batch while 64 → 16 → 64", steps(&[(0.0, 64), (60.0, 16), (120.0, 64)], None), 2000, (0.936, 0.024)),
+        case("step 64 ↔ 16 every 120 s", steps(&[(0.0, 64), (120.0, 16)], Some(240.0)), 12_000, (0.945, 0.022)),
+        case("the same, 429s 2 s late", late(steps(&[(0.0, 64), (120.0, 16)], Some(240.0))), 12_000, (0.9, 0.14)),
+        case("constant 64, 429s 2 s late", late(constant(64)), 6000, (0.98, 0.19)),
         case(
             "sawtooth 16 → 64 in 60 s",
             scenario(Cap::Sawtooth(Sawtooth { low: 16, high: 64, period: 60.0, falling: false })),
@@ -99,13 +101,13 @@ fn cases() -> Vec<Case> {
             20_000,
             (0.93, 0.04),
         ),
-        case("503 for 15 s in every 120 s", outages(64), 6000, (0.95, 0.01)),
-        case("cold start on 500", constant(500), 2500, (0.9, 0.02)),
-        Case { setup: hinted(500), ..case("cold start on 500, right hint", constant(500), 2500, (0.93, 0.02)) },
-        Case { setup: hinted(2500), ..case("cold start on 500, hint 2500", constant(500), 2500, (0.9, 0.12)) },
-        case("cold start on 2500", constant(2500), 20_000, (0.9, 0.01)),
-        case("punishing 64, hours", punishing(64), 40_000, (0.9, 0.01)),
-        case("punishing 64, short batch", punishing(64), 1200, (0.7, 0.03)),
+        case("503 for 15 s in every 120 s", outages(64), 6000, (0.97, 0.006)),
+        case("cold start on 500", constant(500), 2500, (0.965, 0.032)),
+        Case { setup: hinted(500), ..case("cold start on 500, right hint", constant(500), 2500, (0.97, 0.008)) },
+        Case { setup: hinted(2500), ..case("cold start on 500, hint 2500", constant(500), 2500, (0.975, 0.025)) },
+        case("cold start on 2500", constant(2500), 20_000, (0.945, 0.01)),
+        case("punishing 64, hours", punishing(64), 40_000, (0.945, 0.003)),
+        case("punishing 64, short batch", punishing(64), 1200, (0.85, 0.014)),
         Case {
             jobs: Job::batch(1200),
             ..case(
@@ -120,12 +122,14 @@ fn cases() -> Vec<Case> {
                     ..constant(500)
                 },
                 1200,
-                (0.9, 0.06),
+                (0.98, 0.09),
             )
         },
-        Case { name: "8 clients on 64", ..clients(8, 64, 12_000, (0.93, 0.03)) },
-        Case { name: "20 clients on 500", ..clients(20, 500, 40_000, (0.95, 0.04)) },
-        Case { jobs: cancelling, ..case("a fifth gives up, constant 64", constant(64), 0, (0.0, 0.02)) },
+        case("storm: five caps a minute, 503s, breaks", Scenario::preset("storm").unwrap(), 300, (0.77, 0.05)),
+        case("storm, ten minutes of it", Scenario::preset("storm").unwrap(), 4000, (0.84, 0.04)),
+        clients("8 clients on 64, 10 min", 8, 64, (0.95, 0.03)),
+        clients("20 clients on 500, 10 min", 20, 500, (0.95, 0.04)),
+        Case { jobs: cancelling, ..case("a fifth gives up, constant 64", constant(64), 0, (0.98, 0.006)) },
     ]
 }
 
@@ -139,22 +143,28 @@ fn check(name: &str, seed: u64, jobs: usize, played: &Played) {
 
 #[test]
 fn the_scheduler_keeps_a_moving_limit_full_and_loses_nothing() {
-    println!("{:<32} {:>8} {:>9} {:>9} {:>9}", "scenario", "ratio", "worst", "rejected", "seconds");
+    println!("{:<40} {:>8} {:>9} {:>9} {:>9}", "scenario", "ratio", "worst", "rejected", "seconds");
     let mut missed = Vec::new();
     for case in cases() {
         let (mut ratios, mut rejected, mut seconds) = (Vec::new(), 0.0, 0.0);
         for seed in 1..=SEEDS {
             let played = play(&case.scenario, seed, &case.setup, &case.jobs).unwrap();
+            rejected += played.tally.slot_rejections() as f64 / played.tally.requests as f64 / SEEDS as f64;
+            seconds += played.makespan.as_secs_f64() / SEEDS as f64;
+            if case.setup.clients.len() > 1 {
+                // They are stopped in the middle of their work: what counts is how much of the cap they used.
+                assert!(played.failed.is_empty() && played.tally.duplicates.is_empty(), "{}, seed {seed}", case.name);
+                ratios.push(played.tally.utilisation().unwrap());
+                continue;
+            }
             check(case.name, seed, case.jobs.len(), &played);
             let work = Jobs { round_trip: case.setup.round_trip, ..Jobs::new(played.completed) };
             let ideal = oracle::knowing(&case.scenario, seed, &work).unwrap();
             ratios.push(ideal.makespan.as_secs_f64() / played.makespan.as_secs_f64());
-            rejected += played.tally.slot_rejections() as f64 / played.tally.requests as f64 / SEEDS as f64;
-            seconds += played.makespan.as_secs_f64() / SEEDS as f64;
         }
         let mean = ratios.iter().sum::<f64>() / SEEDS as f64;
         let worst = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-        println!("{:<32} {mean:>8.3} {worst:>9.3} {:>8.2}% {seconds:>9.0}", case.name, rejected * 100.0);
+        println!("{:<40} {mean:>8.3} {worst:>9.3} {:>8.2}% {seconds:>9.0}", case.name, rejected * 100.0);
         if mean < case.floor.0 || rejected > case.floor.1 {
             missed.push((case.name, mean, rejected));
         }

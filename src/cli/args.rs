@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
@@ -16,6 +17,31 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Batch(BatchArgs),
+    Sim(SimArgs),
+}
+
+/// Serve a simulated DeepSeek whose limit moves, for your own tests.
+///
+/// It has no model: answers are text that a client can check for integrity. Any key is taken. What it saw so far is at
+/// /__sim/tally.
+#[derive(Debug, Args)]
+pub(crate) struct SimArgs {
+    /// What the provider does over time: a JSON file, or one of the built-in scenarios
+    /// (steady, step, storm, sawtooth, walk, penalty, balance-falling, hard-day)
+    #[arg(long, value_name = "FILE|NAME", default_value = "storm")]
+    pub(crate) scenario: PathBuf,
+
+    /// Where to listen; port 0 lets the system choose
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8787")]
+    pub(crate) listen: SocketAddr,
+
+    /// Fixes everything random
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) seed: u64,
+
+    /// Print what it saw as one JSON object to standard output at the end
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Send a file of requests, as fast as the provider's limit allows; run it again to go on where it ended.
@@ -62,8 +88,8 @@ pub(crate) struct BatchArgs {
     #[arg(long, conflicts_with_all = ["base_url", "api_key_env"])]
     pub(crate) simulate: bool,
 
-    /// What the simulated provider does over time (a JSON file)
-    #[arg(long, value_name = "FILE", requires = "simulate")]
+    /// What the simulated provider does over time: a JSON file, or the name of a built-in scenario [default: storm]
+    #[arg(long, value_name = "FILE|NAME", requires = "simulate")]
     pub(crate) scenario: Option<PathBuf>,
 
     /// Never have more requests in flight than this

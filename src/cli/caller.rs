@@ -49,7 +49,6 @@ pub(crate) struct Reply {
 
 /// Why a call has no answer.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "only the tests' caller fails until the crate has its client"))]
 pub(crate) enum CallError {
     /// The caller was closed before the call's fate was known: it waited, for its turn or between two attempts.
     Closed,
@@ -59,7 +58,6 @@ pub(crate) enum CallError {
 
 /// What a failure says about other calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "only the tests' caller fails until the crate has its client"))]
 pub(crate) enum Fault {
     /// This request, or bad luck: others may succeed.
     Request,

@@ -1,34 +1,128 @@
 //! The batch's caller: the crate's client.
 
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use serde::Deserialize as _;
+use tidegate::client::{Client, Error, ErrorKind};
+use tidegate::core::cost::{Currency, PriceTable};
+use tidegate::core::queue::Class;
+use tidegate::core::scheduler::WorkloadSpec;
+use tidegate::types::{JsonObject, Usage};
+
 use crate::args::BatchArgs;
-use crate::caller::{Call, CallError, Caller, Gauges, Reply};
+use crate::caller::{Call, CallError, Caller, Failure, Fault, Gauges, Reply};
 use crate::connection::Connection;
 
-/// Why there is no client.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ClientError {
-    #[error("this build of tidegate has no client in it yet")]
-    Absent,
+/// Calls wait for room behind the batch's own read-ahead, so the client's queue need not be the bound.
+const MAX_QUEUED: usize = 100_000;
+
+/// What the answers cost so far.
+#[derive(Clone, Copy)]
+enum Spent {
+    /// US dollars.
+    Dollars(f64),
+    /// Some model has no known price, so no sum is told.
+    Unknown,
 }
 
-/// No value of this type exists until the crate has its client.
-pub(crate) enum ClientCaller {}
-
-impl Caller for ClientCaller {
-    async fn call(&self, _: Call) -> Result<Reply, CallError> {
-        match *self {}
-    }
-
-    fn gauges(&self) -> Gauges {
-        match *self {}
-    }
-
-    fn close(&self) {
-        match *self {}
-    }
+/// The crate's client, with what a batch counts besides.
+pub(crate) struct ClientCaller {
+    client: Client,
+    workload: String,
+    prices: PriceTable,
+    spent: Mutex<Spent>,
 }
 
 /// A client with the limits and the workload that the arguments name.
-pub(crate) fn connect(_: &Connection, _: &BatchArgs) -> Result<ClientCaller, ClientError> {
-    Err(ClientError::Absent)
+pub(crate) fn connect(connection: &Connection, args: &BatchArgs) -> Result<ClientCaller, Error> {
+    let mut builder = Client::builder()
+        .base_url(connection.base_url.as_str())
+        .workload(WorkloadSpec::new(&args.workload, Class::Normal))
+        .max_queued(MAX_QUEUED)
+        .max_attempts(args.max_attempts.get());
+    if let Some(key) = &connection.key {
+        builder = builder.api_key(key.expose());
+    }
+    if let Some(limit) = args.max_concurrency {
+        builder = builder.max_concurrency(limit.get());
+    }
+    Ok(ClientCaller {
+        client: builder.build()?,
+        workload: args.workload.clone(),
+        prices: PriceTable::deepseek(Currency::Usd),
+        spent: Mutex::new(Spent::Dollars(0.0)),
+    })
+}
+
+impl ClientCaller {
+    /// Adds what an answer cost, by the prices of the model that gave it.
+    fn count_cost(&self, answer: &JsonObject) {
+        let tokens = answer.get("usage").and_then(|usage| Usage::deserialize(usage).ok()).map(|usage| usage.count());
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let model = answer.get("model").and_then(|model| model.as_str()).unwrap_or_default();
+        let cost = tokens.and_then(|tokens| self.prices.cost(model, tokens, unix));
+        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        *spent = match (*spent, cost) {
+            (Spent::Dollars(sum), Some(cost)) => Spent::Dollars(sum + cost.units()),
+            _ => Spent::Unknown,
+        };
+    }
+}
+
+impl Caller for ClientCaller {
+    async fn call(&self, call: Call) -> Result<Reply, CallError> {
+        let sent =
+            self.client.json(call.endpoint.path(), call.body).workload(&self.workload).wait_for_room().send().await;
+        let answer = sent.map_err(failed)?;
+        self.count_cost(&answer);
+        let request_id = answer.request_id().map(str::to_owned);
+        let body = serde_json::to_vec(&*answer).unwrap_or_default();
+        Ok(Reply { status: 200, request_id, body: body.into() })
+    }
+
+    fn gauges(&self) -> Gauges {
+        let metrics = self.client.metrics();
+        let counters = metrics.total.counters;
+        let whole = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        Gauges {
+            limit: metrics.lanes.iter().map(|lane| lane.limit).max(),
+            in_flight: whole(metrics.in_flight),
+            queued: whole(metrics.queued + metrics.backing_off),
+            attempts: counters.attempts,
+            rejected: counters.slot_rejections + counters.rate_rejections,
+            retries: counters.retries,
+            prompt_tokens: counters.prompt_tokens,
+            completion_tokens: counters.completion_tokens,
+            cost_usd: match *self.spent.lock().unwrap_or_else(PoisonError::into_inner) {
+                Spent::Dollars(sum) => Some(sum),
+                Spent::Unknown => None,
+            },
+        }
+    }
+
+    fn close(&self) {
+        let client = self.client.clone();
+        // What is in flight may take as long as it does; a second Ctrl-C gives it up.
+        tokio::spawn(async move { client.close(Duration::MAX).await });
+    }
+}
+
+fn failed(error: Error) -> CallError {
+    let fault = match error.kind() {
+        ErrorKind::Closed => return CallError::Closed,
+        ErrorKind::Authentication | ErrorKind::InsufficientBalance => Fault::Account,
+        ErrorKind::Connection => Fault::Network,
+        _ => Fault::Request,
+    };
+    CallError::Failed(Failure {
+        fault,
+        code: error.kind().name().to_owned(),
+        message: error.to_string(),
+        status: error.status(),
+        request_id: error.request_id().map(str::to_owned),
+        body: error.response().map(|response| Bytes::clone(&response.body)),
+    })
 }

@@ -9,6 +9,8 @@ mod batch;
 mod caller;
 mod client;
 mod connection;
+mod serve_sim;
+mod simulation;
 
 use args::{Cli, Command};
 
@@ -16,22 +18,29 @@ use args::{Cli, Command};
 const NOTHING_SENT: u8 = 2;
 
 fn main() -> ExitCode {
-    let Command::Batch(args) = Cli::parse().command;
+    let command = Cli::parse().command;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("tidegate: no threads to run on: {error}");
-            return ExitCode::from(NOTHING_SENT);
-        }
+        Err(error) => return refuse(&format!("no threads to run on: {error}")),
     };
-    let result = runtime.block_on(batch::execute(args));
+    let code = runtime.block_on(async {
+        match command {
+            Command::Batch(args) => match batch::execute(args).await {
+                Ok(status) => ExitCode::from(status.exit_code()),
+                Err(error) => refuse(&error),
+            },
+            Command::Sim(args) => match serve_sim::execute(args).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => refuse(&error),
+            },
+        }
+    });
     // What still runs (a read of standard input, connections given up) is not waited for.
     runtime.shutdown_background();
-    match result {
-        Ok(status) => ExitCode::from(status.exit_code()),
-        Err(error) => {
-            eprintln!("tidegate: {error}");
-            ExitCode::from(NOTHING_SENT)
-        }
-    }
+    code
+}
+
+fn refuse(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("tidegate: {error}");
+    ExitCode::from(NOTHING_SENT)
 }

@@ -9,8 +9,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::args::BatchArgs;
 use crate::caller::Caller;
-use crate::client::{self, ClientError};
+use crate::client;
 use crate::connection::{Connection, ConnectionError};
+use crate::simulation::{Simulated, SimulationError};
 
 mod ids;
 mod journal;
@@ -26,8 +27,8 @@ use journal::FileError;
 use progress::{Progress, Tally};
 use run::{Batch, Ended};
 use source::SourceOptions;
-pub(crate) use summary::Status;
 use summary::Summary;
+pub(crate) use summary::{Fixed, Moment, Simulation, Status};
 
 /// What is wrong before anything is sent.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +36,9 @@ pub(crate) enum Error {
     #[error(transparent)]
     Connection(#[from] ConnectionError),
     #[error(transparent)]
-    Client(#[from] ClientError),
+    Client(#[from] tidegate::client::Error),
+    #[error(transparent)]
+    Simulation(#[from] SimulationError),
     #[error(transparent)]
     File(#[from] FileError),
     #[error("{path}: {error}", path = .path.display())]
@@ -59,8 +62,14 @@ pub(crate) async fn execute(args: BatchArgs) -> Result<Status, Error> {
     }
     let errors_path = args.errors.clone().unwrap_or_else(|| errors_beside(&args.output));
     journal::check_paths(input.path.as_deref(), &args.output, &errors_path)?;
-    let connection =
-        Connection::new(args.base_url.as_deref(), args.api_key_env.as_deref(), |name| std::env::var_os(name))?;
+    let simulated = match args.simulate {
+        true => Some(Simulated::start(args.scenario.as_deref()).await?),
+        false => None,
+    };
+    let connection = match &simulated {
+        Some(simulated) => simulated.connection(),
+        None => Connection::new(args.base_url.as_deref(), args.api_key_env.as_deref(), |name| std::env::var_os(name))?,
+    };
     let caller = Arc::new(client::connect(&connection, &args)?);
 
     let total = input.count().map_err(|error| Error::Input { path: args.input.clone(), error })?;
@@ -77,22 +86,30 @@ pub(crate) async fn execute(args: BatchArgs) -> Result<Status, Error> {
     let model = args.model.clone().or_else(|| args.base_url.is_none().then(|| DEFAULT_MODEL.to_owned()));
     let options = SourceOptions { max_line_bytes: args.max_line_bytes.get(), model, memory: READ_AHEAD_BYTES };
     let items = source::start(input.reader, earlier.ids, options);
+    if let Some(simulated) = &simulated {
+        simulated.begin();
+    }
     let started = std::time::Instant::now();
     let interrupts = interrupts();
     let batch = Batch { caller: caller.clone(), items, answers, errors, interrupts, progress, total };
     let Ended { stop, tally, lost_answers } = batch.run().await;
 
+    let elapsed_seconds = started.elapsed().as_secs_f64();
     let status = Status::of(stop.as_ref(), &tally);
+    let simulation = match simulated {
+        Some(simulated) => Some(simulated.end(tally.answered).await),
+        None => None,
+    };
     let summary = Summary {
         status,
         reason: stop.map(|stop| stop.to_string()),
-        elapsed_seconds: started.elapsed().as_secs_f64(),
+        elapsed_seconds,
         tally,
         lost_answers,
         gauges: caller.gauges(),
         errors: keep_errors(&errors_path, &tally).then_some(errors_path),
         output: args.output,
-        simulation: None,
+        simulation,
     };
     tell(&summary, args.json);
     Ok(status)

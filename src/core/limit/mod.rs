@@ -112,6 +112,8 @@ impl Ceiling {
     const SERVICE: f64 = 10.0;
     /// A Retry-After of a single rejection pauses everything for no longer than this, in seconds.
     const LONGEST_PAUSE: f64 = 60.0;
+    /// A first measurement says where the cap is, not that it rests: it counts as a movement by this share of itself.
+    const UNSETTLED: f64 = 0.5;
     /// Share of the window by which a cap at rest is assumed to drift, per second: 2 % a minute.
     const RESTLESSNESS: f64 = 0.02 / 60.0;
 
@@ -541,7 +543,7 @@ impl Ceiling {
             self.bound = None;
             self.climb_from_here(self.usual_gain());
         }
-        self.penalties.admitted();
+        self.penalties.admitted(self.clock, self.window);
         if self.streak >= 2 && self.penalties.serving.is_none() {
             // The gallop overshot: come back by a climb.
             self.climb_from_here(self.usual_gain());
@@ -594,6 +596,9 @@ impl Ceiling {
         let material = self.measured.is_none_or(|last| is_material(measured, last));
         if let Some(last) = self.measured.filter(|_| material && self.penalties.serving.is_none()) {
             self.drift.moved(now, measured.abs_diff(last));
+        }
+        if self.measured.is_none() {
+            self.drift.moved(now, (Self::UNSETTLED * f64::from(measured)) as u32);
         }
         if told {
             self.believe(measured);

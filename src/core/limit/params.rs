@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-/// How a [`Ceiling`](super::Ceiling) starts and learns. The defaults are right for a provider about which nothing is known.
+/// How a [`Ceiling`](super::Ceiling) starts and learns. The defaults are right for a provider about which nothing is
+/// known.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Params {
     /// Hard ceiling: never more in flight, whatever the server would take. `None`: no ceiling; zero is read as 1.
     pub max: Option<u32>,
-    /// A published cap, as a hint for the first ramp only. Reached in steps of half of what is proved, so that a wrong
-    /// hint costs no burst.
+    /// A published cap, as a hint for the first ramp only. Reached in steps of half of what is proved, so that a
+    /// wrong hint costs no burst.
     pub hint: Option<u32>,
     /// The window to start with when there is no hint, in requests. Default 4.
     pub initial: u32,

@@ -82,6 +82,8 @@ pub(super) struct Penalties {
 impl Penalties {
     /// A fall below this share of the level, right after a trespass, is suspected to be a punishment.
     const DEPTH: f64 = 0.6;
+    /// The same for where the retreat ended: it says more than a rejection on the way.
+    const SETTLED_DEPTH: f64 = 0.65;
     /// Belief from which a suspected punishment is taken for one.
     const TRUST: f64 = 0.6;
 
@@ -114,8 +116,12 @@ impl Penalties {
         self.suspect = self.suspect.map(|level| correct(level).max(1));
     }
 
-    /// A request sent after the trespass was let in: no punishment came of it.
-    pub(super) fn admitted(&mut self) {
+    /// A request sent after the trespass was let in, at `level`: no punishment came of it, unless the retreat had to go
+    /// deep until then (it goes in leaps, so that no rejection need have measured the depth).
+    pub(super) fn admitted(&mut self, now: Timestamp, level: u32) {
+        if self.serving.is_none() {
+            self.judge_below(Self::SETTLED_DEPTH, now, level);
+        }
         if self.suspect.take().is_some() && self.serving.is_none() {
             self.learned.trespassed(false);
         }
@@ -124,8 +130,12 @@ impl Penalties {
     /// Outside a penalty, a rejection measured `m`: begins one if it came right after a trespass, deep below its
     /// level, and is believed. The first coincidence of a fall with a probe is not, once probes have gone unpunished.
     pub(super) fn judge(&mut self, now: Timestamp, measured: u32) {
+        self.judge_below(Self::DEPTH, now, measured);
+    }
+
+    fn judge_below(&mut self, depth: f64, now: Timestamp, measured: u32) {
         let Some(level) = self.suspect else { return };
-        if f64::from(measured) > Self::DEPTH * f64::from(level) {
+        if f64::from(measured) > depth * f64::from(level) {
             return;
         }
         self.learned.trespassed(true);
@@ -207,7 +217,7 @@ mod tests {
         let mut penalties = Penalties::new();
         for _ in 0..3 {
             penalties.suspect_at(64);
-            penalties.admitted();
+            penalties.admitted(at(0.5), 64);
         }
         penalties.suspect_at(64);
         penalties.judge(at(1.0), 16);
@@ -225,7 +235,7 @@ mod tests {
         assert_eq!(penalties.served(at(20.0), 10.0), Some(64));
         assert!((penalties.price(4.0) - (4.0 + 96.0)).abs() < 1e-9);
         penalties.suspect_at(64);
-        penalties.admitted();
+        penalties.admitted(at(0.5), 64);
         assert!((penalties.price(4.0) - (4.0 + 48.0)).abs() < 1e-9);
     }
 

@@ -62,7 +62,8 @@ pub struct View {
     pub price: f64,
 }
 
-/// What a [`Ceiling`](super::Ceiling) learned, to be saved and given to [`Ceiling::restore`](super::Ceiling::restore) after a restart.
+/// What a [`Ceiling`](super::Ceiling) learned, to be saved and given to
+/// [`Ceiling::restore`](super::Ceiling::restore) after a restart.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Learned {

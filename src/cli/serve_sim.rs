@@ -1,0 +1,62 @@
+//! `tidegate sim`: a simulated provider for the tests of others.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use tidegate::sim::{ServeEvent, ServeOptions, Tally, serve};
+
+use crate::args::SimArgs;
+use crate::simulation::{self, SimulationError};
+
+/// How often a line is printed where no terminal shows a live one.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Serves until Ctrl-C.
+pub(crate) async fn execute(args: SimArgs) -> Result<(), SimulationError> {
+    let scenario = simulation::load(Some(&args.scenario))?;
+    let name = args.scenario.display().to_string();
+    let options = ServeOptions { scenario, seed: args.seed, addr: args.listen, ..ServeOptions::default() };
+    let live = std::io::stderr().is_terminal();
+    let mut printed = Instant::now();
+    let until = async {
+        // Without a handler the signal ends the process, which is an end too.
+        let _ = tokio::signal::ctrl_c().await;
+    };
+    let told = |event: ServeEvent<'_>| match event {
+        ServeEvent::Listening(url) => {
+            eprintln!("A simulated DeepSeek ({name}) listens on {url}");
+            eprintln!("  export DEEPSEEK_BASE_URL={url} DEEPSEEK_API_KEY=sk-simulated");
+            eprintln!("  Ctrl-C ends it; {url}/__sim/tally tells what it saw.");
+        }
+        ServeEvent::Progress(tally) if live => {
+            let _ = write!(std::io::stderr(), "\r\x1b[2K{}", line(tally));
+        }
+        ServeEvent::Progress(tally) if printed.elapsed() >= LINE_EVERY => {
+            printed = Instant::now();
+            eprintln!("{}", line(tally));
+        }
+        _ => {}
+    };
+    let tally = serve(options, told, until).await?;
+    if live {
+        eprintln!();
+    }
+    eprintln!("It saw {}", line(&tally));
+    if args.json {
+        // Who closed the pipe doesn't want to know.
+        let _ = writeln!(std::io::stdout(), "{}", serde_json::to_string(&tally).unwrap_or_default());
+    }
+    Ok(())
+}
+
+fn line(tally: &Tally) -> String {
+    let lane = tally.lanes.iter().max_by_key(|lane| lane.in_flight);
+    let (cap, in_flight) = lane.map_or((0, 0), |lane| (lane.cap, lane.in_flight));
+    let other = tally.rejected_total() - tally.slot_rejections();
+    format!(
+        "{} requests, {} answered, {in_flight} in flight of a cap of {cap}, {} times 429, {other} other refusals",
+        tally.requests,
+        tally.completed,
+        tally.slot_rejections(),
+    )
+}
