@@ -309,3 +309,33 @@ async fn fim_streams_too() {
     let stream = soon(stub.client().fim("m").prompt("x").stream()).await.unwrap();
     assert_eq!(soon(stream.into_completion()).await.unwrap().text(), Some("ab"));
 }
+
+#[tokio::test]
+async fn a_reader_that_stops_holds_the_server_back_and_nobody_else() {
+    const PIECES: usize = 2_000;
+    let stub = Stub::start(|request| match request.number {
+        1 => {
+            let piece = "x".repeat(20_000);
+            let mut steps = vec![head("text/event-stream")];
+            steps.extend((0..PIECES).map(|_| text(&piece)));
+            steps.extend([event(json!({}), Some("stop")), done(), last()]);
+            steps
+        }
+        _ => json(200, &completion("ok")),
+    })
+    .await;
+    let client = stub.builder().max_concurrency(2).build().unwrap();
+    let mut stream = soon(client.chat("m").user("x").stream()).await.unwrap();
+    soon(stream.next()).await.unwrap().unwrap();
+    for _ in 0..20 {
+        soon(client.chat("m").user("x").send()).await.unwrap();
+    }
+    // 40 MB fit in no buffer on the way: the server is still at it.
+    assert_eq!(stub.in_flight(), 1);
+    assert_eq!(client.load().in_flight, 1);
+    let mut length = 20_000;
+    while let Some(chunk) = soon(stream.next()).await {
+        length += chunk.unwrap().content().map_or(0, str::len);
+    }
+    assert_eq!(length, PIECES * 20_000);
+}

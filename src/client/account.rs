@@ -32,7 +32,7 @@ pub(super) async fn get<T: DeserializeOwned>(gate: &Gate, route: usize, path: &s
         let mut asking = std::pin::pin!(ask(gate, route, &wire));
         let asked = poll_fn(|cx| match asking.as_mut().poll(cx) {
             std::task::Poll::Pending => time.poll(&gate.clock, cx).map(|()| {
-                Err(Outcome::new(OutcomeKind::FirstContentTimeout).with_message("no answer came within 30 s"))
+                Err(Box::new(Outcome::new(OutcomeKind::FirstContentTimeout).with_message("no answer came within 30 s")))
             }),
             ready => ready,
         })
@@ -44,7 +44,7 @@ pub(super) async fn get<T: DeserializeOwned>(gate: &Gate, route: usize, path: &s
         use OutcomeKind as K;
         let passing = !matches!(outcome.kind, K::Billing | K::Authentication | K::Forbidden | K::Refused);
         if sent >= policy.max_attempts || !outcome.should_retry.unwrap_or(passing) {
-            return Err(Error::of_outcome(outcome, &gate.endpoints[route].name, sent, gate.clock.now() - begun));
+            return Err(Error::of_outcome(*outcome, &gate.endpoints[route].name, sent, gate.clock.now() - begun));
         }
         let wait = gate.with_rng(|rng| {
             let asked = outcome.retry_after.map_or(Duration::ZERO, |asked| jittered_floor(asked, rng));
@@ -54,23 +54,23 @@ pub(super) async fn get<T: DeserializeOwned>(gate: &Gate, route: usize, path: &s
     }
 }
 
-async fn ask<T: DeserializeOwned>(gate: &Gate, route: usize, wire: &Wire) -> Result<T, Outcome> {
+async fn ask<T: DeserializeOwned>(gate: &Gate, route: usize, wire: &Wire) -> Result<T, Box<Outcome>> {
     let opened = transport::open(&gate.endpoints[route], wire, None, &gate.clock).await;
-    let Opened { head, mut body } = opened.map_err(|refusal| refusal.outcome)?;
+    let Opened { head, mut body } = opened.map_err(|refusal| Box::new(refusal.outcome))?;
     let mut inspector = Inspector::with_max_content_bytes(gate.settings.max_body);
     let mut whole = BytesMut::new();
     while let Some(chunk) = poll_fn(|cx| body.as_mut().poll_next(cx)).await {
         let chunk = chunk.map_err(|error| {
             let failure = runtime::transport_failure(&error);
-            head.broken(failure, Phase::BeforeContent, Some(&transport::words(error)))
+            Box::new(head.broken(failure, Phase::BeforeContent, Some(&transport::words(error))))
         })?;
-        inspector.feed(&chunk).map_err(|error| super::exchange::unreadable(&head, &error.to_string()))?;
+        inspector.feed(&chunk).map_err(|error| Box::new(super::exchange::unreadable(&head, &error.to_string())))?;
         whole.extend_from_slice(&chunk);
     }
     let outcome = head.with(|head, now| classify(head, &whole, now));
     if outcome.kind != OutcomeKind::Success {
-        return Err(outcome);
+        return Err(Box::new(outcome));
     }
     transport::parse(&whole)
-        .map_err(|error| Outcome { kind: OutcomeKind::Malformed, ..outcome }.with_message(&error.to_string()))
+        .map_err(|error| Box::new(Outcome { kind: OutcomeKind::Malformed, ..outcome }.with_message(&error.to_string())))
 }

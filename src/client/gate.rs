@@ -88,6 +88,9 @@ pub(crate) struct Sending {
 struct Effects {
     wake: Vec<Waker>,
     events: Vec<Event>,
+    /// Wakers to be dropped: the last one of a task may drop that task, and the calls in it.
+    replaced: Option<Waker>,
+    forgotten: Option<Mailbox>,
 }
 
 impl State {
@@ -127,7 +130,7 @@ impl State {
 
     /// Forgets a call that is over; if it was the keeper, another waiter is woken to take its place.
     fn forget(&mut self, ticket: Ticket, effects: &mut Effects) {
-        self.mailboxes.remove(&ticket);
+        effects.forgotten = self.mailboxes.remove(&ticket);
         if self.keeper.is_some_and(|(keeper, _)| keeper == ticket) {
             self.keeper = None;
             effects.wake.extend(self.mailboxes.values_mut().find_map(|mailbox| mailbox.waker.take()));
@@ -319,7 +322,7 @@ impl Call {
         if let Some(mailbox) = state.mailboxes.get_mut(&self.ticket)
             && !mailbox.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))
         {
-            mailbox.waker = Some(cx.waker().clone());
+            effects.replaced = mailbox.waker.replace(cx.waker().clone());
         }
         if self.look <= now {
             let span = LOOK + LOOK_PER_WAITER * waiters;

@@ -58,7 +58,7 @@ pub trait StreamedChunk: sealed::Sealed + DeserializeOwned + Unpin + MaybeSend +
     #[doc(hidden)]
     fn partial(whole: &Self::Whole) -> Partial;
     #[doc(hidden)]
-    fn model(whole: &Self::Whole) -> Option<&str>;
+    fn model(&self) -> Option<&str>;
 }
 
 impl StreamedChunk for ChatChunk {
@@ -90,8 +90,8 @@ impl StreamedChunk for ChatChunk {
         partial(text, whole.reasoning(), whole.usage.as_ref())
     }
 
-    fn model(whole: &ChatCompletion) -> Option<&str> {
-        whole.model.as_deref()
+    fn model(&self) -> Option<&str> {
+        self.model.as_deref()
     }
 }
 
@@ -123,17 +123,13 @@ impl StreamedChunk for FimCompletion {
         partial(whole.text().unwrap_or_default().to_owned(), None, whole.usage.as_ref())
     }
 
-    fn model(whole: &FimCompletion) -> Option<&str> {
-        whole.model.as_deref()
+    fn model(&self) -> Option<&str> {
+        self.model.as_deref()
     }
 }
 
 fn partial(text: String, reasoning: Option<&str>, usage: Option<&Usage>) -> Partial {
-    let mut partial = Partial::default();
-    partial.text = text;
-    partial.reasoning = reasoning.unwrap_or_default().to_owned();
-    partial.usage = usage.cloned();
-    partial
+    Partial { text, reasoning: reasoning.unwrap_or_default().to_owned(), usage: usage.cloned() }
 }
 
 /// A streamed chat answer.
@@ -177,7 +173,7 @@ impl<C: StreamedChunk> EventStream<C> {
                 Turn::End(Ok(done)) => {
                     let reading: Reading<C> =
                         answered.ok_or_else(|| Error::new(ErrorKind::Malformed, "the answer was lost"))?;
-                    let report = exchange.report(&done, None, reading.gathered.tokens);
+                    let report = exchange.report(&done, reading.gathered.model.as_deref(), reading.gathered.tokens);
                     return Ok(Self { reading, state: State::Over(Some(report)), exchange });
                 }
             };
@@ -254,7 +250,8 @@ impl<C: StreamedChunk> EventStream<C> {
                 match std::task::ready!(self.exchange.call.poll_order(cx)) {
                     Order::Abort => continue,
                     Order::End(Ok(done)) => {
-                        let report = self.exchange.report(&done, None, self.reading.gathered.tokens);
+                        let Gathered { model, tokens, .. } = &self.reading.gathered;
+                        let report = self.exchange.report(&done, model.as_deref(), *tokens);
                         self.state = State::Over(Some(report));
                     }
                     Order::End(Err(failure)) => {
@@ -340,6 +337,8 @@ struct Gathered<C: StreamedChunk> {
     events: u64,
     keep_alives: u64,
     tokens: Option<TokenCount>,
+    /// The model that answers.
+    model: Option<Box<str>>,
     finish: Option<Finish>,
     ended: Option<Ended>,
     /// How the stream failed, to be told after the last chunk.
@@ -376,6 +375,7 @@ impl<C: StreamedChunk> Reading<C> {
                 events: 0,
                 keep_alives: 0,
                 tokens: None,
+                model: None,
                 finish: None,
                 ended: None,
                 failed: None,
@@ -404,24 +404,24 @@ impl<C: StreamedChunk> Reading<C> {
             Poll::Ready(Read::End) => Poll::Ready(Step::Ended(self.at_end())),
             Poll::Ready(Read::Failed(error)) => Poll::Ready(Step::Ended(self.broken(error))),
             Poll::Ready(Read::Chunk(chunk)) => {
-                let fed = self.feed(&chunk);
+                let ended = self.feed(&chunk);
                 if std::mem::take(&mut self.gathered.fresh) {
                     self.told = false;
                     call.report(self.attempt, Event::Content);
                 } else {
                     call.report(self.attempt, Event::Alive);
                 }
-                Poll::Ready(match (fed, self.gathered.ended.take()) {
-                    (_, Some(Ended::Done)) => Step::Ended(self.done()),
-                    (_, Some(Ended::Failed(outcome))) => Step::Ended(outcome),
-                    (Err(outcome), None) => Step::Ended(outcome),
-                    (Ok(()), None) => Step::Progress,
+                Poll::Ready(match ended {
+                    None => Step::Progress,
+                    Some(Ended::Done) => Step::Ended(self.done()),
+                    Some(Ended::Failed(outcome)) => Step::Ended(outcome),
                 })
             }
         }
     }
 
-    fn feed(&mut self, chunk: &[u8]) -> Result<(), Outcome> {
+    /// Takes what came; says so if that ends the stream.
+    fn feed(&mut self, chunk: &[u8]) -> Option<Ended> {
         let Self { parser, gathered, head, stray, .. } = self;
         if gathered.events == 0 {
             stray.extend_from_slice(&chunk[..chunk.len().min(STRAY - stray.len().min(STRAY))]);
@@ -434,7 +434,8 @@ impl<C: StreamedChunk> Reading<C> {
         if gathered.events > 0 {
             *stray = BytesMut::new();
         }
-        fed.map_err(|too_large| unreadable(head, &too_large.to_string()))
+        let too_large = fed.err().map(|too_large| Ended::Failed(unreadable(head, &too_large.to_string())));
+        gathered.ended.take().or(too_large)
     }
 
     /// The outcome of a stream that came to its end as it should.
@@ -531,6 +532,9 @@ impl<C: StreamedChunk> Gathered<C> {
             }
         }
         self.tokens = facts.usage.or(self.tokens);
+        if self.model.is_none() {
+            self.model = chunk.model().map(Into::into);
+        }
         self.finish = facts.finish.or(self.finish);
         self.has_content |= facts.has_content;
         self.fresh |= facts.has_content;

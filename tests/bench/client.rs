@@ -1,1 +1,155 @@
-fn main() {}
+//! What the client costs on top of bare reqwest: 256 chat calls in flight against a server that answers at once.
+//!
+//! Both sides serialise the same request and parse the same answer. They run by turns on one thread, the server on
+//! another, and what counts is the processor time of the clients' thread: on a machine with few processors the wall
+//! clock mostly tells how the server shares them. `cargo bench --bench client`
+#![allow(missing_docs, reason = "a program")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidegate::types::{ChatCompletion, ChatRequest};
+use tidegate::{Client, ModelSpec, Route};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+const IN_FLIGHT: usize = 256;
+const CALLS: usize = 8_000;
+const ROUNDS: usize = 7;
+
+fn main() {
+    let addr = serve();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let url = format!("http://{addr}");
+        let bare = reqwest::Client::builder().http1_only().no_proxy().build().expect("a client");
+        let model = ModelSpec { name: "m".into(), hint: Some(IN_FLIGHT as u32), ..ModelSpec::default() };
+        let route = Route::new("local").base_url(&url).models([model]).max_concurrency(IN_FLIGHT as u32);
+        let client = Client::builder().route(route).build().expect("a client");
+        // Connections are made, and the limit is learned.
+        for _ in 0..3 {
+            through_reqwest(&bare, &url).await;
+            through_client(&client).await;
+        }
+        let (mut ratios, mut walls) = (Vec::new(), Vec::new());
+        println!("{CALLS} calls, {IN_FLIGHT} in flight; µs of processor time (wall time) a call");
+        for round in 1..=ROUNDS {
+            let plain = measure(through_reqwest(&bare, &url)).await;
+            let gated = measure(through_client(&client)).await;
+            let per_call = |span: Duration| span.as_secs_f64() * 1e6 / CALLS as f64;
+            println!(
+                "round {round}: reqwest {:.1} ({:.1}), tidegate {:.1} ({:.1})",
+                per_call(plain.busy),
+                per_call(plain.wall),
+                per_call(gated.busy),
+                per_call(gated.wall)
+            );
+            ratios.push(gated.busy.as_secs_f64() / plain.busy.as_secs_f64());
+            walls.push(gated.wall.as_secs_f64() / plain.wall.as_secs_f64());
+        }
+        println!(
+            "ratio, median: {:.3} of processor time, {:.3} of wall time (goal: at most 1.10)",
+            median(ratios),
+            median(walls)
+        );
+        let peak = client.metrics().lanes.iter().map(|lane| lane.limit).max();
+        println!("limit of the client at the end: {peak:?}");
+    });
+}
+
+struct Spent {
+    busy: Duration,
+    wall: Duration,
+}
+
+async fn measure(work: impl Future<Output = ()>) -> Spent {
+    let (busy, wall) = (busy(), Instant::now());
+    work.await;
+    let wall = wall.elapsed();
+    Spent { busy: self::busy().checked_sub(busy).filter(|busy| !busy.is_zero()).unwrap_or(wall), wall }
+}
+
+/// The processor time of this thread, where the system tells (Linux).
+fn busy() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    Duration::from_nanos(text.split_whitespace().next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0))
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn request() -> ChatRequest {
+    ChatRequest::new("m").system("You are a tide table.").user("When is high water at Dover tomorrow?").max_tokens(64)
+}
+
+async fn through_reqwest(client: &reqwest::Client, url: &str) {
+    let url = reqwest::Url::parse(&format!("{url}/chat/completions")).expect("a URL");
+    let slots = Arc::new(Semaphore::new(IN_FLIGHT));
+    let mut calls = JoinSet::new();
+    for _ in 0..CALLS {
+        let (client, url, slots) = (client.clone(), url.clone(), slots.clone());
+        calls.spawn(async move {
+            let _slot = slots.acquire().await.expect("open");
+            let body = serde_json::to_vec(&request()).expect("JSON");
+            let request = client.post(url).header("content-type", "application/json").body(body);
+            let answer = request.send().await.expect("an answer").bytes().await.expect("a body");
+            let answer: ChatCompletion = serde_json::from_slice(&answer).expect("JSON");
+            assert!(answer.content().is_some());
+        });
+    }
+    calls.join_all().await;
+}
+
+async fn through_client(client: &Client) {
+    let mut calls = JoinSet::new();
+    for _ in 0..CALLS {
+        let client = client.clone();
+        calls.spawn(async move {
+            let answer = client.chat_request(request()).send().await.expect("an answer");
+            assert!(answer.content().is_some());
+        });
+    }
+    calls.join_all().await;
+}
+
+/// A server on a thread of its own that answers every request at once with the same bytes.
+fn serve() -> SocketAddr {
+    let body = serde_json::json!({
+        "id": "c", "object": "chat.completion", "created": 1, "model": "m",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "At ten past six."}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 20, "completion_tokens": 6, "total_tokens": 26}
+    })
+    .to_string();
+    let answer: Arc<[u8]> = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-ds-trace-id: 0123456789abcdef\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+    .into();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    listener.set_nonblocking(true).expect("non-blocking");
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let answer = answer.clone();
+                tokio::spawn(async move {
+                    let mut buffer = [0; 4096];
+                    // Each request is small and comes in one piece, as nothing is sent before the last is answered.
+                    while let Ok(1..) = socket.read(&mut buffer).await {
+                        if socket.write_all(&answer).await.is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+    });
+    addr
+}

@@ -128,7 +128,7 @@ pub enum Action {
         /// How.
         result: Result<Done, Box<Failure>>,
     },
-    /// Something worth telling happened. Only if [`Scheduler::set_notices`] asked for it.
+    /// Something worth telling happened. Only if [`Scheduler::set_notices`](super::Scheduler::set_notices) asked for it.
     Notify(Notice),
 }
 
@@ -208,7 +208,7 @@ pub enum Notice {
 }
 
 /// The model and user a lane's limit was learned for, with what was learned: to be saved and given to
-/// [`Scheduler::restore`] after a restart.
+/// [`Scheduler::restore`](super::Scheduler::restore) after a restart.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct LearnedLane {
     /// The lane.

@@ -16,7 +16,7 @@ use crate::core::time::Timestamp;
 const USER_LANES: usize = 4096;
 
 impl Scheduler {
-    /// Takes a call in. It ends in exactly one [`Action::End`], unless it is cancelled before.
+    /// Takes a call in. It ends in exactly one [`Action::End`](super::Action::End), unless it is cancelled before.
     ///
     /// # Errors
     /// [`SubmitError`]; the call then never was.
