@@ -1,10 +1,15 @@
 //! `tidegate batch` as its users start it.
 #![cfg(feature = "cli")]
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// A folder with an input of one line, and the program about to run in it without any key.
@@ -72,5 +77,215 @@ fn what_is_wrong_is_said_before_any_file_is_touched() {
         assert!(message.contains(part), "{args:?}: {message}");
         assert_eq!(names(dir.path()), ["folder", "in.jsonl"], "{args:?}");
         assert_eq!(names(&dir.path().join("folder")), [""; 0], "{args:?}");
+    }
+}
+
+/// A folder with `count` requests and a scenario, and the program about to send them to a simulation.
+fn simulate(dir: &TempDir, count: usize, scenario: &str) -> Command {
+    let mut command = tidegate(dir, &["batch", "in.jsonl", "-o", "out.jsonl", "--quiet", "--json"]);
+    command.args(["--simulate", "--scenario", "scenario.json"]);
+    let input: String = (0..count).map(|n| format!("{{\"id\":\"id-{n}\",\"prompt\":\"number {n}\"}}\n")).collect();
+    fs::write(dir.path().join("in.jsonl"), input).unwrap();
+    fs::write(dir.path().join("scenario.json"), scenario).unwrap();
+    command
+}
+
+const QUICK: &str = r#"{"cap": 50, "service": {"time": 0.01}}"#;
+/// Slow enough to be stopped half-way.
+const SLOW: &str = r#"{"cap": 4, "service": {"time": 0.1}}"#;
+/// Most requests wait for an hour.
+const STUCK: &str = r#"{"cap": 4, "service": {"time": 0.01}, "queue": {"wait": 3600, "probability": 0.8}}"#;
+
+/// The exit code, and the summary on standard output.
+fn finish(output: Output) -> (i32, Value) {
+    let summary = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code().unwrap(), summary)
+}
+
+/// The ids in the output; every line has to be an answer, and no id may be there twice.
+fn answered(dir: &TempDir) -> BTreeSet<String> {
+    let text = fs::read_to_string(dir.path().join("out.jsonl")).unwrap();
+    let mut ids = BTreeSet::new();
+    for line in text.lines() {
+        let value: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(value["response"]["status_code"], 200);
+        assert!(value["response"]["body"]["choices"][0]["message"]["content"].is_string(), "{line}");
+        assert_eq!(value["error"], Value::Null);
+        let id = value["custom_id"].as_str().unwrap().to_owned();
+        assert!(ids.insert(id), "answered twice: {line}");
+    }
+    ids
+}
+
+fn all(count: usize) -> BTreeSet<String> {
+    (0..count).map(|n| format!("id-{n}")).collect()
+}
+
+/// Waits until some answers have been written.
+fn until_answers(dir: &TempDir, count: usize) {
+    let path = dir.path().join("out.jsonl");
+    while fs::read(&path).unwrap_or_default().iter().filter(|&&byte| byte == b'\n').count() < count {
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn start(command: &mut Command) -> Child {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+fn a_simulated_batch_answers_every_line_and_tells_how_it_went() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, summary) = finish(simulate(&dir, 100, QUICK).output().unwrap());
+    assert_eq!((code, &summary["status"]), (0, &Value::from("done")), "{summary}");
+    assert_eq!(summary["answered"], 100);
+    assert!(summary["prompt_tokens"].as_u64().unwrap() > 0 && summary["cost_usd"].as_f64().unwrap() > 0.0);
+    assert_eq!(summary["simulation"]["answered_twice"], 0);
+    assert_eq!(answered(&dir), all(100));
+    assert_eq!(names(dir.path()), ["in.jsonl", "out.jsonl", "scenario.json"], "no error file without errors");
+}
+
+#[test]
+fn killed_and_run_again_every_id_is_answered_exactly_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = start(&mut simulate(&dir, 60, SLOW));
+    until_answers(&dir, 5);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let before = fs::read(dir.path().join("out.jsonl")).unwrap();
+    // As if it had been killed in the middle of a line.
+    let torn = before.len() - 10;
+    fs::write(dir.path().join("out.jsonl"), &before[..torn]).unwrap();
+
+    let (code, summary) = finish(simulate(&dir, 60, QUICK).output().unwrap());
+    assert_eq!(code, 0, "{summary}");
+    assert_eq!(answered(&dir), all(60));
+    let again = summary["answered_before"].as_u64().unwrap();
+    assert!(again >= 4, "{summary}");
+    assert_eq!(summary["attempts"].as_u64().unwrap() - summary["rejected"].as_u64().unwrap(), 60 - again);
+    let after = fs::read(dir.path().join("out.jsonl")).unwrap();
+    let whole = before[..torn].iter().rposition(|&byte| byte == b'\n').unwrap() + 1;
+    assert_eq!(after[..whole], before[..whole], "what was answered is not touched");
+}
+
+#[test]
+fn two_runs_do_not_write_one_output() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = start(&mut simulate(&dir, 60, SLOW));
+    until_answers(&dir, 1);
+    let second = simulate(&dir, 60, SLOW).output().unwrap();
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert_eq!(second.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another run is writing to it"));
+}
+
+#[test]
+fn bad_lines_are_told_by_number_and_the_rest_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = simulate(&dir, 3, QUICK);
+    let path = dir.path().join("in.jsonl");
+    let good = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("\u{feff}{{\r\n\r\n{good}{{\"id\":\"id-0\",\"prompt\":\"again\"}}\n{}", "x".repeat(1000)))
+        .unwrap();
+    let (code, summary) = finish(command.args(["--max-line-bytes", "500"]).output().unwrap());
+    assert_eq!((code, &summary["status"]), (1, &Value::from("incomplete")));
+    assert_eq!((&summary["answered"], &summary["bad_lines"]), (&Value::from(3), &Value::from(3)));
+    assert_eq!(answered(&dir), all(3));
+    let errors = fs::read_to_string(dir.path().join("out.errors.jsonl")).unwrap();
+    let errors: Vec<Value> = errors.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<_> =
+        errors.iter().map(|line| (line["error"]["line"].clone(), line["error"]["code"].clone())).collect();
+    let expected = [(1, "invalid_json"), (6, "duplicate_id"), (7, "line_too_long")];
+    assert_eq!(told, expected.map(|(line, code)| (line.into(), code.into())));
+}
+
+#[test]
+fn an_account_without_money_stops_the_batch_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let broke = r#"{"cap": 4, "service": {"time": 0.01}, "windows": [{"status": 402, "from": 0}]}"#;
+    let (code, summary) = finish(simulate(&dir, 500, broke).output().unwrap());
+    assert_eq!((code, &summary["status"]), (3, &Value::from("stopped")), "{summary}");
+    assert!(summary["reason"].as_str().unwrap().contains("money"), "{summary}");
+    assert!(summary["attempts"].as_u64().unwrap() < 100, "{summary}");
+}
+
+#[test]
+fn standard_input_is_read_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = simulate(&dir, 20, QUICK);
+    let input = fs::read(dir.path().join("in.jsonl")).unwrap();
+    let args = ["batch", "-", "-o", "out.jsonl", "--quiet", "--json", "--simulate", "--scenario", "scenario.json"];
+    command = {
+        let mut piped = Command::new(command.get_program());
+        piped.current_dir(dir.path()).args(args).stdin(Stdio::piped());
+        piped
+    };
+    let mut child = start(&mut command);
+    child.stdin.take().unwrap().write_all(&input).unwrap();
+    let (code, summary) = finish(child.wait_with_output().unwrap());
+    assert_eq!((code, &summary["total"]), (0, &Value::Null), "{summary}");
+    assert_eq!(answered(&dir), all(20));
+}
+
+#[cfg(unix)]
+mod unix {
+    use super::*;
+
+    fn interrupt(child: &Child) {
+        let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    #[test]
+    fn the_first_ctrl_c_drains_and_the_next_run_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let child = start(&mut simulate(&dir, 60, SLOW));
+        until_answers(&dir, 3);
+        interrupt(&child);
+        let (code, summary) = finish(child.wait_with_output().unwrap());
+        assert_eq!((code, &summary["status"]), (130, &Value::from("interrupted")), "{summary}");
+        let (sent, rejected) = (summary["attempts"].as_u64().unwrap(), summary["rejected"].as_u64().unwrap());
+        assert_eq!(summary["answered"].as_u64().unwrap(), sent - rejected, "what was in flight was let end: {summary}");
+
+        let (code, summary) = finish(simulate(&dir, 60, QUICK).output().unwrap());
+        assert_eq!(code, 0, "{summary}");
+        assert_eq!(answered(&dir), all(60));
+    }
+
+    #[test]
+    fn the_second_ctrl_c_gives_up_what_is_in_flight() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = start(&mut simulate(&dir, 60, STUCK));
+        until_answers(&dir, 1);
+        let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+        interrupt(&child);
+        let mut said = String::new();
+        std::io::BufRead::read_line(&mut stderr, &mut said).unwrap();
+        assert!(said.starts_with("Stopping"), "{said}");
+        interrupt(&child);
+        let (code, summary) = finish(child.wait_with_output().unwrap());
+        assert_eq!((code, &summary["status"]), (130, &Value::from("interrupted")), "{summary}");
+        assert_eq!(answered(&dir).len() as u64, summary["answered"].as_u64().unwrap());
+    }
+
+    #[test]
+    fn a_full_disk_stops_the_batch_with_whole_lines_and_the_next_run_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let command = simulate(&dir, 60, QUICK);
+        // A limit on the size of files stands in for the disk: 8 kB (or 4, as shells count).
+        let mut limited = Command::new("sh");
+        limited.args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\""]).arg(command.get_program());
+        limited.args(command.get_args()).current_dir(dir.path());
+        let (code, summary) = finish(limited.output().unwrap());
+        assert_eq!((code, &summary["status"]), (3, &Value::from("stopped")), "{summary}");
+        assert!(summary["reason"].as_str().unwrap().starts_with("the output can't be written"), "{summary}");
+        assert!(summary["lost_answers"].as_u64().unwrap() > 0, "{summary}");
+        assert_eq!(answered(&dir).len() as u64, summary["answered"].as_u64().unwrap());
+
+        let (code, summary) = finish(simulate(&dir, 60, QUICK).output().unwrap());
+        assert_eq!(code, 0, "{summary}");
+        assert_eq!(answered(&dir), all(60));
     }
 }

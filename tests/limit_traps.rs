@@ -53,7 +53,7 @@ fn early_heads_do_not_hasten_what_silence_means_when_rejections_are_late() {
     let load = jobs(&provider, 40.0, 1800.0);
     for seed in 1..=2 {
         let run = run(&provider, &load, seed);
-        assert!(run.rejected() < 0.12, "{:.3} refused", run.rejected());
+        assert!(run.rejected() < 0.15, "{:.3} refused", run.rejected());
     }
 }
 

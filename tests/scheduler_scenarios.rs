@@ -80,15 +80,19 @@ fn cases() -> Vec<Case> {
             job.patience = Some(Duration::from_millis(100 * number as u64));
         }
     }
+    let short_steps = steps(&[(0.0, 64), (60.0, 16)], Some(120.0)).with_service_time(0.5);
     vec![
         case("constant 8", constant(8), 800, (0.99, 0.016)),
         case("constant 64", constant(64), 6000, (0.99, 0.006)),
         case("constant 500", constant(500), 30_000, (0.99, 0.006)),
         case("constant 2500", constant(2500), 60_000, (0.97, 0.005)),
+        case("constant 64, requests of 0.5 s", constant(64).with_service_time(0.5), 20_000, (0.98, 0.004)),
+        case("constant 64, requests of 50 ms", constant(64).with_service_time(0.05), 40_000, (0.98, 0.003)),
+        case("64 ↔ 16 every 60 s, requests of 0.5 s", short_steps, 60_000, (0.9, 0.012)),
         case("batch while 64 → 16 → 64", steps(&[(0.0, 64), (60.0, 16), (120.0, 64)], None), 2000, (0.936, 0.024)),
         case("step 64 ↔ 16 every 120 s", steps(&[(0.0, 64), (120.0, 16)], Some(240.0)), 12_000, (0.945, 0.022)),
-        case("the same, 429s 2 s late", late(steps(&[(0.0, 64), (120.0, 16)], Some(240.0))), 12_000, (0.9, 0.14)),
-        case("constant 64, 429s 2 s late", late(constant(64)), 6000, (0.98, 0.19)),
+        case("the same, 429s 2 s late", late(steps(&[(0.0, 64), (120.0, 16)], Some(240.0))), 12_000, (0.9, 0.17)),
+        case("constant 64, 429s 2 s late", late(constant(64)), 6000, (0.98, 0.25)),
         case(
             "sawtooth 16 → 64 in 60 s",
             scenario(Cap::Sawtooth(Sawtooth { low: 16, high: 64, period: 60.0, falling: false })),

@@ -52,7 +52,11 @@ pub(crate) fn connect(connection: &Connection, args: &BatchArgs) -> Result<Clien
     Ok(ClientCaller {
         client: builder.build()?,
         workload: args.workload.clone(),
-        prices: PriceTable::deepseek(Currency::Usd),
+        // Other providers of the same models have prices of their own.
+        prices: match connection.deepseek {
+            true => PriceTable::deepseek(Currency::Usd),
+            false => PriceTable::empty(Currency::Usd),
+        },
         spent: Mutex::new(Spent::Dollars(0.0)),
     })
 }
@@ -88,12 +92,14 @@ impl Caller for ClientCaller {
         let counters = metrics.total.counters;
         let whole = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
         Gauges {
-            limit: metrics.lanes.iter().map(|lane| lane.limit).max(),
+            // Each model has a limit of its own, and what is in flight is counted over all of them.
+            limit: metrics.lanes.iter().map(|lane| lane.limit).reduce(u32::saturating_add),
             in_flight: whole(metrics.in_flight),
             queued: whole(metrics.queued + metrics.backing_off),
             attempts: counters.attempts,
             rejected: counters.slot_rejections + counters.rate_rejections,
-            retries: counters.retries,
+            // An overloaded service is tried again too, when the lane opens rather than when the call is due.
+            retries: counters.retries + counters.pressure,
             prompt_tokens: counters.prompt_tokens,
             completion_tokens: counters.completion_tokens,
             cost_usd: match *self.spent.lock().unwrap_or_else(PoisonError::into_inner) {

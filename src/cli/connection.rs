@@ -36,6 +36,8 @@ pub(crate) struct Connection {
     pub(crate) base_url: Url,
     /// `None` for servers that want none.
     pub(crate) key: Option<Key>,
+    /// Whether it is DeepSeek itself, or its simulation: then its prices hold.
+    pub(crate) deepseek: bool,
 }
 
 /// Why there is no connection.
@@ -68,7 +70,7 @@ impl Connection {
             _ if deepseek || key_name.is_some() => return Err(ConnectionError::NoKey(name.to_owned())),
             _ => None,
         };
-        Ok(Self { base_url, key })
+        Ok(Self { base_url, key, deepseek })
     }
 }
 

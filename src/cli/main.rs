@@ -9,6 +9,7 @@ mod batch;
 mod caller;
 mod client;
 mod connection;
+mod interrupt;
 mod serve_sim;
 mod simulation;
 

@@ -17,6 +17,8 @@ const PRESET: &str = "storm";
 const SEED: u64 = 1;
 /// What a client is taken to need from one answer to the next request, on one machine.
 const ROUND_TRIP: Duration = Duration::from_millis(1);
+/// Longer batches are not played again with other clients.
+const MOST_COMPARED: u64 = 20_000;
 
 /// Why there is no simulation.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +59,7 @@ impl Simulated {
     /// How to reach it.
     pub(crate) fn connection(&self) -> Connection {
         let base_url = Url::parse(&self.server.url()).expect("a socket's address makes a URL");
-        Connection { base_url, key: Some(Key::simulated()) }
+        Connection { base_url, key: Some(Key::simulated()), deepseek: true }
     }
 
     /// Its time begins now.
@@ -65,8 +67,9 @@ impl Simulated {
         self.server.reset();
     }
 
-    /// What it saw, and what other clients would have made of as many requests as were answered.
-    pub(crate) async fn end(self, answered: u64) -> Simulation {
+    /// What it saw, and what other clients would have made of as many requests as were answered, if the batch went to
+    /// its end and isn't so long that playing it again takes noticeable time.
+    pub(crate) async fn end(self, answered: u64, to_its_end: bool) -> Simulation {
         let tally = self.server.stop(Duration::from_secs(1)).await;
         let busiest = tally.lanes.iter().max_by(|a, b| a.used.total_cmp(&b.used));
         let timeline: Vec<Moment> = busiest.map_or_else(Vec::new, |lane| {
@@ -79,23 +82,26 @@ impl Simulated {
         let mut guesses = vec![3, caps.clone().min().unwrap_or(3), caps.max().unwrap_or(3)];
         guesses.sort_unstable();
         guesses.dedup();
+        let compares = to_its_end && (1..=MOST_COMPARED).contains(&answered);
         // Minutes of traffic on the virtual clock take a moment of real time, but not on the thread of the sockets.
-        let played = tokio::task::spawn_blocking(move || {
-            let knowing = oracle::knowing(&scenario, SEED, &jobs).ok().map(|report| report.makespan.as_secs_f64());
-            let fixed = |&concurrency: &u32| {
-                let client = FixedClient::new(concurrency as usize);
-                let report = oracle::fixed(&scenario, SEED, &jobs, &client).ok()?;
-                Some(Fixed {
-                    concurrency: u64::from(concurrency),
-                    seconds: report.makespan.as_secs_f64(),
-                    lost: report.lost as u64,
-                    attempts: report.tally.requests,
-                    rejected: report.tally.slot_rejections(),
-                })
-            };
-            (knowing, guesses.iter().filter_map(fixed).collect())
-        });
-        let (oracle_seconds, fixed) = played.await.unwrap_or_default();
+        let played = || {
+            tokio::task::spawn_blocking(move || {
+                let knowing = oracle::knowing(&scenario, SEED, &jobs).ok().map(|report| report.makespan.as_secs_f64());
+                let fixed = |&concurrency: &u32| {
+                    let client = FixedClient::new(concurrency as usize);
+                    let report = oracle::fixed(&scenario, SEED, &jobs, &client).ok()?;
+                    Some(Fixed {
+                        concurrency: u64::from(concurrency),
+                        seconds: report.makespan.as_secs_f64(),
+                        lost: report.lost as u64,
+                        attempts: report.tally.requests,
+                        rejected: report.tally.slot_rejections(),
+                    })
+                };
+                (knowing, guesses.iter().filter_map(fixed).collect::<Vec<_>>())
+            })
+        };
+        let (oracle_seconds, fixed) = if compares { played().await.unwrap_or_default() } else { Default::default() };
         let rejected: u64 = tally.rejected.iter().filter(|(why, _)| !why.is_slot()).map(|(_, count)| count).sum();
         Simulation {
             slot_rejections: tally.slot_rejections(),

@@ -5,12 +5,11 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-
 use crate::args::BatchArgs;
 use crate::caller::Caller;
 use crate::client;
 use crate::connection::{Connection, ConnectionError};
+use crate::interrupt;
 use crate::simulation::{Simulated, SimulationError};
 
 mod ids;
@@ -43,6 +42,8 @@ pub(crate) enum Error {
     File(#[from] FileError),
     #[error("{path}: {error}", path = .path.display())]
     Input { path: PathBuf, error: io::Error },
+    #[error("Ctrl-C can't be listened to: {0}")]
+    Signals(io::Error),
     #[error("-o -: answers can't go to standard output, as they are resumed from their file")]
     OutputToStdout,
 }
@@ -73,6 +74,7 @@ pub(crate) async fn execute(args: BatchArgs) -> Result<Status, Error> {
     let caller = Arc::new(client::connect(&connection, &args)?);
 
     let total = input.count().map_err(|error| Error::Input { path: args.input.clone(), error })?;
+    let interrupts = interrupt::listen().map_err(Error::Signals)?;
     let (answers, earlier) = journal::open_answers(&args.output)?;
     let errors = journal::open_errors(&errors_path)?;
     let progress = Progress::new(args.quiet);
@@ -90,14 +92,13 @@ pub(crate) async fn execute(args: BatchArgs) -> Result<Status, Error> {
         simulated.begin();
     }
     let started = std::time::Instant::now();
-    let interrupts = interrupts();
     let batch = Batch { caller: caller.clone(), items, answers, errors, interrupts, progress, total };
     let Ended { stop, tally, lost_answers } = batch.run().await;
 
     let elapsed_seconds = started.elapsed().as_secs_f64();
     let status = Status::of(stop.as_ref(), &tally);
     let simulation = match simulated {
-        Some(simulated) => Some(simulated.end(tally.answered).await),
+        Some(simulated) => Some(simulated.end(tally.answered, stop.is_none()).await),
         None => None,
     };
     let summary = Summary {
@@ -173,38 +174,6 @@ fn tell(summary: &Summary, json: bool) {
     } else {
         write!(io::stderr(), "{summary}")
     };
-}
-
-/// A message for each Ctrl-C, and for each polite request to end (SIGTERM).
-fn interrupts() -> UnboundedReceiver<()> {
-    let (sender, receiver) = unbounded_channel();
-    tokio::spawn(async move {
-        // Without handlers a signal simply ends the process, which is safe too.
-        let _ = forward_interrupts(sender).await;
-    });
-    receiver
-}
-
-#[cfg(unix)]
-async fn forward_interrupts(sender: UnboundedSender<()>) -> io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    loop {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        if sender.send(()).is_err() {
-            return Ok(());
-        }
-    }
-}
-
-#[cfg(not(unix))]
-async fn forward_interrupts(sender: UnboundedSender<()>) -> io::Result<()> {
-    while sender.send(tokio::signal::ctrl_c().await?).is_ok() {}
-    Ok(())
 }
 
 #[cfg(test)]

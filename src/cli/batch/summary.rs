@@ -178,6 +178,9 @@ impl Simulation {
         if self.answered_twice > 0 {
             writeln!(f, "  {} requests were answered twice, so paid twice.", self.answered_twice)?;
         }
+        if self.fixed.is_empty() {
+            return Ok(());
+        }
         writeln!(f, "\n  client                    time    rejected   lost")?;
         let row = |f: &mut fmt::Formatter<'_>, name: &str, time: f64, rejected: &str, lost: u64| {
             writeln!(f, "  {name:<22} {:>7} {rejected:>11} {lost:>6}", clock(seconds(time)))

@@ -110,6 +110,50 @@ impl Drift {
     }
 }
 
+/// The most requests lately seen to be let in together, with what had completed meanwhile: what may be sent again
+/// without feeling the way. Kept for one to two spans of [`Proved::SPAN`]; after an idle time nothing is proved.
+#[derive(Debug, Default)]
+pub(super) struct Proved {
+    since: Timestamp,
+    current: u32,
+    previous: u32,
+}
+
+impl Proved {
+    /// Longer than a rejection takes, so that short requests, which end before they would be confirmed by silence, still
+    /// prove something; short enough that the cap has hardly moved.
+    const SPAN: f64 = 1.0;
+
+    fn roll(&mut self, now: Timestamp) {
+        let spans = now.secs_since(self.since) / Self::SPAN;
+        if spans >= 1.0 {
+            self.previous = if spans < 2.0 { self.current } else { 0 };
+            self.current = 0;
+            self.since = now;
+        }
+    }
+
+    /// `level` of ours were at the server together.
+    pub(super) fn observe(&mut self, now: Timestamp, level: u32) {
+        self.roll(now);
+        self.current = self.current.max(level);
+    }
+
+    /// The cap turned out to be no more than `level`.
+    pub(super) fn refuted(&mut self, level: u32) {
+        self.current = self.current.min(level);
+        self.previous = self.previous.min(level);
+    }
+
+    pub(super) fn level(&self, now: Timestamp) -> u32 {
+        match now.secs_since(self.since) / Self::SPAN {
+            spans if spans < 1.0 => self.current.max(self.previous),
+            spans if spans < 2.0 => self.current,
+            _ => 0,
+        }
+    }
+}
+
 /// True if two readings of the cap differ by more than noise: 3 % and one slot.
 pub(super) fn is_material(reading: u32, previous: u32) -> bool {
     f64::from(reading.abs_diff(previous)) > tolerance(reading)
@@ -169,6 +213,21 @@ mod tests {
             delays.completed(Some(0.5), 10.0);
         }
         assert!(delays.silence() >= 2.0);
+    }
+
+    #[test]
+    fn what_was_proved_is_remembered_for_a_while_and_no_longer() {
+        let at = Timestamp::from_secs_f64;
+        let mut proved = Proved::default();
+        proved.observe(at(10.0), 40);
+        proved.observe(at(10.5), 30);
+        assert_eq!(proved.level(at(10.9)), 40);
+        proved.observe(at(11.2), 5);
+        assert_eq!(proved.level(at(11.3)), 40, "a span later still");
+        proved.refuted(20);
+        assert_eq!(proved.level(at(11.3)), 20);
+        assert_eq!(proved.level(at(12.3)), 5);
+        assert_eq!(proved.level(at(13.3)), 0, "idle");
     }
 
     #[test]

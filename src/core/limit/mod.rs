@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use self::climb::{Climb, Mode, retreat};
 use self::flights::{Flight, Flights};
-use self::measurement::{Delays, Drift, is_material, read_told};
+use self::measurement::{Delays, Drift, Proved, is_material, read_told};
 use self::outage::Outage;
 use self::penalty::{Penalties, Verdict};
 use crate::core::outcome::Told;
@@ -99,6 +99,7 @@ pub struct Ceiling {
     told_limit: Option<u32>,
     delays: Delays,
     drift: Drift,
+    lately: Proved,
     service: Option<f64>,
     penalties: Penalties,
     outage: Outage,
@@ -144,6 +145,7 @@ impl Ceiling {
             told_limit: None,
             delays: Delays::default(),
             drift: Drift::starting_at(now, params.memory.as_secs_f64(), 0.0),
+            lately: Proved::default(),
             service: None,
             penalties: Penalties::new(),
             outage: Outage::default(),
@@ -259,6 +261,7 @@ impl Ceiling {
         }
 
         let mut earlier = self.flights.met_by(seq, flight, self.delays.prompt());
+        self.lately.refuted(earlier);
         let told = told.and_then(|told| read_told(told, &mut earlier, &mut self.told_limit));
         if seq < self.epoch {
             self.correct_downwards(now, seq, flight, told);
@@ -325,6 +328,7 @@ impl Ceiling {
             return;
         }
         self.epoch = self.flights.next_seq();
+        self.lately = Proved::default();
         let pause = self.outage.struck(now, self.epoch);
         self.pause_for(now, pause * jitter(rng));
     }
@@ -511,16 +515,18 @@ impl Ceiling {
         now
     }
 
-    /// How many may be unresolved at once below the window: as many as are proved, or half as many while the window
-    /// itself is unproved. This is the clock of growth, after idle times too.
+    /// How many may be unresolved at once below the window. As many as are proved beside them, or half as many while the
+    /// window itself is unproved; what completed a moment ago is as good a proof as what is still there. This is the
+    /// clock of growth, after idle times too.
     fn unconfirmed_room(&self) -> u32 {
-        let proved = self.flights.len().saturating_sub(self.flights.unconfirmed());
+        let confirmed = self.flights.len().saturating_sub(self.flights.unconfirmed());
+        let proved = confirmed.max(self.lately.level(self.clock));
         if self.measured.is_some() {
-            proved.max(self.params.burst)
+            (2 * proved - confirmed).max(self.params.burst)
         } else {
             // A published number is worth a bolder first step, though not a burst.
             let bold = (self.window / 64).min(16);
-            (proved / 2).max(self.params.burst).max(bold)
+            (proved + proved / 2 - confirmed).max(self.params.burst).max(bold)
         }
     }
 
@@ -532,6 +538,9 @@ impl Ceiling {
         let met =
             if first { self.flights.met_by(seq, flight, self.delays.prompt()).saturating_add(1) } else { flight.level };
         self.flights.confirm(seq, met);
+        if first && seq >= self.epoch {
+            self.lately.observe(self.clock, met);
+        }
         self.outage.admitted(seq);
         let was_probe = self.probe == Some(seq);
         self.settle_roles(seq);
