@@ -164,8 +164,10 @@ impl Exchange {
     }
 
     /// Reports the end of an attempt.
-    pub(crate) fn ended(&self, attempt: Attempt, outcome: Outcome, tokens: Option<TokenCount>) {
+    pub(crate) fn ended(&self, attempt: Attempt, mut outcome: Outcome, tokens: Option<TokenCount>) {
         if outcome.kind != OutcomeKind::Success {
+            // A provider behind a provider may echo any of our keys.
+            outcome = self.call.gate().endpoints.iter().fold(outcome, |outcome, endpoint| endpoint.scrub(outcome));
             tracing::debug!(
                 parent: &self.span, tidegate.attempt = attempt.number, tidegate.outcome = ?outcome.kind,
                 http.response.status_code = outcome.status, message = outcome.message.as_deref(),
