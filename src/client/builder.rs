@@ -16,7 +16,7 @@ use crate::core::call::Clocks;
 use crate::core::route::Strategy;
 use crate::core::scheduler::{Config, Scheduler, WorkloadSpec};
 use crate::core::sse::Parser;
-use crate::runtime::{self, ConnectTime, Listener, MaybeSend, MaybeSync};
+use crate::runtime::{self, Listener, MaybeSend, MaybeSync};
 
 /// Builds a [`Client`]. Everything has a default that is right for DeepSeek, but for the key.
 ///
@@ -192,7 +192,6 @@ impl ClientBuilder {
     /// [`ErrorKind::Config`](super::ErrorKind::Config): no route at all, a URL, key, header or proxy that can't be used, a
     /// limit or a duration of zero, weights that are no positive numbers, names given twice. The message says which
     /// field, and never quotes a secret.
-    #[allow(clippy::arc_with_non_send_sync, reason = "in a browser there is one thread, and natively it is both")]
     pub fn build(self) -> Result<Client, Error> {
         let Self { api_key, base_url, routes, mut config, max_concurrency, max_body, max_event, http, .. } = self;
         check(&config, max_concurrency, max_body, max_event)?;
@@ -202,15 +201,16 @@ impl ClientBuilder {
         }
         all.extend(routes);
 
+        let mut shared = http;
         let mut endpoints = Vec::with_capacity(all.len());
         for mut route in all {
             route.default_max_concurrency(max_concurrency);
-            let connects = ConnectTime::default();
-            let http = match (&http, &route.proxy) {
-                (Some(http), None) => http.clone(),
-                (_, proxy) => http_client(proxy.as_deref(), &connects)?,
+            let http = match (&route.proxy, &shared) {
+                (None, Some(shared)) => shared.clone(),
+                (None, None) => shared.insert(http_client(None)?).clone(),
+                (Some(proxy), _) => http_client(Some(proxy))?,
             };
-            let (spec, endpoint) = route.build(http, connects)?;
+            let (spec, endpoint) = route.build(http)?;
             config.routes.push(spec);
             endpoints.push(endpoint);
         }
@@ -255,14 +255,17 @@ fn default_route(key: Option<String>, base_url: Option<String>) -> Route {
     route
 }
 
-fn http_client(proxy: Option<&str>, connects: &ConnectTime) -> Result<reqwest::Client, Error> {
+fn http_client(proxy: Option<&str>) -> Result<reqwest::Client, Error> {
+    let builder = runtime::configure_http(reqwest::Client::builder());
     // What is wrong with a proxy's URL is said without quoting it: it may hold a password.
     let fail = |what: &str| Error::config(format!("Expected `proxy` to be a URL of a proxy{what}"));
-    if proxy.is_some() && !runtime::HAS_PROXIES {
-        return Err(fail(", and to be set natively only: here the host chooses its own"));
-    }
-    let builder = runtime::configure_http(reqwest::Client::builder());
-    let builder = runtime::route_http(builder, proxy, connects).map_err(|_| fail(""))?;
+    let builder = match proxy {
+        Some(_) if cfg!(all(target_family = "wasm", target_os = "unknown")) => {
+            return Err(fail(", and to be set natively only: a browser chooses its own"));
+        }
+        Some(proxy) => runtime::route_http(builder, Some(proxy)).map_err(|_| fail(""))?,
+        None => builder,
+    };
     builder
         .build()
         .map_err(|error| Error::config(format!("the HTTP client can't be made: {}", crate::transport::words(error))))

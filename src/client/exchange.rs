@@ -145,9 +145,6 @@ impl Exchange {
                 tidegate.attempt = attempt.number, "sending"
             );
             let opened = self.call.race(transport::open(endpoint, &self.wire, rename.as_deref(), &gate.clock)).await;
-            if let Some(took) = endpoint.connects.take() {
-                self.call.report(attempt, Event::Connected(took));
-            }
             match opened {
                 // The attempt was aborted: one of its clocks ran out, or the client is closing.
                 None => {}

@@ -10,7 +10,6 @@ use url::Url;
 use super::error::Error;
 use crate::core::quota::QuotaSpec;
 use crate::core::route::{ModelSpec, RouteSpec};
-use crate::runtime::ConnectTime;
 use crate::transport::Endpoint;
 
 /// DeepSeek's API.
@@ -167,11 +166,7 @@ impl Route {
     }
 
     /// Checks everything, and splits it into what the scheduler and what the transport must know.
-    pub(super) fn build(
-        mut self,
-        http: reqwest::Client,
-        connects: ConnectTime,
-    ) -> Result<(RouteSpec, Endpoint), Error> {
+    pub(super) fn build(mut self, http: reqwest::Client) -> Result<(RouteSpec, Endpoint), Error> {
         let name = self.spec.name.clone();
         let fail = |what: &str| Error::config(format!("Expected {what} (route `{name}`)"));
         let base = parse_url("base_url", &self.base_url, &name)?;
@@ -207,9 +202,6 @@ impl Route {
         if deepseek && self.spec.models.is_empty() {
             self.spec = self.spec.with_deepseek_models();
         }
-        // Behind TLS there is often the edge of a content network, DeepSeek's included: near it, a connection is quickly
-        // made, and tells nothing of how long a rejection takes from the origin.
-        let connects = if base.scheme() == "http" { connects } else { ConnectTime::default() };
         self.spec.account = self.account.unwrap_or_else(|| name.clone());
         let endpoint = Endpoint {
             name: name.into(),
@@ -219,7 +211,6 @@ impl Route {
             authorization,
             headers,
             http,
-            connects,
             deepseek,
         };
         Ok((self.spec, endpoint))

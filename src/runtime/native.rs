@@ -4,14 +4,10 @@ use std::error::Error as _;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use tower_layer::Layer;
-use tower_service::Service;
 
 use crate::core::classify::TransportFailure;
 
@@ -21,8 +17,6 @@ pub(crate) use tokio::time::Instant;
 pub(crate) type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// A response's body.
 pub(crate) type BodyStream = Pin<Box<dyn futures_core::Stream<Item = reqwest::Result<Bytes>> + Send>>;
-/// Whether proxies can be chosen.
-pub(crate) const HAS_PROXIES: bool = true;
 /// Who is told of events.
 pub(crate) type Listener = dyn Fn(&crate::client::Event) + Send + Sync;
 
@@ -76,71 +70,11 @@ pub(crate) fn configure_http(builder: reqwest::ClientBuilder) -> reqwest::Client
 pub(crate) fn route_http(
     builder: reqwest::ClientBuilder,
     proxy: Option<&str>,
-    connects: &ConnectTime,
 ) -> Result<reqwest::ClientBuilder, reqwest::Error> {
-    let builder = builder.connector_layer(connects.clone());
     Ok(match proxy {
         Some(proxy) => builder.proxy(reqwest::Proxy::all(proxy)?),
         None => builder,
     })
-}
-
-/// How long it took to make the newest connection of a route: at least a round trip, which bounds how soon a rejection
-/// can arrive.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ConnectTime(Arc<AtomicU64>);
-
-impl ConnectTime {
-    /// The time of a connection made since this was last asked.
-    pub(crate) fn take(&self) -> Option<Duration> {
-        // The usual case, no new connection, must not write to shared memory.
-        let micros = match self.0.load(Ordering::Relaxed) {
-            0 => 0,
-            _ => self.0.swap(0, Ordering::Relaxed),
-        };
-        (micros > 0).then(|| Duration::from_micros(micros))
-    }
-}
-
-impl<S> Layer<S> for ConnectTime {
-    type Service = TimedConnector<S>;
-
-    fn layer(&self, inner: S) -> TimedConnector<S> {
-        TimedConnector { inner, time: self.clone() }
-    }
-}
-
-/// A connector that notes how long it took.
-#[derive(Clone, Debug)]
-pub(crate) struct TimedConnector<S> {
-    inner: S,
-    time: ConnectTime,
-}
-
-impl<S, R> Service<R> for TimedConnector<S>
-where
-    S: Service<R>,
-    S::Future: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = Boxed<Result<S::Response, S::Error>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, target: R) -> Self::Future {
-        let (connecting, time, begun) = (self.inner.call(target), self.time.clone(), Instant::now());
-        Box::pin(async move {
-            let connected = connecting.await;
-            if connected.is_ok() {
-                let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-                time.0.store(micros.max(1), Ordering::Relaxed);
-            }
-            connected
-        })
-    }
 }
 
 /// In which way a request failed, as far as the transport tells.

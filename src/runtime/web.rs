@@ -16,8 +16,6 @@ pub(crate) use web_time::Instant;
 pub(crate) type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
 /// A response's body.
 pub(crate) type BodyStream = Pin<Box<dyn futures_core::Stream<Item = reqwest::Result<Bytes>>>>;
-/// Whether proxies can be chosen.
-pub(crate) const HAS_PROXIES: bool = false;
 /// Who is told of events.
 pub(crate) type Listener = dyn Fn(&crate::client::Event);
 
@@ -61,19 +59,8 @@ pub(crate) fn configure_http(builder: reqwest::ClientBuilder) -> reqwest::Client
 pub(crate) fn route_http(
     builder: reqwest::ClientBuilder,
     _proxy: Option<&str>,
-    _connects: &ConnectTime,
 ) -> Result<reqwest::ClientBuilder, reqwest::Error> {
     Ok(builder)
-}
-
-/// The host does not tell how long connecting took.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ConnectTime(());
-
-impl ConnectTime {
-    pub(crate) fn take(&self) -> Option<Duration> {
-        None
-    }
 }
 
 /// `fetch` does not tell why it failed.

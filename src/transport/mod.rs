@@ -12,7 +12,7 @@ use crate::core::body::content_of;
 use crate::core::classify::{Head, Phase, TransportFailure, classify, classify_transport};
 use crate::core::headers::Headers;
 use crate::core::outcome::Outcome;
-use crate::runtime::{self, BodyStream, Clock, ConnectTime};
+use crate::runtime::{self, BodyStream, Clock};
 
 /// How much of an error's body is read and kept.
 const ERROR_BODY: usize = 64 * 1024;
@@ -29,8 +29,6 @@ pub(crate) struct Endpoint {
     pub(crate) authorization: Option<HeaderValue>,
     pub(crate) headers: HeaderMap,
     pub(crate) http: reqwest::Client,
-    /// How long its connections take to be made; nothing if the HTTP client is the user's own.
-    pub(crate) connects: ConnectTime,
     /// Whether it is DeepSeek itself.
     pub(crate) deepseek: bool,
 }
