@@ -269,7 +269,8 @@ async fn read_whole(
 ) -> Option<Result<Bytes, Outcome>> {
     let mut inspector = Inspector::with_max_content_bytes(call.gate().settings.max_body);
     let mut whole = BytesMut::new();
-    let mut told = false;
+    // Before content it makes no difference that we wait.
+    let mut told = true;
     loop {
         match poll_fn(|cx| poll_read(call, attempt, &mut body, &mut told, cx)).await {
             Read::Over => return None,

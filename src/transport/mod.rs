@@ -178,7 +178,7 @@ pub(crate) async fn open(
     rename: Option<&str>,
     clock: &Clock,
 ) -> Result<Opened, Box<Refusal>> {
-    let response = match to.http.execute(wire.request(to, rename)).await {
+    let mut response = match to.http.execute(wire.request(to, rename)).await {
         Ok(response) => response,
         Err(error) => {
             let failure = runtime::transport_failure(&error);
@@ -186,7 +186,7 @@ pub(crate) async fn open(
             return Err(Box::new(Refusal { outcome: to.scrub(outcome), response: None }));
         }
     };
-    let head = Received { status: response.status(), headers: response.headers().clone() };
+    let head = Received { status: response.status(), headers: std::mem::take(response.headers_mut()) };
     let mut body: BodyStream = Box::pin(response.bytes_stream());
     if head.status.is_success() {
         return Ok(Opened { head, body });
