@@ -455,11 +455,18 @@ async fn requests_that_make_no_sense_are_refused_before_anything_is_sent() {
 
 #[tokio::test]
 async fn no_key_is_shown_anywhere() {
-    let key = "sk-very-secret-key-42";
+    // In no form that gives it away as a key.
+    let key = "very/secret/42";
     // A provider that echoes the key in an error, without any mark of one.
     let stub = Stub::start(|request| {
         let sent = request.header("authorization").unwrap_or_default().replace("Bearer ", "");
-        error(400, "invalid_request_error", &format!("cannot use {sent} here"))
+        let words = format!("cannot use {sent} here");
+        match request.number {
+            1 => error(400, "invalid_request_error", &words),
+            2 => json(200, &words),
+            3 => vec![head("text/event-stream"), text("a"), piece(&format!("data: {words}\n\n")), last()],
+            _ => vec![head("text/event-stream"), text("a"), piece(&format!("event: error\ndata: {words}\n\n")), last()],
+        }
     })
     .await;
     let route = Route::new("other").base_url(stub.url()).api_key(key).header("x-api-key", key);
@@ -469,7 +476,16 @@ async fn no_key_is_shown_anywhere() {
     let call = client.chat("m").user("x");
     shown += &format!("{client:?} {call:?} {:?}", client.metrics());
     let error = soon(call.send()).await.unwrap_err();
-    shown += &format!("{error} {error:?} {:?} {}", error.attempts(), client.prometheus());
+    shown += &format!("{error} {error:?} {:?} {:?} {}", error.attempts(), error.response(), client.prometheus());
+    let error = soon(client.chat("m").user("x").max_attempts(1).send()).await.unwrap_err();
+    shown += &format!("{error} {error:?} {:?}", error.response());
+    for _ in 0..2 {
+        let stream = soon(client.chat("m").user("x").stream()).await.unwrap();
+        let error = soon(stream.into_completion()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Interrupted);
+        shown += &format!("{error} {error:?}");
+    }
+    assert!(shown.contains("cannot use [redacted] here"), "{shown}");
     assert!(!shown.contains("secret"), "{shown}");
 }
 

@@ -192,6 +192,7 @@ impl ClientBuilder {
     /// [`ErrorKind::Config`](super::ErrorKind::Config): no route at all, a URL, key, header or proxy that can't be used, a
     /// limit or a duration of zero, weights that are no positive numbers, names given twice. The message says which
     /// field, and never quotes a secret.
+    #[allow(clippy::arc_with_non_send_sync, reason = "in a browser there is one thread, and natively it is both")]
     pub fn build(self) -> Result<Client, Error> {
         let Self { api_key, base_url, routes, mut config, max_concurrency, max_body, max_event, http, .. } = self;
         check(&config, max_concurrency, max_body, max_event)?;

@@ -161,8 +161,10 @@ impl Exchange {
     }
 
     /// Reports the end of an attempt.
-    pub(crate) fn ended(&self, attempt: Attempt, outcome: Outcome, tokens: Option<TokenCount>) {
+    pub(crate) fn ended(&self, attempt: Attempt, mut outcome: Outcome, tokens: Option<TokenCount>) {
         if outcome.kind != OutcomeKind::Success {
+            // A provider behind a provider may echo any of our keys.
+            outcome = self.call.gate().endpoints.iter().fold(outcome, |outcome, endpoint| endpoint.scrub(outcome));
             tracing::debug!(
                 parent: &self.span, tidegate.attempt = attempt.number, tidegate.outcome = ?outcome.kind,
                 http.response.status_code = outcome.status, message = outcome.message.as_deref(),
@@ -267,7 +269,8 @@ async fn read_whole(
 ) -> Option<Result<Bytes, Outcome>> {
     let mut inspector = Inspector::with_max_content_bytes(call.gate().settings.max_body);
     let mut whole = BytesMut::new();
-    let mut told = false;
+    // Before content it makes no difference that we wait.
+    let mut told = true;
     loop {
         match poll_fn(|cx| poll_read(call, attempt, &mut body, &mut told, cx)).await {
             Read::Over => return None,

@@ -10,6 +10,7 @@
 //! The lock is held for microseconds, never across an await, and never while a user's code runs.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -339,6 +340,12 @@ impl Call {
     /// Reports how an attempt ended.
     pub(crate) fn ended(&self, attempt: Attempt, outcome: Outcome, tokens: Option<TokenCount>) {
         self.report(attempt, scheduler::Event::Ended { outcome, tokens });
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("ticket", &self.ticket).field("over", &self.over).finish_non_exhaustive()
     }
 }
 

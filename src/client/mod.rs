@@ -18,6 +18,7 @@ mod options;
 mod reply;
 mod route;
 mod stream;
+pub mod tower;
 
 use std::fmt;
 use std::sync::Arc;

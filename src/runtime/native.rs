@@ -13,6 +13,8 @@ use crate::core::classify::TransportFailure;
 
 pub(crate) use tokio::time::Instant;
 
+/// Any future; natively one that can be sent between threads.
+pub(crate) type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// A response's body.
 pub(crate) type BodyStream = Pin<Box<dyn futures_core::Stream<Item = reqwest::Result<Bytes>> + Send>>;
 /// Who is told of events.

@@ -12,6 +12,8 @@ use crate::core::classify::TransportFailure;
 
 pub(crate) use web_time::Instant;
 
+/// Any future; there is one thread.
+pub(crate) type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
 /// A response's body.
 pub(crate) type BodyStream = Pin<Box<dyn futures_core::Stream<Item = reqwest::Result<Bytes>>>>;
 /// Who is told of events.

@@ -35,13 +35,22 @@ pub(crate) struct Endpoint {
 
 impl Endpoint {
     /// Strikes the route's key out of what a server or the transport said.
-    fn scrub(&self, mut outcome: Outcome) -> Outcome {
+    pub(crate) fn scrub(&self, mut outcome: Outcome) -> Outcome {
         if let (Some(key), Some(message)) = (&self.key, &outcome.message)
             && message.contains(&**key)
         {
             outcome.message = Some(message.replace(&**key, "[redacted]").into());
         }
         outcome
+    }
+
+    /// The same for a body.
+    fn scrub_body(&self, body: Bytes) -> Bytes {
+        let Some(key) = &self.key else { return body };
+        match String::from_utf8_lossy(&body) {
+            text if text.contains(&**key) => text.replace(&**key, "[redacted]").into(),
+            _ => body,
+        }
     }
 
     fn url(&self, path: &str, query: Option<&str>, beta: bool) -> Url {
@@ -169,7 +178,7 @@ pub(crate) async fn open(
     rename: Option<&str>,
     clock: &Clock,
 ) -> Result<Opened, Box<Refusal>> {
-    let response = match to.http.execute(wire.request(to, rename)).await {
+    let mut response = match to.http.execute(wire.request(to, rename)).await {
         Ok(response) => response,
         Err(error) => {
             let failure = runtime::transport_failure(&error);
@@ -177,7 +186,7 @@ pub(crate) async fn open(
             return Err(Box::new(Refusal { outcome: to.scrub(outcome), response: None }));
         }
     };
-    let head = Received { status: response.status(), headers: response.headers().clone() };
+    let head = Received { status: response.status(), headers: std::mem::take(response.headers_mut()) };
     let mut body: BodyStream = Box::pin(response.bytes_stream());
     if head.status.is_success() {
         return Ok(Opened { head, body });
@@ -185,7 +194,7 @@ pub(crate) async fn open(
     let bytes = start_of(&mut body, clock).await;
     drop(body);
     let outcome = to.scrub(head.with(|head, now| classify(head, &bytes, now)));
-    let Received { status, headers } = head;
+    let (Received { status, headers }, bytes) = (head, to.scrub_body(bytes));
     Err(Box::new(Refusal { outcome, response: Some(Box::new(ErrorResponse { status, headers, body: bytes })) }))
 }
 

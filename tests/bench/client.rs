@@ -24,7 +24,12 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let url = format!("http://{addr}");
-        let bare = reqwest::Client::builder().http1_only().no_proxy().build().expect("a client");
+        let bare = reqwest::Client::builder()
+            .http1_only()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .expect("a client");
         let model = ModelSpec { name: "m".into(), hint: Some(IN_FLIGHT as u32), ..ModelSpec::default() };
         let route = Route::new("local").base_url(&url).models([model]).max_concurrency(IN_FLIGHT as u32);
         let client = Client::builder().route(route).build().expect("a client");

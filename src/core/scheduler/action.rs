@@ -79,7 +79,7 @@ pub enum SubmitError {
 
 /// What happens to an attempt, as its driver reports it.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "events are passed on at once, never stored")]
+#[allow(clippy::large_enum_variant, reason = "events are passed on at once, never stored")]
 pub enum Event {
     /// A connection was made for it, in so much time. Optional; it sharpens the limit's idea of a round trip.
     Connected(Duration),
