@@ -192,7 +192,8 @@ impl Scheduler {
             .max()
             .unwrap_or(now);
         if affordable > now {
-            self.enqueue(ticket, true);
+            // Without having the line looked at: nothing has changed, and it would be at once, for ever.
+            self.line_up(ticket, true);
             self.arm_pool(pool_id, affordable);
             return false;
         }

@@ -226,10 +226,17 @@ impl Scheduler {
         Labels { route: route.map(RouteId::index), model: call.model as usize, workload: call.workload.index() }
     }
 
-    /// Puts a call into its line: at the end, or back at the front.
+    /// Puts a call into its line, at the end or back at the front, and has the line looked at.
     fn enqueue(&mut self, ticket: Ticket, back: bool) {
+        if let Some(pool_id) = self.line_up(ticket, back) {
+            self.mark(pool_id);
+        }
+    }
+
+    /// Puts a call into its line, at the end or back at the front. Returns the pool.
+    fn line_up(&mut self, ticket: Ticket, back: bool) -> Option<u32> {
         let now = self.now;
-        let Some(call) = self.call(ticket) else { return };
+        let call = self.call(ticket)?;
         call.state = State::Queued;
         let (pool_id, class, workload, submitted) = (call.pool, call.class, call.workload, call.submitted);
         let weight = self.workloads[workload.index()].spec.weight;
@@ -245,7 +252,7 @@ impl Scheduler {
                 self.lanes[lane.0 as usize].waiting.insert(pool_id);
             }
         }
-        self.mark(pool_id);
+        Some(pool_id)
     }
 
     fn mark(&mut self, pool_id: u32) {

@@ -8,6 +8,7 @@ use proptest::prelude::{ProptestConfig, any, prop, prop_assert, prop_assert_eq, 
 use super::*;
 use crate::core::call::{Clocks, Failure};
 use crate::core::outcome::Told;
+use crate::core::quota::QuotaSpec;
 use crate::core::route::Strategy;
 use crate::core::tokens::TokenCount;
 
@@ -671,6 +672,19 @@ fn a_configuration_that_makes_no_sense_says_what_and_where() {
     let workload = WorkloadSpec { weight: -1.0, ..WorkloadSpec::new("chat", Class::Normal) };
     expect(Config { workloads: vec![workload], ..Config::new(vec![route()]) }, "`weight` of workload `chat`");
     expect(Config { max_queued: 0, ..Config::new(vec![route()]) }, "`max_queued`");
+}
+
+#[test]
+fn a_call_too_large_for_what_is_left_of_a_token_quota_waits_for_it_quietly() {
+    let quota = QuotaSpec { tokens_per_minute: Some(1000), ..QuotaSpec::default() };
+    let mut world = World::new(Config::new(vec![RouteSpec { quota, ..RouteSpec::new("one", "account") }]));
+    let sized = |spec: &mut JobSpec<'_>| spec.tokens = 600;
+    world.submit_as("normal", sized).unwrap();
+    let large = world.submit_as("normal", sized).unwrap();
+    assert!(!world.was_sent(large));
+    assert!(world.gate.next_wake().is_some_and(|at| at > world.now), "nothing to do until tokens are free");
+    world.pass(62.0);
+    assert!(world.was_sent(large));
 }
 
 /// What the random test remembers of a call.
