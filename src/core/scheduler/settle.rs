@@ -339,53 +339,59 @@ impl Scheduler {
         }
     }
 
-    /// Stops an account or a route, or opens it again.
+    /// Stops an account or a route, or opens it again. While it is stopped only probes are sent, so whatever else ends
+    /// was sent before and changes nothing: neither does its success reopen, nor its refusal put off the next probe.
     pub(super) fn settle_stops(&mut self, now: Timestamp, flight: &Flight, outcome: &Outcome) {
         let account = self.routes[flight.route.index()].account;
-        let probe_at = now + self.config.stop_probe;
         let route = &mut self.routes[flight.route.index()];
-        let stop = || Some(Stop { probe_at, cause: outcome.clone(), probing: false });
-        let stopped = match outcome.kind {
+        let stop = match outcome.kind {
             OutcomeKind::Success => {
                 route.forbidden = 0;
-                let reopened = route.stop.take().is_some() | self.accounts[account].stop.take().is_some();
-                if reopened {
-                    self.mark_all();
+                if flight.probes_stop {
+                    self.reopen(flight.route);
                 }
                 return;
             }
-            OutcomeKind::Billing => {
-                self.accounts[account].stop = stop();
-                true
-            }
-            OutcomeKind::Authentication => {
-                route.stop = stop();
-                true
-            }
+            OutcomeKind::Billing => Some(&mut self.accounts[account].stop),
+            OutcomeKind::Authentication => Some(&mut route.stop),
             OutcomeKind::Forbidden => {
                 route.forbidden += 1;
-                let stopped = route.forbidden >= FORBIDDEN_RUN;
-                if stopped {
-                    route.stop = stop();
-                }
-                stopped
+                (route.forbidden >= FORBIDDEN_RUN).then_some(&mut route.stop)
             }
-            _ => false,
+            _ => None,
         };
-        if stopped {
-            self.mark_all();
-            self.notify(Notice::Stopped { route: flight.route, kind: outcome.kind });
-        } else if flight.probes_stop {
-            self.end_probe(now, flight.route);
+        let stopped = stop.is_some();
+        let mut news = false;
+        if let Some(stop) = stop.filter(|stop| stop.is_none() || flight.probes_stop) {
+            news = stop.is_none();
+            *stop = Some(Stop { probe_at: now + self.config.stop_probe, cause: outcome.clone(), probing: false });
         }
+        if flight.probes_stop {
+            // It may have asked about both the route and the account; the one it was not stopped by may be asked again.
+            self.end_probe(now, flight.route);
+        } else if stopped {
+            self.mark_all();
+        }
+        if news {
+            self.notify(Notice::Stopped { route: flight.route, kind: outcome.kind });
+        }
+    }
+
+    /// A probe was let in: the account and the route are open again.
+    fn reopen(&mut self, route: RouteId) {
+        let account = self.routes[route.index()].account;
+        self.routes[route.index()].stop = None;
+        self.accounts[account].stop = None;
+        self.mark_all();
     }
 
     /// A probe of a stopped account or route ended without an answer to the question: the next call may ask at once.
     pub(super) fn end_probe(&mut self, now: Timestamp, route: RouteId) {
         let account = self.routes[route.index()].account;
         for stop in [&mut self.routes[route.index()].stop, &mut self.accounts[account].stop].into_iter().flatten() {
-            stop.probing = false;
-            stop.probe_at = stop.probe_at.min(now);
+            if std::mem::take(&mut stop.probing) {
+                stop.probe_at = stop.probe_at.min(now);
+            }
         }
         self.mark_all();
     }

@@ -687,6 +687,36 @@ fn a_call_too_large_for_what_is_left_of_a_token_quota_waits_for_it_quietly() {
     assert!(world.was_sent(large));
 }
 
+#[test]
+fn a_probe_that_is_answered_by_another_stop_does_not_block_its_own_for_ever() {
+    for (first, second) in
+        [(OutcomeKind::Authentication, OutcomeKind::Billing), (OutcomeKind::Billing, OutcomeKind::Authentication)]
+    {
+        let mut world = World::single();
+        let ticket = world.submit("normal");
+        world.end(world.attempt(ticket), outcome(first));
+        world.pass(301.0);
+        let probe = world.submit("normal");
+        world.end(world.attempt(probe), outcome(second));
+        world.pass(301.0);
+        let next = world.submit("normal");
+        assert!(world.was_sent(next), "{first:?} then {second:?}");
+    }
+}
+
+#[test]
+fn an_answer_to_what_was_sent_before_does_not_reopen_a_stopped_account() {
+    let mut world = World::single();
+    let (one, two, three) = (world.submit("normal"), world.submit("normal"), world.submit("normal"));
+    world.end(world.attempt(one), outcome(OutcomeKind::Billing));
+    world.succeed(world.attempt(two));
+    let late = world.submit("normal");
+    assert_eq!(world.failure(late).kind, FailureKind::InsufficientBalance);
+    world.end(world.attempt(three), outcome(OutcomeKind::Billing));
+    let stopped = world.notices.iter().filter(|notice| matches!(notice, Notice::Stopped { .. })).count();
+    assert_eq!(stopped, 1, "told once");
+}
+
 /// What the random test remembers of a call.
 #[derive(Default)]
 struct Seen {
