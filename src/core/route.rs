@@ -242,10 +242,9 @@ impl Lane {
 
     /// The one list of gates a request passes, in the order of how much they close.
     pub(crate) fn passage(&mut self, now: Timestamp, rng: &mut fastrand::Rng) -> Passage {
-        match self.breaker.opens_at(now) {
-            None => return Passage::Closed { until: None },
-            Some(at) if at > now => return Passage::Closed { until: Some(at) },
-            Some(_) => {}
+        let until = self.breaker.opens_at(now);
+        if until > now {
+            return Passage::Closed { until: Some(until) };
         }
         let paused = self.ceiling.pause_until().filter(|&until| until > now);
         if let Some(until) = paused {

@@ -81,15 +81,23 @@ impl Scheduler {
                 return;
             }
         }
-        let (lanes, sent) = (flight.lanes, flight.sent);
+        let (lanes, sent, route) = (flight.lanes, flight.sent, flight.route);
+        let reopens = admitted.is_some() && std::mem::take(&mut flight.probes_stop);
         self.arm_call(attempt.ticket);
+        if reopens {
+            self.reopen(route);
+        }
         if let Some(evidence) = admitted {
             for lane in lanes.into_iter().flatten() {
                 let state = &mut self.lanes[lane.lane.0 as usize];
                 state.ceiling.on_admitted(now, lane.seq, evidence);
                 state.quota.on_accepted();
                 let recovered = state.relieve(sent);
+                let closed = state.breaker.on_admitted(lane.trial);
                 self.mark_lane(lane.lane);
+                if closed {
+                    self.notify(Notice::Breaker { lane: lane.lane, open: false });
+                }
                 if recovered {
                     self.notify(Notice::Recovered { lane: lane.lane });
                 }
@@ -212,12 +220,12 @@ impl Scheduler {
             return;
         };
         let was_pressed = lane.pressure.is_some();
-        let mut breaker_moved = false;
+        let was_open = lane.breaker.state() != BreakerState::Closed;
         match outcome.kind {
             K::Success => {
                 lane.ceiling.on_done(now, seq);
                 lane.relieve(sent);
-                breaker_moved = lane.breaker.on_success();
+                lane.breaker.on_success();
             }
             K::Slot if blamed => {
                 lane.ceiling.on_slot_rejected(now, seq, outcome.told, outcome.retry_after, rng);
@@ -226,7 +234,7 @@ impl Scheduler {
             K::Pressure => {
                 lane.ceiling.on_unavailable(now, seq, outcome.retry_after, rng);
                 lane.pressure = Some(now);
-                breaker_moved = lane.breaker.on_failure(now, sent, place.trial, rng);
+                lane.breaker.on_failure(now, sent, place.trial, rng);
             }
             K::Server | K::Transport | K::FirstContentTimeout | K::Interrupted | K::Malformed => {
                 // A connection we closed may still count on the server's side for a while.
@@ -235,7 +243,7 @@ impl Scheduler {
                 } else {
                     lane.ceiling.on_failed(now, seq)
                 }
-                breaker_moved = lane.breaker.on_failure(now, sent, place.trial, rng);
+                lane.breaker.on_failure(now, sent, place.trial, rng);
             }
             K::Cancelled => {
                 lane.ceiling.on_cancelled(now, seq);
@@ -261,7 +269,7 @@ impl Scheduler {
         if pressure != was_pressed {
             self.notify(if pressure { Notice::Pressure { lane } } else { Notice::Recovered { lane } });
         }
-        if breaker_moved {
+        if open != was_open {
             self.notify(Notice::Breaker { lane, open });
         }
         if let (true, Some(told)) = (outcome.low_balance && blamed, outcome.told) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::prelude::{ProptestConfig, any, prop, prop_assert, prop_assert_eq, proptest};
 
 use super::*;
+use crate::core::breaker::BreakerPolicy;
 use crate::core::call::{Clocks, Failure};
 use crate::core::outcome::Told;
 use crate::core::quota::QuotaSpec;
@@ -715,6 +716,59 @@ fn an_answer_to_what_was_sent_before_does_not_reopen_a_stopped_account() {
     world.end(world.attempt(three), outcome(OutcomeKind::Billing));
     let stopped = world.notices.iter().filter(|notice| matches!(notice, Notice::Stopped { .. })).count();
     assert_eq!(stopped, 1, "told once");
+}
+
+#[test]
+fn a_probe_that_is_let_in_reopens_the_account_before_its_answer_is_complete() {
+    let mut world = World::single();
+    let first = world.submit("normal");
+    world.end(world.attempt(first), outcome(OutcomeKind::Billing));
+    world.pass(301.0);
+    let (probe, waiting) = (world.submit("normal"), world.submit("normal"));
+    assert!(!world.was_sent(waiting));
+    world.on(world.attempt(probe), Event::Headers);
+    assert!(world.was_sent(waiting), "a long answer must not keep everybody waiting");
+}
+
+#[test]
+fn a_trial_that_is_let_in_closes_the_breaker_before_its_answer_is_complete() {
+    let breaker = BreakerPolicy { failures: 2, ..BreakerPolicy::default() };
+    let mut world = World::new(Config { breaker, ..Config::new(vec![RouteSpec::new("one", "account")]) });
+    let tickets: Vec<_> = (0..2).map(|_| world.submit("normal")).collect();
+    for &ticket in &tickets {
+        world.end(world.attempt(ticket), outcome(OutcomeKind::Transport));
+    }
+    let others: Vec<_> = (0..3).map(|_| world.submit("normal")).collect();
+    let sent = world.sent.len();
+    world.pass(2.0);
+    assert_eq!(world.sent.len(), sent + 1, "one trial");
+    let trial = world.sent[sent].0;
+    world.on(trial, Event::Headers);
+    world.pass(0.5);
+    assert!(world.sent.len() > sent + 1, "a long answer must not keep everybody waiting");
+    world.end(trial, outcome(OutcomeKind::Interrupted));
+    assert_eq!(world.gate.snapshot(world.now).lanes[0].breaker, "open", "but its failure counts as the trial's");
+    assert!(others.iter().any(|&ticket| world.was_sent(ticket)));
+}
+
+#[test]
+fn a_trial_nobody_hears_of_gives_way_to_the_next() {
+    let breaker = BreakerPolicy { failures: 1, ..BreakerPolicy::default() };
+    let mut world = World::new(Config { breaker, ..Config::new(vec![RouteSpec::new("one", "account")]) });
+    let ticket = world.submit("normal");
+    world.end(world.attempt(ticket), outcome(OutcomeKind::Transport));
+    let others: Vec<_> = (0..3).map(|_| world.submit("normal")).collect();
+    world.pass(5.0);
+    let sent = world.sent.len();
+    assert_eq!(sent, 2);
+    world.pass(31.0);
+    assert_eq!(
+        world.sent.len(),
+        sent + 1,
+        "a connection into the void must not close the lane until its clock runs out"
+    );
+    world.succeed(world.sent[sent].0);
+    assert!(others.iter().filter(|&&ticket| world.was_sent(ticket)).count() >= 2);
 }
 
 /// What the random test remembers of a call.
