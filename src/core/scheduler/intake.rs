@@ -110,11 +110,11 @@ impl Scheduler {
                 user_id: None,
             };
             let hint = resolved.hint;
-            let (weight, per_user, quota) = (route.weight, route.per_user, route.quota);
+            let (weight, per_user) = (route.weight, route.per_user);
             let user = per_user
                 .then(|| LaneKey { user_id: Some(user_id.unwrap_or("").to_owned()), ..account.clone() })
-                .map(|key| self.lane_for(now, key, hint, &Default::default()));
-            let account = self.lane_for(now, account, hint, &quota);
+                .map(|key| self.lane_for(now, key, hint));
+            let account = self.lane_for(now, account, hint);
             let lanes = [Some(account), user];
             candidates.push(Candidate { route: RouteId(at as u16), lanes, weight, credit: 0.0 });
         }
@@ -146,15 +146,23 @@ impl Scheduler {
         Ok(pool)
     }
 
-    pub(super) fn lane_for(&mut self, now: Timestamp, key: LaneKey, hint: Option<u32>, quota: &QuotaSpec) -> LaneId {
+    pub(super) fn lane_for(&mut self, now: Timestamp, key: LaneKey, hint: Option<u32>) -> LaneId {
         if let Some(&lane) = self.lane_of.get(&key) {
             return lane;
         }
-        // A user's own ceiling holds for the account's lane whichever of its routes came first.
-        let shared = self.config.routes.iter().filter(|route| route.account == key.account);
-        let max = shared.filter_map(|route| route.max_concurrency).min();
+        // The strictest of what was configured holds for the account's lane, whichever of its routes came first.
+        let shared = || self.config.routes.iter().filter(|route| route.account == key.account);
+        let max = shared().filter_map(|route| route.max_concurrency).min();
         let params = Params { max, hint, ..Params::default() };
-        let mut lane = Lane::new(now, key.clone(), params, self.config.breaker.clone(), quota);
+        let quota = match key.user_id {
+            Some(_) => QuotaSpec::default(),
+            None => QuotaSpec {
+                requests_per_minute: shared().filter_map(|route| route.quota.requests_per_minute).min(),
+                tokens_per_minute: shared().filter_map(|route| route.quota.tokens_per_minute).min(),
+                requests_per_day: shared().filter_map(|route| route.quota.requests_per_day).min(),
+            },
+        };
+        let mut lane = Lane::new(now, key.clone(), params, self.config.breaker.clone(), &quota);
         if let Some(learned) = self.restored.remove(&key) {
             lane.ceiling.restore(now, learned);
         }

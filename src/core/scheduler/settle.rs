@@ -261,8 +261,12 @@ impl Scheduler {
         }
         match tokens {
             Some(tokens) => lane.quota.on_usage(sent, estimated, tokens.total()),
-            None if outcome.kind != K::Success => lane.quota.on_usage(sent, estimated, 0),
-            None => {}
+            // Where the model may have been at work, the provider counts what it did.
+            None if matches!(
+                outcome.kind,
+                K::Success | K::Interrupted | K::Malformed | K::FirstContentTimeout | K::Cancelled
+            ) => {}
+            None => lane.quota.on_usage(sent, estimated, 0),
         }
         let (pressure, open) = (lane.pressure.is_some(), lane.breaker.state() != BreakerState::Closed);
         let lane = place.lane;

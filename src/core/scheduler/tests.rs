@@ -771,6 +771,26 @@ fn a_trial_nobody_hears_of_gives_way_to_the_next() {
     assert!(others.iter().filter(|&&ticket| world.was_sent(ticket)).count() >= 2);
 }
 
+#[test]
+fn an_account_that_closes_its_rate_without_a_time_to_wait_is_not_hammered() {
+    let mut world = World::single();
+    let ticket = world.submit("normal");
+    for _ in 0..5 {
+        let asked = Outcome { retry_after: Some(Duration::ZERO), ..outcome(OutcomeKind::Rate) };
+        world.end(world.attempt(ticket), asked);
+    }
+    assert_eq!(world.attempt(ticket).number, 1, "`Retry-After: 0` is no licence to spin");
+}
+
+#[test]
+fn routes_of_one_account_share_the_stricter_of_their_quotas() {
+    let quota = QuotaSpec { requests_per_minute: Some(2), ..QuotaSpec::default() };
+    let routes = vec![RouteSpec::new("free", "same"), RouteSpec { quota, ..RouteSpec::new("strict", "same") }];
+    let mut world = World::new(Config::new(routes));
+    let tickets: Vec<_> = (0..3).map(|_| world.submit("normal")).collect();
+    assert_eq!(tickets.iter().filter(|&&ticket| world.was_sent(ticket)).count(), 2);
+}
+
 /// What the random test remembers of a call.
 #[derive(Default)]
 struct Seen {
