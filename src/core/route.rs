@@ -65,7 +65,8 @@ pub struct RouteSpec {
     pub weight: f64,
     /// Models known by name.
     pub models: Vec<ModelSpec>,
-    /// Whether it also takes models not named in `models`. Default true.
+    /// Whether it also takes models not named in `models`. Default true. What was learned and counted of a model is kept
+    /// for good: where names come from outside, name the models and turn this off.
     pub any_model: bool,
     /// A hard ceiling on requests in flight per lane; the learned limit stays at or under it. Default none.
     pub max_concurrency: Option<u32>,

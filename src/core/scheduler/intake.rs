@@ -13,7 +13,7 @@ use crate::core::route::{Candidate, Lane, LaneId, LaneKey, RouteId};
 use crate::core::time::Timestamp;
 
 /// Lanes of single users beyond which idle ones are forgotten.
-const USER_LANES: usize = 4096;
+pub(super) const USER_LANES: usize = 4096;
 
 impl Scheduler {
     /// Takes a call in. It ends in exactly one [`Action::End`], unless it is cancelled before.
@@ -24,6 +24,12 @@ impl Scheduler {
         let now = self.tick(now);
         if self.closed {
             return Err(SubmitError::Closed);
+        }
+        if !self.model_of.contains_key(spec.model)
+            && !self.config.routes.iter().any(|route| route.resolve(spec.model).is_some())
+        {
+            // Not to be remembered: callers may make up any number of names.
+            return Err(SubmitError::NoRoute { model: spec.model.to_owned() });
         }
         let model = self.model(spec.model);
         let pool_id = self.pool(now, model, spec.model, spec.user_id)?;
@@ -92,13 +98,15 @@ impl Scheduler {
         name: &str,
         user_id: Option<&str>,
     ) -> Result<u32, SubmitError> {
-        let per_user = self.config.routes.iter().any(|route| route.per_user);
+        let per_user = self.config.routes.iter().any(|route| route.per_user && route.resolve(name).is_some());
         let key = (model, per_user.then(|| user_id.unwrap_or("").into()));
         if let Some(&pool) = self.pool_of.get(&key) {
             return Ok(pool);
         }
-        if self.user_lanes >= USER_LANES {
+        if self.user_lanes >= self.user_lanes_most {
             self.forget_idle_users(now);
+            // Where most are in use, looking through all of them again must wait until there are many more.
+            self.user_lanes_most = USER_LANES.max(self.user_lanes * 2);
         }
         let mut candidates = Vec::new();
         for at in 0..self.config.routes.len() {
@@ -187,7 +195,8 @@ impl Scheduler {
         for id in gone {
             let pool = self.pools.remove(id as usize);
             for lane in pool.candidates.iter().flat_map(|candidate| candidate.lanes).flatten() {
-                let state = &mut self.lanes[lane.0 as usize];
+                let Some(state) = self.lanes.get_mut(lane.0 as usize) else { continue };
+                state.waiting.remove(&id);
                 state.pools -= 1;
                 // Several pools may have shared it.
                 if state.pools == 0 && state.key.user_id.is_some() {

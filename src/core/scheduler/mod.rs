@@ -103,6 +103,8 @@ pub struct Scheduler {
     lanes: Slab<Lane>,
     lane_of: HashMap<LaneKey, LaneId>,
     user_lanes: usize,
+    /// As many of them have idle ones among them forgotten.
+    user_lanes_most: usize,
     restored: HashMap<LaneKey, Learned>,
     models: Vec<Box<str>>,
     model_of: HashMap<Box<str>, u32>,
@@ -150,6 +152,7 @@ impl Scheduler {
             lanes: Slab::new(),
             lane_of: HashMap::new(),
             user_lanes: 0,
+            user_lanes_most: intake::USER_LANES,
             restored: HashMap::new(),
             models: Vec::new(),
             model_of: HashMap::new(),
@@ -188,7 +191,8 @@ impl Scheduler {
         self.notices = wanted;
     }
 
-    /// The workload of this name; a new one in class normal if there is none yet.
+    /// The workload of this name; a new one in class normal if there is none yet. Workloads are kept for good, with their
+    /// metrics: let names be few, not one per user or request.
     pub fn workload(&mut self, name: &str) -> WorkloadId {
         match self.workload_of.get(name) {
             Some(&id) => id,
@@ -297,12 +301,32 @@ impl Scheduler {
         self.now
     }
 
+    /// Sets a timer. Those of calls that are over stay behind; they are swept once they outnumber all that can be live.
+    fn arm(&mut self, at: Timestamp, timer: Timer) {
+        self.timers.push(Reverse((at, timer)));
+        let live = self.calls.len() + self.pools.len() + self.lanes.len();
+        if self.timers.len() > 2 * live + 64 {
+            let mut timers = std::mem::take(&mut self.timers);
+            timers.retain(|&Reverse((at, timer))| self.is_armed(at, timer));
+            self.timers = timers;
+        }
+    }
+
+    /// Whether a timer is still the earliest of its owner.
+    fn is_armed(&self, at: Timestamp, timer: Timer) -> bool {
+        match timer {
+            Timer::Call(ticket) => self.get(ticket).is_some_and(|call| call.armed == at),
+            Timer::Lane(lane) => self.lanes.get(lane.0 as usize).is_some_and(|lane| lane.armed == at),
+            Timer::Pool(pool) => self.pools.get(pool as usize).is_some_and(|pool| pool.armed == at),
+        }
+    }
+
     fn arm_call(&mut self, ticket: Ticket) {
         let Some(call) = self.call(ticket) else { return };
         let due = call.due();
         if due < call.armed {
             call.armed = due;
-            self.timers.push(Reverse((due, Timer::Call(ticket))));
+            self.arm(due, Timer::Call(ticket));
         }
     }
 
@@ -310,7 +334,7 @@ impl Scheduler {
         let state = &mut self.lanes[lane.0 as usize];
         if at < state.armed {
             state.armed = at;
-            self.timers.push(Reverse((at, Timer::Lane(lane))));
+            self.arm(at, Timer::Lane(lane));
         }
     }
 
@@ -318,7 +342,7 @@ impl Scheduler {
         let state = &mut self.pools[pool as usize];
         if at < state.armed {
             state.armed = at;
-            self.timers.push(Reverse((at, Timer::Pool(pool))));
+            self.arm(at, Timer::Pool(pool));
         }
     }
 
@@ -339,10 +363,13 @@ impl Scheduler {
                 return Some(action);
             }
             if let Some(Reverse((at, timer))) = self.timers.peek().copied()
-                && at <= now
+                && (at <= now || !self.is_armed(at, timer))
             {
+                // One whose owner is gone must not wake anybody.
                 self.timers.pop();
-                self.on_timer(now, at, timer);
+                if self.is_armed(at, timer) {
+                    self.on_timer(now, timer);
+                }
             } else if let Some(pool) = self.dirty.pop_front() {
                 self.serve(now, pool);
             } else {
@@ -351,29 +378,18 @@ impl Scheduler {
         }
     }
 
-    fn on_timer(&mut self, now: Timestamp, at: Timestamp, timer: Timer) {
+    fn on_timer(&mut self, now: Timestamp, timer: Timer) {
         match timer {
             Timer::Pool(pool) => {
-                if let Some(state) = self.pools.get_mut(pool as usize)
-                    && state.armed == at
-                {
-                    state.armed = Timestamp::MAX;
-                    self.mark(pool);
-                }
+                self.pools[pool as usize].armed = Timestamp::MAX;
+                self.mark(pool);
             }
             Timer::Lane(lane) => {
-                if let Some(state) = self.lanes.get_mut(lane.0 as usize)
-                    && state.armed == at
-                {
-                    state.armed = Timestamp::MAX;
-                    self.mark_lane(lane);
-                }
+                self.lanes[lane.0 as usize].armed = Timestamp::MAX;
+                self.mark_lane(lane);
             }
             Timer::Call(ticket) => {
                 let Some(call) = self.call(ticket) else { return };
-                if call.armed != at {
-                    return;
-                }
                 call.armed = Timestamp::MAX;
                 if call.due() <= now {
                     self.on_due(now, ticket);

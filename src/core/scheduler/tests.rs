@@ -10,7 +10,7 @@ use crate::core::breaker::BreakerPolicy;
 use crate::core::call::{Clocks, Failure};
 use crate::core::outcome::Told;
 use crate::core::quota::QuotaSpec;
-use crate::core::route::Strategy;
+use crate::core::route::{ModelSpec, Strategy};
 use crate::core::tokens::TokenCount;
 
 fn outcome(kind: OutcomeKind) -> Outcome {
@@ -789,6 +789,48 @@ fn routes_of_one_account_share_the_stricter_of_their_quotas() {
     let mut world = World::new(Config::new(routes));
     let tickets: Vec<_> = (0..3).map(|_| world.submit("normal")).collect();
     assert_eq!(tickets.iter().filter(|&&ticket| world.was_sent(ticket)).count(), 2);
+}
+
+#[test]
+fn a_user_who_gave_up_and_was_forgotten_leaves_nothing_behind() {
+    let route = RouteSpec { per_user: true, max_concurrency: Some(1), ..RouteSpec::new("one", "account") };
+    let mut world = World::new(Config::new(vec![route]));
+    let user = |user: String| move |spec: &mut JobSpec<'_>| spec.user_id = Some(user.leak());
+    let flying = world.submit_as("normal", user("long".into())).unwrap();
+    let given_up: Vec<_> = (0..4500).map(|at| world.submit_as("normal", user(format!("user-{at}"))).unwrap()).collect();
+    for ticket in given_up {
+        world.gate.cancel(world.now, ticket);
+    }
+    world.now = world.now.plus_secs(100.0);
+    let workload = world.gate.workload("normal");
+    let spec = JobSpec { user_id: Some("late"), ..JobSpec::new("m", workload) };
+    let late = world.gate.submit(world.now, spec).unwrap();
+    world.succeed(world.attempt(flying));
+    assert!(world.was_sent(late));
+}
+
+#[test]
+fn names_nobody_serves_and_calls_long_over_take_no_memory() {
+    let route = RouteSpec { any_model: false, ..RouteSpec::new("one", "account").with_deepseek_models() };
+    let per_user = RouteSpec { per_user: true, any_model: false, ..RouteSpec::new("two", "other") };
+    let model = vec![ModelSpec { name: "private".into(), ..ModelSpec::default() }];
+    let mut world = World::new(Config::new(vec![route, RouteSpec { models: model, ..per_user }]));
+    for at in 0..1000 {
+        let name = format!("nonsense-{at}");
+        assert!(world.submit_as("normal", |spec| spec.model = name.leak()).is_err());
+        let user = format!("user-{at}");
+        let known = |spec: &mut JobSpec<'_>| {
+            spec.model = "deepseek-flash";
+            spec.user_id = Some(user.leak());
+        };
+        let ticket = world.submit_as("normal", known).unwrap();
+        world.pass(0.01);
+        world.succeed(world.attempt(ticket));
+    }
+    assert_eq!(world.gate.models.len(), 1);
+    assert_eq!(world.gate.pool_of.len(), 1, "users make no difference where no route tells them apart");
+    assert!(world.gate.timers.len() < 200, "{} timers", world.gate.timers.len());
+    assert_eq!(world.gate.next_wake(), None, "nobody is woken for calls that are over");
 }
 
 /// What the random test remembers of a call.
