@@ -211,6 +211,8 @@ pub(crate) struct Lane {
     pub(crate) waiting: BTreeSet<u32>,
     /// The pool served last.
     pub(crate) turn: u32,
+    /// When each class was last served.
+    pub(crate) served: [Timestamp; 3],
     /// When the service last said it is overloaded, if nothing sent since has been let in.
     pub(crate) pressure: Option<Timestamp>,
     pub(crate) last_interactive: Option<Timestamp>,
@@ -233,6 +235,7 @@ impl Lane {
             pools: 0,
             waiting: BTreeSet::new(),
             turn: 0,
+            served: [Timestamp::ZERO; 3],
             pressure: None,
             last_interactive: None,
             last_used: now,

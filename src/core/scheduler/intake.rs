@@ -139,7 +139,7 @@ impl Scheduler {
                     overflow: VecDeque::new(),
                     overflow_dead: 0,
                     calls: 0,
-                    dirty: false,
+                    dirty: None,
                     armed: Timestamp::MAX,
                     candidates,
                 }) as u32;

@@ -42,7 +42,8 @@ struct Pool {
     overflow_dead: usize,
     /// Live calls that belong to it, wherever they are.
     calls: usize,
-    dirty: bool,
+    /// It is to be looked at, in the line of this rank.
+    dirty: Option<usize>,
     armed: Timestamp,
 }
 
@@ -50,6 +51,8 @@ struct Pool {
 struct Workload {
     spec: WorkloadSpec,
     in_flight: u32,
+    /// The pool whose call was sent last.
+    turn: u32,
 }
 
 #[derive(Debug)]
@@ -113,7 +116,8 @@ pub struct Scheduler {
     routes: Vec<RouteState>,
     accounts: Vec<Account>,
     timers: BinaryHeap<Reverse<(Timestamp, Timer)>>,
-    dirty: VecDeque<u32>,
+    /// Pools to be looked at, by how urgent their work is (see [`Queue::rank`]).
+    dirty: [VecDeque<u32>; 4],
     /// Room for the offers of one look at a pool, kept to be used again.
     offers: Vec<Offer>,
     actions: VecDeque<Action>,
@@ -161,7 +165,7 @@ impl Scheduler {
             routes,
             accounts,
             timers: BinaryHeap::new(),
-            dirty: VecDeque::new(),
+            dirty: Default::default(),
             offers: Vec::new(),
             actions: VecDeque::new(),
             budget: RetryBudget::new(&config.retry),
@@ -203,7 +207,7 @@ impl Scheduler {
     fn add_workload(&mut self, spec: WorkloadSpec) -> WorkloadId {
         let id = WorkloadId(self.workloads.len() as u32);
         self.workload_of.insert(spec.name.clone(), id);
-        self.workloads.push(Workload { spec, in_flight: 0 });
+        self.workloads.push(Workload { spec, in_flight: 0, turn: 0 });
         id
     }
 
@@ -259,17 +263,44 @@ impl Scheduler {
         Some(pool_id)
     }
 
+    /// Has a pool looked at, after those with more urgent work.
     fn mark(&mut self, pool_id: u32) {
-        if let Some(pool) = self.pools.get_mut(pool_id as usize)
-            && !pool.dirty
-        {
-            pool.dirty = true;
-            self.dirty.push_back(pool_id);
+        let Some(pool) = self.pools.get(pool_id as usize) else { return };
+        // Nothing is more urgent than the one line there is.
+        let rank = if self.pools.len() > 1 { pool.queue.rank(self.now, self.served(pool)) } else { 0 };
+        if pool.dirty.is_none_or(|already| rank < already) {
+            self.pools[pool_id as usize].dirty = Some(rank);
+            self.dirty[rank].push_back(pool_id);
         }
     }
 
-    /// Lets every pool that waits for `lane` look again: those with more urgent work first, and within a class the one
-    /// after the last served, so that pools (single users') take turns.
+    /// The next pool to be looked at.
+    fn next_marked(&mut self) -> Option<u32> {
+        for (rank, line) in self.dirty.iter_mut().enumerate() {
+            while let Some(pool_id) = line.pop_front() {
+                // One that became more urgent was in that line, too.
+                if let Some(pool) = self.pools.get_mut(pool_id as usize)
+                    && pool.dirty == Some(rank)
+                {
+                    pool.dirty = None;
+                    return Some(pool_id);
+                }
+            }
+        }
+        None
+    }
+
+    /// When each class was last served by the lanes of a pool.
+    fn served(&self, pool: &Pool) -> [Timestamp; 3] {
+        let account = pool.candidates.iter().filter_map(|candidate| candidate.lanes[0]);
+        account.fold([Timestamp::ZERO; 3], |latest, lane| {
+            let served = &self.lanes[lane.0 as usize].served;
+            std::array::from_fn(|class| latest[class].max(served[class]))
+        })
+    }
+
+    /// Lets every pool that waits for `lane` look again, beginning after the one served last, so that pools (single
+    /// users') take turns.
     fn mark_lane(&mut self, lane: LaneId) {
         let Some(state) = self.lanes.get(lane.0 as usize) else { return };
         if state.waiting.len() <= 1 {
@@ -279,16 +310,20 @@ impl Scheduler {
             return;
         }
         let turns = state.waiting.range(state.turn + 1..).chain(state.waiting.range(..=state.turn));
-        let mut turns: Vec<_> = turns.map(|&pool| (self.pools[pool as usize].queue.top_class(), pool)).collect();
-        turns.sort_by_key(|&(class, _)| class);
-        for (_, pool) in turns {
+        for pool in turns.copied().collect::<Vec<_>>() {
             self.mark(pool);
         }
     }
 
     fn mark_all(&mut self) {
-        let all: Vec<_> = self.pools.iter().map(|(id, _)| id as u32).collect();
-        for pool in all {
+        self.mark_after(0);
+    }
+
+    /// Lets every pool with waiting calls look again, beginning after `turn`.
+    fn mark_after(&mut self, turn: u32) {
+        let waiting = self.pools.iter().filter(|(_, pool)| !pool.queue.is_empty()).map(|(id, _)| id as u32);
+        let (before, after): (Vec<_>, Vec<_>) = waiting.partition(|&pool| pool <= turn);
+        for pool in after.into_iter().chain(before) {
             self.mark(pool);
         }
     }
@@ -349,7 +384,7 @@ impl Scheduler {
     /// When [`Scheduler::poll`] must be called at the latest, if nothing happens before. `None`: not until something
     /// happens.
     pub fn next_wake(&self) -> Option<Timestamp> {
-        if !self.actions.is_empty() || !self.dirty.is_empty() {
+        if !self.actions.is_empty() || self.dirty.iter().any(|line| !line.is_empty()) {
             return Some(self.now);
         }
         self.timers.peek().map(|Reverse((at, _))| *at)
@@ -370,7 +405,7 @@ impl Scheduler {
                 if self.is_armed(at, timer) {
                     self.on_timer(now, timer);
                 }
-            } else if let Some(pool) = self.dirty.pop_front() {
+            } else if let Some(pool) = self.next_marked() {
                 self.serve(now, pool);
             } else {
                 return None;

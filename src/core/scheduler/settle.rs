@@ -174,15 +174,23 @@ impl Scheduler {
         };
         self.in_flight -= 1;
         self.workloads[workload.index()].in_flight -= 1;
+        let workload = &self.workloads[workload.index()];
+        if workload.spec.max_concurrency.is_some() {
+            // Before the flight's own lanes: others' calls of this workload have waited for this one's end.
+            self.mark_after(workload.turn);
+        }
         let blamed = self.blamed(&flight);
         for (at, place) in flight.lanes.into_iter().enumerate() {
             let Some(place) = place else { continue };
-            self.lanes[place.lane.0 as usize].in_flight[class as usize] -= 1;
+            let lane = &mut self.lanes[place.lane.0 as usize];
+            lane.in_flight[class as usize] -= 1;
+            // A rejection must not cost its class the turn it got for its age.
+            let rejected = matches!(departure, Departure::Ended { outcome, .. } if outcome.kind == OutcomeKind::Slot);
+            if rejected && lane.served[class as usize] == flight.sent {
+                lane.served[class as usize] = place.served;
+            }
             self.settle_lane(now, place, flight.sent, departure, blamed == at, tokens);
             self.mark_lane(place.lane);
-        }
-        if self.workloads[workload.index()].spec.max_concurrency.is_some() {
-            self.mark_all();
         }
         if flight.probes_stop && matches!(departure, Departure::Cancelled) {
             self.end_probe(now, flight.route);

@@ -833,6 +833,75 @@ fn names_nobody_serves_and_calls_long_over_take_no_memory() {
     assert_eq!(world.gate.next_wake(), None, "nobody is woken for calls that are over");
 }
 
+#[test]
+fn background_ages_across_the_lines_of_users_who_share_an_account() {
+    let route = RouteSpec { per_user: true, max_concurrency: Some(1), ..RouteSpec::new("one", "account") };
+    let mut world = World::new(Config::new(vec![route]));
+    let of = |user: &'static str| move |spec: &mut JobSpec<'_>| spec.user_id = Some(user);
+    let batch: Vec<_> = ["ann", "bob", "eve"]
+        .into_iter()
+        .flat_map(|user| [user; 4])
+        .map(|user| world.submit_as("background", of(user)).unwrap())
+        .collect();
+    for _ in 0..3 {
+        world.submit_as("interactive", of("dan")).unwrap();
+    }
+    world.end(world.sent[0].0, outcome(OutcomeKind::Refused));
+    let mut times = Vec::new();
+    for _ in 0..200 {
+        world.pass(1.0);
+        world.submit_as("interactive", of("dan")).unwrap();
+        let running = world.sent.last().unwrap().0;
+        if batch.contains(&running.ticket) {
+            times.push(world.now.as_secs_f64().round() as u32);
+        }
+        world.succeed(running);
+    }
+    let gaps: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(gaps.len() >= 5 && gaps.iter().all(|gap| (30..=33).contains(gap)), "one every thirty seconds: {times:?}");
+}
+
+#[test]
+fn urgent_work_of_one_user_goes_before_all_background_of_others() {
+    let route = RouteSpec { per_user: true, ..RouteSpec::new("one", "account") };
+    let mut world = World::new(Config::new(vec![route]));
+    let of = |user: &'static str| move |spec: &mut JobSpec<'_>| spec.user_id = Some(user);
+    let first = world.submit_as("normal", of("zoe")).unwrap();
+    world.end(world.attempt(first), outcome(OutcomeKind::Pressure));
+    for user in ["ann", "bob"] {
+        for _ in 0..6 {
+            world.submit_as("background", of(user)).unwrap();
+        }
+    }
+    let urgent: Vec<_> = (0..3).map(|_| world.submit_as("interactive", of("dan")).unwrap()).collect();
+    let sent = world.sent.len();
+    while world.sent.len() == sent {
+        world.pass(0.01);
+    }
+    let trial = world.sent[sent].0;
+    world.on(trial, Event::Headers);
+    let next: Vec<_> = world.sent[sent + 1..].iter().map(|(attempt, _)| attempt.ticket).take(2).collect();
+    assert_eq!(next.iter().filter(|&ticket| urgent.contains(ticket)).count(), 2, "{next:?}");
+}
+
+#[test]
+fn a_capped_workload_takes_turns_between_models() {
+    let capped = WorkloadSpec { max_concurrency: Some(1), ..WorkloadSpec::new("eval", Class::Normal) };
+    let config = Config { workloads: vec![capped], ..Config::new(vec![RouteSpec::new("one", "account")]) };
+    let mut world = World::new(config);
+    let of = |model: &'static str| move |spec: &mut JobSpec<'_>| spec.model = model;
+    let mut other = Vec::new();
+    for _ in 0..10 {
+        world.submit_as("eval", of("a")).unwrap();
+        other.push(world.submit_as("eval", of("b")).unwrap());
+    }
+    for _ in 0..10 {
+        world.succeed(world.sent.last().unwrap().0);
+    }
+    let served = other.iter().filter(|&&ticket| world.was_sent(ticket)).count();
+    assert!((4..=6).contains(&served), "{served} of 11");
+}
+
 /// What the random test remembers of a call.
 #[derive(Default)]
 struct Seen {
