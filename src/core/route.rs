@@ -220,6 +220,8 @@ pub(crate) struct Lane {
     /// The earliest timer set for it.
     pub(crate) armed: Timestamp,
     pub(crate) reported_limit: u32,
+    /// The limit last reported as scaled by a low balance.
+    pub(crate) reported_balance: Option<u32>,
     pub(crate) in_flight: [u32; 3],
 }
 
@@ -240,6 +242,7 @@ impl Lane {
             last_interactive: None,
             last_used: now,
             armed: Timestamp::MAX,
+            reported_balance: None,
             in_flight: [0; 3],
         }
     }

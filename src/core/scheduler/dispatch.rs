@@ -204,8 +204,11 @@ impl Scheduler {
     pub(super) fn send(&mut self, now: Timestamp, ticket: Ticket, candidate: usize) {
         let call = &self.calls[ticket.index as usize];
         let (pool_id, class, tokens, workload) = (call.pool, call.class, call.tokens, call.workload);
-        let (failures, last_route, submitted, first) =
-            (call.failures, call.last_route, call.submitted, call.first_sent);
+        let (last_route, submitted, first) = (call.last_route, call.submitted, call.first_sent);
+        let retry = call
+            .last_outcome
+            .as_ref()
+            .is_some_and(|outcome| !matches!(outcome.kind, OutcomeKind::Slot | OutcomeKind::Rate));
         let number = call.history.as_ref().map_or(0, |history| history.sent()) + 1;
         let Candidate { route, lanes, .. } = self.pools[pool_id as usize].candidates[candidate];
 
@@ -244,7 +247,7 @@ impl Scheduler {
         let failover = last_route.filter(|&last| last != route);
         self.metrics.count(labels, |scope| {
             scope.counters.attempts += 1;
-            scope.counters.retries += u64::from(failures > 0);
+            scope.counters.retries += u64::from(retry);
             scope.counters.failovers += u64::from(failover.is_some());
             if first.is_none() {
                 scope.queue_wait.record(now - submitted);

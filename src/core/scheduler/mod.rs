@@ -20,6 +20,7 @@ use slab::Slab;
 
 use self::settle::Departure;
 use super::backoff::RetryBudget;
+use super::breaker::BreakerState;
 use super::call::{Attempt, Call, FailureKind, Phase, State, Ticket};
 use super::limit::Learned;
 use super::metrics::{Labels, LaneSnapshot, Metrics, MetricsSnapshot};
@@ -509,9 +510,16 @@ impl Scheduler {
         for account in &mut self.accounts {
             account.stop = None;
         }
-        for (_, lane) in &mut self.lanes {
+        let mut closed = Vec::new();
+        for (id, lane) in &mut self.lanes {
+            if lane.breaker.state() != BreakerState::Closed {
+                closed.push(LaneId(id as u32));
+            }
             lane.breaker.reset(now);
             lane.quota.reset();
+        }
+        for lane in closed {
+            self.notify(Notice::Breaker { lane, open: false });
         }
         self.mark_all();
     }
@@ -562,7 +570,9 @@ impl Scheduler {
             self.models.iter().map(|name| &**name),
             self.workloads.iter().map(|workload| workload.spec.name.as_str()),
         );
-        let lanes = self.lanes.iter().map(|(_, lane)| {
+        let lanes = self.lanes.iter_mut().map(|(_, lane)| {
+            // A pause that is over is over, even if nobody has looked since.
+            lane.ceiling.advance(now);
             let view = lane.ceiling.view();
             let paused = lane.ceiling.pause_until().map_or(0.0, |until| until.secs_since(now));
             LaneSnapshot {

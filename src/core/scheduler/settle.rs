@@ -115,6 +115,8 @@ impl Scheduler {
         let now = self.tick(now);
         let Some(call) = self.get(ticket) else { return false };
         if matches!(call.state, State::InFlight(_)) {
+            // The driver may have come here from carrying out an action that stood before its sending.
+            self.actions.retain(|action| !matches!(action, Action::Send { attempt, .. } if attempt.ticket == ticket));
             self.leave_lanes(now, ticket, &Departure::Cancelled);
         } else {
             self.unqueue(ticket);
@@ -284,7 +286,9 @@ impl Scheduler {
         if open != was_open {
             self.notify(Notice::Breaker { lane, open });
         }
-        if let (true, Some(told)) = (outcome.low_balance && blamed, outcome.told) {
+        if let (true, Some(told)) = (outcome.low_balance && blamed, outcome.told)
+            && self.lanes[lane.0 as usize].reported_balance.replace(told.limit) != Some(told.limit)
+        {
             self.notify(Notice::LowBalance { lane, limit: told.limit });
         }
         self.report_limit(lane);

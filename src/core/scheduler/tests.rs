@@ -902,6 +902,56 @@ fn a_capped_workload_takes_turns_between_models() {
     assert!((4..=6).contains(&served), "{served} of 11");
 }
 
+#[test]
+fn a_call_given_up_before_its_sending_was_carried_out_is_not_sent() {
+    let mut world = World::single();
+    let workload = world.gate.workload("normal");
+    let tickets: Vec<_> = (0..2).map(|_| world.gate.submit(world.now, JobSpec::new("m", workload)).unwrap()).collect();
+    let Some(Action::Send { attempt, .. }) = world.gate.poll(world.now) else { panic!("sent") };
+    assert_eq!(attempt.ticket, tickets[0]);
+    assert!(world.gate.cancel(world.now, tickets[1]));
+    world.drain();
+    assert!(!world.was_sent(tickets[1]));
+}
+
+#[test]
+fn only_attempts_after_a_failure_are_counted_as_retries() {
+    let mut world = World::single();
+    let ticket = world.submit("normal");
+    for kind in [OutcomeKind::Server, OutcomeKind::Slot, OutcomeKind::Slot, OutcomeKind::Success] {
+        world.end(world.attempt(ticket), outcome(kind));
+        world.pass(10.0);
+    }
+    let counters = world.gate.snapshot(world.now).total.counters;
+    assert_eq!((counters.attempts, counters.retries, counters.slot_rejections), (4, 1, 2));
+}
+
+#[test]
+fn a_lane_at_rest_is_not_shown_as_paused() {
+    let mut world = World::single();
+    let ticket = world.submit("normal");
+    world.end(world.attempt(ticket), outcome(OutcomeKind::Pressure));
+    world.gate.cancel(world.now, ticket);
+    world.now = world.now.plus_secs(100.0);
+    assert_ne!(world.gate.snapshot(world.now).lanes[0].state, "paused");
+}
+
+#[test]
+fn a_low_balance_is_told_when_it_changes_not_at_every_rejection() {
+    let mut world = World::single();
+    let ticket = world.submit("normal");
+    for limit in [30, 30, 30, 20, 20] {
+        let told = Some(Told { current: limit + 1, limit });
+        world.end(world.attempt(ticket), Outcome { told, low_balance: true, ..outcome(OutcomeKind::Slot) });
+        world.pass(30.0);
+    }
+    let limits = world.notices.iter().filter_map(|notice| match notice {
+        Notice::LowBalance { limit, .. } => Some(*limit),
+        _ => None,
+    });
+    assert_eq!(limits.collect::<Vec<_>>(), [30, 20]);
+}
+
 /// What the random test remembers of a call.
 #[derive(Default)]
 struct Seen {
