@@ -2,8 +2,9 @@
 //! go on.
 //!
 //! It counts what is the service's fault (500s, connection errors, timeouts, lasting overload), never a slot rejection:
-//! a full lane is healthy. Half-open cannot get stuck: whatever becomes of a trial, its end leaves that state, a
-//! cancelled one by letting the next trial go at once.
+//! a full lane is healthy. Half-open cannot get stuck: a trial that is let in closes the breaker before its answer is
+//! complete, the end of any other leaves that state (a cancelled one by letting the next trial go at once), and one
+//! nobody hears of gives way to the next.
 
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ pub struct BreakerPolicy {
     pub failures: u32,
     /// How long it stays open at first. Default 1 s.
     pub open: Duration,
-    /// It doubles after each failed trial up to this. Default 30 s.
+    /// It doubles after each failed trial up to this, which is also how long a trial that says nothing keeps others
+    /// back. Default 30 s.
     pub open_max: Duration,
 }
 
@@ -47,6 +49,8 @@ pub struct Breaker {
     state: BreakerState,
     failures: u32,
     reopened: u32,
+    /// When the latest trial was sent.
+    trial: Timestamp,
     /// Attempts sent before this were judged by another state: their failures are old news.
     since: Timestamp,
 }
@@ -54,7 +58,14 @@ pub struct Breaker {
 impl Breaker {
     /// A closed breaker.
     pub fn new(policy: BreakerPolicy) -> Self {
-        Self { policy, state: BreakerState::Closed, failures: 0, reopened: 0, since: Timestamp::ZERO }
+        Self {
+            policy,
+            state: BreakerState::Closed,
+            failures: 0,
+            reopened: 0,
+            trial: Timestamp::ZERO,
+            since: Timestamp::ZERO,
+        }
     }
 
     /// What it is doing.
@@ -62,25 +73,36 @@ impl Breaker {
         self.state
     }
 
-    /// When an attempt may pass: `None` says not before the trial under way has ended.
-    pub fn opens_at(&self, now: Timestamp) -> Option<Timestamp> {
+    /// When an attempt may pass, if nothing happens before.
+    pub fn opens_at(&self, now: Timestamp) -> Timestamp {
         match self.state {
-            BreakerState::Closed => Some(now),
-            BreakerState::Open { until } => Some(until.max(now)),
-            BreakerState::HalfOpen => None,
+            BreakerState::Closed => now,
+            BreakerState::Open { until } => until.max(now),
+            // Its connection may lead into the void; its own clocks are much longer.
+            BreakerState::HalfOpen => (self.trial + self.policy.open_max).max(now),
         }
     }
 
     /// Notes that an attempt is sent; returns whether it is the trial of a half-open breaker, to be handed back with its
     /// end.
     pub fn on_send(&mut self, now: Timestamp) -> bool {
-        match self.state {
-            BreakerState::Open { until } if until <= now => {
-                self.state = BreakerState::HalfOpen;
-                true
-            }
-            _ => false,
+        let trial = self.state != BreakerState::Closed && self.opens_at(now) <= now;
+        if trial {
+            self.state = BreakerState::HalfOpen;
+            self.trial = now;
         }
+        trial
+    }
+
+    /// An attempt was let in; its answer may take long yet. Returns whether this closed the breaker: a trial does, but
+    /// the next failure opens it again.
+    pub fn on_admitted(&mut self, trial: bool) -> bool {
+        let closed = trial && self.state == BreakerState::HalfOpen;
+        if closed {
+            self.state = BreakerState::Closed;
+            self.failures = self.policy.failures.saturating_sub(1);
+        }
+        closed
     }
 
     /// An attempt succeeded, or was answered in a way that shows a healthy service. Returns whether this closed the
@@ -95,8 +117,7 @@ impl Breaker {
 
     /// An attempt sent at `sent` failed by the service's fault. Returns whether this opened the breaker.
     pub fn on_failure(&mut self, now: Timestamp, sent: Timestamp, trial: bool, rng: &mut fastrand::Rng) -> bool {
-        if trial {
-            self.reopened = self.reopened.saturating_add(1);
+        if trial && self.state == BreakerState::HalfOpen {
             return self.open(now, rng);
         }
         if self.state != BreakerState::Closed || sent < self.since || self.policy.failures == 0 {
@@ -120,7 +141,9 @@ impl Breaker {
     }
 
     fn open(&mut self, now: Timestamp, rng: &mut fastrand::Rng) -> bool {
-        let doubled = self.policy.open.saturating_mul(1u32.checked_shl(self.reopened.min(31)).unwrap_or(u32::MAX));
+        let doubled = self.policy.open.saturating_mul(1 << self.reopened.min(31));
+        // Until something succeeds, each time is longer than the one before.
+        self.reopened = self.reopened.saturating_add(1);
         let span = doubled.min(self.policy.open_max).mul_f64(0.75 + 0.5 * rng.f64());
         self.state = BreakerState::Open { until: now + span };
         self.failures = 0;
@@ -154,7 +177,7 @@ mod tests {
         assert!(until >= at(2.75) && until <= at(3.25));
         assert!(!breaker.on_send(at(2.5)), "not due yet");
         assert!(breaker.on_send(until));
-        assert_eq!(breaker.opens_at(until), None, "one trial at a time");
+        assert!(breaker.opens_at(until) > until && !breaker.on_send(until), "one trial at a time");
         assert!(breaker.on_success());
         assert_eq!(breaker.state(), BreakerState::Closed);
     }
@@ -192,10 +215,37 @@ mod tests {
         assert!(!breaker.on_failure(at(9.1), at(0.9), false, &mut rng), "sent before it opened: not counted again");
     }
 
+    #[test]
+    fn a_trial_that_is_let_in_closes_it_until_the_next_failure() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        let mut breaker = Breaker::new(BreakerPolicy { failures: 3, ..BreakerPolicy::default() });
+        for _ in 0..3 {
+            breaker.on_failure(at(0.0), at(0.0), false, &mut rng);
+        }
+        assert!(breaker.on_send(at(2.0)));
+        assert!(!breaker.on_admitted(false), "another says nothing new");
+        assert!(breaker.on_admitted(true) && !breaker.on_admitted(true));
+        assert_eq!(breaker.state(), BreakerState::Closed);
+        assert!(breaker.on_failure(at(3.0), at(2.0), true, &mut rng), "but not for long if the answer breaks off");
+        let BreakerState::Open { until } = breaker.state() else { panic!("{:?}", breaker.state()) };
+        assert!(until >= at(4.5), "and for longer than at first");
+    }
+
+    #[test]
+    fn an_old_trials_failure_does_not_open_what_was_closed_by_hand() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        let mut breaker = Breaker::new(BreakerPolicy { failures: 1, ..BreakerPolicy::default() });
+        breaker.on_failure(at(0.0), at(0.0), false, &mut rng);
+        assert!(breaker.on_send(at(2.0)));
+        breaker.reset(at(3.0));
+        assert!(!breaker.on_failure(at(4.0), at(2.0), true, &mut rng));
+        assert_eq!(breaker.state(), BreakerState::Closed);
+    }
+
     proptest! {
         /// Whatever the order of sends and ends, a breaker without a trial under way lets one pass in bounded time.
         #[test]
-        fn it_never_gets_stuck(steps in prop::collection::vec((0u8..6, 0u64..5_000_000), 1..200), seed: u64) {
+        fn it_never_gets_stuck(steps in prop::collection::vec((0u8..7, 0u64..5_000_000), 1..200), seed: u64) {
             let mut rng = fastrand::Rng::with_seed(seed);
             let mut breaker = Breaker::new(BreakerPolicy { failures: 3, ..BreakerPolicy::default() });
             let mut now = Timestamp::ZERO;
@@ -203,16 +253,15 @@ mod tests {
             for (what, micros) in steps {
                 now += Duration::from_micros(micros);
                 match what {
-                    0 | 1 if !trial && breaker.opens_at(now) == Some(now) => trial = breaker.on_send(now),
+                    0 | 1 if breaker.opens_at(now) == now => trial = breaker.on_send(now) || trial,
+                    5 => { breaker.on_admitted(trial); }
                     2 => { breaker.on_success(); trial = false; }
                     3 => { breaker.on_failure(now, now, std::mem::take(&mut trial), &mut rng); }
                     4 => breaker.on_neutral(now, std::mem::take(&mut trial)),
                     _ => { breaker.on_failure(now, now, false, &mut rng); }
                 }
-                match breaker.opens_at(now) {
-                    Some(when) => prop_assert!(when <= now + Duration::from_secs(38)),
-                    None => prop_assert!(trial, "half-open without a trial under way"),
-                }
+                prop_assert!(breaker.opens_at(now) <= now + Duration::from_secs(38));
+                prop_assert!(trial || breaker.state() != BreakerState::HalfOpen, "half-open without a trial under way");
             }
         }
     }

@@ -175,6 +175,8 @@ pub(crate) struct LaneFlight {
     pub(crate) seq: Seq,
     /// It is the trial of a half-open breaker.
     pub(crate) trial: bool,
+    /// When the lane had served its class before it.
+    pub(crate) served: Timestamp,
 }
 
 #[derive(Debug)]

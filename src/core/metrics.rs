@@ -131,7 +131,7 @@ pub struct Counters {
     pub interrupted: u64,
     /// Attempts the server refused for good (400, 401, 402, 403, 404, 413, 422).
     pub refused: u64,
-    /// Attempts after a call's first, rejections for slot and rate not counted.
+    /// Attempts after one that failed; those after a rejection for slot or rate are not counted.
     pub retries: u64,
     /// Attempts on another route than the call's last one.
     pub failovers: u64,

@@ -55,6 +55,8 @@ pub(crate) struct Select {
     pub(crate) lowest_first: bool,
     /// Classes that may be served at all.
     pub(crate) allowed: [bool; 3],
+    /// When each class was last served by any of the lines that share the permits.
+    pub(crate) served: [Timestamp; 3],
 }
 
 #[derive(Debug)]
@@ -77,7 +79,6 @@ struct ClassQueue<T> {
     flows: Vec<Flow<T>>,
     /// The pass of the last flow served: where newcomers start.
     virtual_time: u64,
-    last_served: Timestamp,
 }
 
 /// The jobs waiting for one set of lanes. `T` is a cheap handle; a handle whose call has ended meanwhile is skipped by
@@ -99,7 +100,7 @@ impl<T: Copy> Queue<T> {
     const PATIENCE: [Duration; 3] = [Duration::MAX, Duration::from_secs(10), Duration::from_secs(30)];
 
     pub(crate) fn new() -> Self {
-        let class = || ClassQueue { flows: Vec::new(), virtual_time: 0, last_served: Timestamp::ZERO };
+        let class = || ClassQueue { flows: Vec::new(), virtual_time: 0 };
         Self { classes: [class(), class(), class()], live: 0, dead: 0, patience: Self::PATIENCE }
     }
 
@@ -112,10 +113,22 @@ impl<T: Copy> Queue<T> {
         self.live == 0
     }
 
-    /// The highest class with entries (which may be of cancelled calls); background if there are none.
-    pub(crate) fn top_class(&self) -> Class {
+    /// How urgent its most urgent job is, 0 the most: a class that has waited beyond its patience, or else by class.
+    /// Cancelled calls may make it seem more urgent than it is.
+    pub(crate) fn rank(&self, now: Timestamp, served: [Timestamp; 3]) -> usize {
+        let any = |_: WorkloadId| true;
+        if Class::ALL.into_iter().any(|class| self.is_aged(now, class, served, any)) {
+            return 0;
+        }
         let present = |class: &Class| !self.classes[*class as usize].flows.is_empty();
-        Class::ALL.into_iter().find(present).unwrap_or(Class::Background)
+        1 + Class::ALL.into_iter().find(present).unwrap_or(Class::Background) as usize
+    }
+
+    /// Whether a class has waited beyond its patience; `served` says when each was last served.
+    fn is_aged(&self, now: Timestamp, class: Class, served: [Timestamp; 3], may: impl Fn(WorkloadId) -> bool) -> bool {
+        let flows = self.classes[class as usize].flows.iter().filter(|flow| may(flow.workload));
+        let head = flows.filter_map(|flow| flow.jobs.front()).map(|entry| entry.since).min();
+        head.is_some_and(|since| now - since.max(served[class as usize]) > self.patience[class as usize])
     }
 
     /// Puts a newcomer at the end of its workload's line.
@@ -193,11 +206,7 @@ impl<T: Copy> Queue<T> {
         let class = if select.lowest_first {
             present().next_back()?
         } else {
-            let aged = |class: &Class| {
-                let queue = &self.classes[*class as usize];
-                let head = queue.flows.iter().filter_map(|flow| flow.jobs.front()).map(|entry| entry.since).min();
-                head.is_some_and(|since| now - since.max(queue.last_served) > self.patience[*class as usize])
-            };
+            let aged = |class: &Class| self.is_aged(now, *class, select.served, |workload| !blocked(workload));
             present().rev().find(aged).or_else(|| present().next())?
         };
         let queue = &mut self.classes[class as usize];
@@ -210,9 +219,12 @@ impl<T: Copy> Queue<T> {
         let entry = flow.jobs.pop_front()?;
         queue.virtual_time = queue.virtual_time.max(flow.pass);
         flow.pass += flow.stride;
-        queue.last_served = now;
         if flow.jobs.is_empty() {
             queue.flows.swap_remove(at);
+        }
+        // Being held back by a cap of its own saves up no credit either.
+        for flow in queue.flows.iter_mut().filter(|flow| blocked(flow.workload)) {
+            flow.pass = flow.pass.max(queue.virtual_time);
         }
         self.live -= 1;
         Some((entry.item, entry.since))
@@ -233,7 +245,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::HashMap;
 
-    const ANY: Select = Select { lowest_first: false, allowed: [true; 3] };
+    const ANY: Select = Select { lowest_first: false, allowed: [true; 3], served: [Timestamp::ZERO; 3] };
 
     fn secs(secs: f64) -> Timestamp {
         Timestamp::from_secs_f64(secs)
@@ -269,7 +281,8 @@ mod tests {
         for second in 0..100 {
             queue.push_back(secs(f64::from(second)), Class::Interactive, WorkloadId(0), 1.0, second);
             queue.push_back(secs(f64::from(second)), Class::Interactive, WorkloadId(0), 1.0, second);
-            let item = pop(&mut queue, f64::from(second), ANY).unwrap();
+            let last = served.last().map_or(Timestamp::ZERO, |&second: &u32| secs(f64::from(second)));
+            let item = pop(&mut queue, f64::from(second), Select { served: [last; 3], ..ANY }).unwrap();
             if item >= 1000 {
                 served.push(second);
             }
@@ -319,6 +332,20 @@ mod tests {
         assert_eq!(queue.pop(secs(0.0), ANY, full, |_| true).unwrap().0, 2);
         assert!(queue.pop(secs(0.0), ANY, full, |_| true).is_none());
         assert_eq!(queue.len(), 1);
+    }
+
+    #[test]
+    fn being_held_back_by_a_cap_saves_up_no_credit() {
+        let mut queue = Queue::new();
+        for item in 0..300 {
+            queue.push_back(secs(0.0), Class::Normal, WorkloadId(item % 2), 1.0, item);
+        }
+        let capped = |workload| workload == WorkloadId(0);
+        for _ in 0..100 {
+            queue.pop(secs(0.0), ANY, capped, |_| true).unwrap();
+        }
+        let next: Vec<_> = (0..20).map(|_| pop(&mut queue, 0.0, ANY).unwrap() % 2).collect();
+        assert!((9..=11).contains(&next.iter().sum::<u32>()), "{next:?}");
     }
 
     proptest! {

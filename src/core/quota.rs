@@ -34,6 +34,8 @@ struct RollingWindow {
 
 impl RollingWindow {
     const SLICES: u64 = 60;
+    /// More than this in one slice is nobody's honest count.
+    const MOST: u64 = 1 << 48;
 
     fn new(limit: u64, window: Duration) -> Self {
         let slice_micros = (window.as_micros() as u64 / Self::SLICES).max(1);
@@ -84,12 +86,13 @@ impl RollingWindow {
         self.spent += units;
     }
 
-    /// Replaces an estimate spent at `when` by what it came to; forgotten if that has left the window.
+    /// Replaces an estimate spent at `when` by what it came to; forgotten if that has left the window. What came from
+    /// outside is cut to what cannot overflow the sums.
     fn correct(&mut self, when: Timestamp, estimated: u64, actual: u64) {
         let index = when.as_micros() / self.slice_micros;
         if let Ok(at) = self.slices.binary_search_by_key(&index, |&(index, _)| index) {
             let slice = &mut self.slices[at].1;
-            let corrected = slice.saturating_sub(estimated) + actual;
+            let corrected = slice.saturating_sub(estimated).saturating_add(actual).min(Self::MOST);
             self.spent = self.spent - *slice + corrected;
             *slice = corrected;
         }
@@ -163,7 +166,7 @@ impl Quota {
         self.rejections = 0;
     }
 
-    /// A request was rejected for its rate. Waits as long as the server says; else a second, doubling to a minute (the
+    /// A request was rejected for its rate. Waits as long as the server says; else (a wait of zero says nothing) a second, doubling to a minute (the
     /// usual window), jittered. A later, shorter wait never cuts an earlier, longer one.
     pub fn on_rejected(
         &mut self,
@@ -181,7 +184,7 @@ impl Quota {
             .filter(|hint| hint.remaining == Some(0))
             .filter_map(|hint| hint.reset)
             .max();
-        let wait = match retry_after.max(reset) {
+        let wait = match retry_after.max(reset).filter(|asked| !asked.is_zero()) {
             Some(asked) => jittered_floor(asked, rng),
             None => Duration::from_secs(1 << (self.rejections.clamp(1, 7) - 1))
                 .min(Duration::from_secs(60))
@@ -204,6 +207,18 @@ mod tests {
 
     fn secs(secs: f64) -> Timestamp {
         Timestamp::from_secs_f64(secs)
+    }
+
+    #[test]
+    fn absurd_counts_of_tokens_do_no_harm() {
+        let mut quota = Quota::new(&QuotaSpec { tokens_per_minute: Some(100), ..QuotaSpec::default() });
+        for at in 0..200 {
+            let now = secs(f64::from(at));
+            quota.on_send(now, u64::from(u32::MAX));
+            quota.on_usage(now, 10, u64::MAX);
+            quota.on_usage(now, u64::MAX, u64::MAX);
+        }
+        assert_eq!(quota.opens_at(secs(1000.0), 100), secs(1000.0));
     }
 
     #[test]

@@ -65,13 +65,14 @@ pub struct RouteSpec {
     pub weight: f64,
     /// Models known by name.
     pub models: Vec<ModelSpec>,
-    /// Whether it also takes models not named in `models`. Default true.
+    /// Whether it also takes models not named in `models`. Default true. What was learned and counted of a model is kept
+    /// for good: where names come from outside, name the models and turn this off.
     pub any_model: bool,
     /// A hard ceiling on requests in flight per lane; the learned limit stays at or under it. Default none.
     pub max_concurrency: Option<u32>,
     /// Whether the account limits each `user_id` as well as the whole (DeepSeek does on accounts with raised quota).
     pub per_user: bool,
-    /// Rate quotas per lane. Default none.
+    /// Rate quotas per lane. Default none. Of routes that share an account, the strictest holds for all.
     pub quota: QuotaSpec,
 }
 
@@ -210,6 +211,8 @@ pub(crate) struct Lane {
     pub(crate) waiting: BTreeSet<u32>,
     /// The pool served last.
     pub(crate) turn: u32,
+    /// When each class was last served.
+    pub(crate) served: [Timestamp; 3],
     /// When the service last said it is overloaded, if nothing sent since has been let in.
     pub(crate) pressure: Option<Timestamp>,
     pub(crate) last_interactive: Option<Timestamp>,
@@ -217,6 +220,8 @@ pub(crate) struct Lane {
     /// The earliest timer set for it.
     pub(crate) armed: Timestamp,
     pub(crate) reported_limit: u32,
+    /// The limit last reported as scaled by a low balance.
+    pub(crate) reported_balance: Option<u32>,
     pub(crate) in_flight: [u32; 3],
 }
 
@@ -232,20 +237,21 @@ impl Lane {
             pools: 0,
             waiting: BTreeSet::new(),
             turn: 0,
+            served: [Timestamp::ZERO; 3],
             pressure: None,
             last_interactive: None,
             last_used: now,
             armed: Timestamp::MAX,
+            reported_balance: None,
             in_flight: [0; 3],
         }
     }
 
     /// The one list of gates a request passes, in the order of how much they close.
     pub(crate) fn passage(&mut self, now: Timestamp, rng: &mut fastrand::Rng) -> Passage {
-        match self.breaker.opens_at(now) {
-            None => return Passage::Closed { until: None },
-            Some(at) if at > now => return Passage::Closed { until: Some(at) },
-            Some(_) => {}
+        let until = self.breaker.opens_at(now);
+        if until > now {
+            return Passage::Closed { until: Some(until) };
         }
         let paused = self.ceiling.pause_until().filter(|&until| until > now);
         if let Some(until) = paused {

@@ -191,7 +191,8 @@ pub enum Notice {
         /// The route it tries now.
         to: RouteId,
     },
-    /// The provider scales the account's limit by its balance: it will soon be out of money.
+    /// The provider scales the account's limit by its balance, to another one than it last said: it will soon be out of
+    /// money.
     LowBalance {
         /// The lane whose 429 said so.
         lane: LaneId,

@@ -17,8 +17,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 impl Scheduler {
     /// Sends as many of a pool's calls as its lanes let through; one, if other pools wait for the same lanes.
     pub(super) fn serve(&mut self, now: Timestamp, pool_id: u32) {
-        let Some(pool) = self.pools.get_mut(pool_id as usize) else { return };
-        pool.dirty = false;
         let mut offers = std::mem::take(&mut self.offers);
         self.each_lane(pool_id, |this, lane| this.lanes[lane.0 as usize].ceiling.advance(now));
         while !self.pools[pool_id as usize].queue.is_empty() {
@@ -136,6 +134,7 @@ impl Scheduler {
 
     /// Sends the next call by `candidate`, or by another that suits it better. `false`: nothing more can be sent now.
     pub(super) fn dispatch(&mut self, now: Timestamp, pool_id: u32, candidate: usize, offers: &[Offer]) -> bool {
+        let served = self.served(&self.pools[pool_id as usize]);
         let pool = &mut self.pools[pool_id as usize];
         let allowed = pool.candidates[candidate]
             .lanes
@@ -143,7 +142,7 @@ impl Scheduler {
             .flatten()
             .map(|lane| self.lanes[lane.0 as usize].allowed(now))
             .fold([true; 3], |all, lane| [all[0] && lane[0], all[1] && lane[1], all[2] && lane[2]]);
-        let select = Select { lowest_first: matches!(offers[candidate], Offer::Open { risky: true }), allowed };
+        let select = Select { lowest_first: matches!(offers[candidate], Offer::Open { risky: true }), allowed, served };
         let (calls, workloads) = (&self.calls, &self.workloads);
         let blocked = |id: WorkloadId| {
             let workload = &workloads[id.index()];
@@ -192,7 +191,8 @@ impl Scheduler {
             .max()
             .unwrap_or(now);
         if affordable > now {
-            self.enqueue(ticket, true);
+            // Without having the line looked at: nothing has changed, and it would be at once, for ever.
+            self.line_up(ticket, true);
             self.arm_pool(pool_id, affordable);
             return false;
         }
@@ -204,8 +204,11 @@ impl Scheduler {
     pub(super) fn send(&mut self, now: Timestamp, ticket: Ticket, candidate: usize) {
         let call = &self.calls[ticket.index as usize];
         let (pool_id, class, tokens, workload) = (call.pool, call.class, call.tokens, call.workload);
-        let (failures, last_route, submitted, first) =
-            (call.failures, call.last_route, call.submitted, call.first_sent);
+        let (last_route, submitted, first) = (call.last_route, call.submitted, call.first_sent);
+        let retry = call
+            .last_outcome
+            .as_ref()
+            .is_some_and(|outcome| !matches!(outcome.kind, OutcomeKind::Slot | OutcomeKind::Rate));
         let number = call.history.as_ref().map_or(0, |history| history.sent()) + 1;
         let Candidate { route, lanes, .. } = self.pools[pool_id as usize].candidates[candidate];
 
@@ -222,11 +225,14 @@ impl Scheduler {
                 state.quota.on_send(now, u64::from(tokens));
                 state.in_flight[class as usize] += 1;
                 state.last_used = now;
-                LaneFlight { lane, seq: state.ceiling.on_send(now), trial }
+                let served = std::mem::replace(&mut state.served[class as usize], now);
+                LaneFlight { lane, seq: state.ceiling.on_send(now), trial, served }
             })
         });
         self.in_flight += 1;
-        self.workloads[workload.index()].in_flight += 1;
+        let state = &mut self.workloads[workload.index()];
+        state.in_flight += 1;
+        state.turn = pool_id;
 
         let clocks = self.calls[ticket.index as usize].clocks.as_deref().unwrap_or(&self.config.clocks);
         let due = [clocks.headers, clocks.first_content].into_iter().flatten().min();
@@ -241,7 +247,7 @@ impl Scheduler {
         let failover = last_route.filter(|&last| last != route);
         self.metrics.count(labels, |scope| {
             scope.counters.attempts += 1;
-            scope.counters.retries += u64::from(failures > 0);
+            scope.counters.retries += u64::from(retry);
             scope.counters.failovers += u64::from(failover.is_some());
             if first.is_none() {
                 scope.queue_wait.record(now - submitted);

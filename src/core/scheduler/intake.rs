@@ -13,7 +13,7 @@ use crate::core::route::{Candidate, Lane, LaneId, LaneKey, RouteId};
 use crate::core::time::Timestamp;
 
 /// Lanes of single users beyond which idle ones are forgotten.
-const USER_LANES: usize = 4096;
+pub(super) const USER_LANES: usize = 4096;
 
 impl Scheduler {
     /// Takes a call in. It ends in exactly one [`Action::End`](super::Action::End), unless it is cancelled before.
@@ -24,6 +24,12 @@ impl Scheduler {
         let now = self.tick(now);
         if self.closed {
             return Err(SubmitError::Closed);
+        }
+        if !self.model_of.contains_key(spec.model)
+            && !self.config.routes.iter().any(|route| route.resolve(spec.model).is_some())
+        {
+            // Not to be remembered: callers may make up any number of names.
+            return Err(SubmitError::NoRoute { model: spec.model.to_owned() });
         }
         let model = self.model(spec.model);
         let pool_id = self.pool(now, model, spec.model, spec.user_id)?;
@@ -92,13 +98,15 @@ impl Scheduler {
         name: &str,
         user_id: Option<&str>,
     ) -> Result<u32, SubmitError> {
-        let per_user = self.config.routes.iter().any(|route| route.per_user);
+        let per_user = self.config.routes.iter().any(|route| route.per_user && route.resolve(name).is_some());
         let key = (model, per_user.then(|| user_id.unwrap_or("").into()));
         if let Some(&pool) = self.pool_of.get(&key) {
             return Ok(pool);
         }
-        if self.user_lanes >= USER_LANES {
+        if self.user_lanes >= self.user_lanes_most {
             self.forget_idle_users(now);
+            // Where most are in use, looking through all of them again must wait until there are many more.
+            self.user_lanes_most = USER_LANES.max(self.user_lanes * 2);
         }
         let mut candidates = Vec::new();
         for at in 0..self.config.routes.len() {
@@ -110,11 +118,11 @@ impl Scheduler {
                 user_id: None,
             };
             let hint = resolved.hint;
-            let (weight, per_user, quota) = (route.weight, route.per_user, route.quota);
+            let (weight, per_user) = (route.weight, route.per_user);
             let user = per_user
                 .then(|| LaneKey { user_id: Some(user_id.unwrap_or("").to_owned()), ..account.clone() })
-                .map(|key| self.lane_for(now, key, hint, &Default::default()));
-            let account = self.lane_for(now, account, hint, &quota);
+                .map(|key| self.lane_for(now, key, hint));
+            let account = self.lane_for(now, account, hint);
             let lanes = [Some(account), user];
             candidates.push(Candidate { route: RouteId(at as u16), lanes, weight, credit: 0.0 });
         }
@@ -131,7 +139,7 @@ impl Scheduler {
                     overflow: VecDeque::new(),
                     overflow_dead: 0,
                     calls: 0,
-                    dirty: false,
+                    dirty: None,
                     armed: Timestamp::MAX,
                     candidates,
                 }) as u32;
@@ -146,15 +154,23 @@ impl Scheduler {
         Ok(pool)
     }
 
-    pub(super) fn lane_for(&mut self, now: Timestamp, key: LaneKey, hint: Option<u32>, quota: &QuotaSpec) -> LaneId {
+    pub(super) fn lane_for(&mut self, now: Timestamp, key: LaneKey, hint: Option<u32>) -> LaneId {
         if let Some(&lane) = self.lane_of.get(&key) {
             return lane;
         }
-        // A user's own ceiling holds for the account's lane whichever of its routes came first.
-        let shared = self.config.routes.iter().filter(|route| route.account == key.account);
-        let max = shared.filter_map(|route| route.max_concurrency).min();
+        // The strictest of what was configured holds for the account's lane, whichever of its routes came first.
+        let shared = || self.config.routes.iter().filter(|route| route.account == key.account);
+        let max = shared().filter_map(|route| route.max_concurrency).min();
         let params = Params { max, hint, ..Params::default() };
-        let mut lane = Lane::new(now, key.clone(), params, self.config.breaker.clone(), quota);
+        let quota = match key.user_id {
+            Some(_) => QuotaSpec::default(),
+            None => QuotaSpec {
+                requests_per_minute: shared().filter_map(|route| route.quota.requests_per_minute).min(),
+                tokens_per_minute: shared().filter_map(|route| route.quota.tokens_per_minute).min(),
+                requests_per_day: shared().filter_map(|route| route.quota.requests_per_day).min(),
+            },
+        };
+        let mut lane = Lane::new(now, key.clone(), params, self.config.breaker.clone(), &quota);
         if let Some(learned) = self.restored.remove(&key) {
             lane.ceiling.restore(now, learned);
         }
@@ -179,7 +195,8 @@ impl Scheduler {
         for id in gone {
             let pool = self.pools.remove(id as usize);
             for lane in pool.candidates.iter().flat_map(|candidate| candidate.lanes).flatten() {
-                let state = &mut self.lanes[lane.0 as usize];
+                let Some(state) = self.lanes.get_mut(lane.0 as usize) else { continue };
+                state.waiting.remove(&id);
                 state.pools -= 1;
                 // Several pools may have shared it.
                 if state.pools == 0 && state.key.user_id.is_some() {

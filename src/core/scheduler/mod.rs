@@ -20,6 +20,7 @@ use slab::Slab;
 
 use self::settle::Departure;
 use super::backoff::RetryBudget;
+use super::breaker::BreakerState;
 use super::call::{Attempt, Call, FailureKind, Phase, State, Ticket};
 use super::limit::Learned;
 use super::metrics::{Labels, LaneSnapshot, Metrics, MetricsSnapshot};
@@ -42,7 +43,8 @@ struct Pool {
     overflow_dead: usize,
     /// Live calls that belong to it, wherever they are.
     calls: usize,
-    dirty: bool,
+    /// It is to be looked at, in the line of this rank.
+    dirty: Option<usize>,
     armed: Timestamp,
 }
 
@@ -50,6 +52,8 @@ struct Pool {
 struct Workload {
     spec: WorkloadSpec,
     in_flight: u32,
+    /// The pool whose call was sent last.
+    turn: u32,
 }
 
 #[derive(Debug)]
@@ -103,6 +107,8 @@ pub struct Scheduler {
     lanes: Slab<Lane>,
     lane_of: HashMap<LaneKey, LaneId>,
     user_lanes: usize,
+    /// As many of them have idle ones among them forgotten.
+    user_lanes_most: usize,
     restored: HashMap<LaneKey, Learned>,
     models: Vec<Box<str>>,
     model_of: HashMap<Box<str>, u32>,
@@ -111,7 +117,8 @@ pub struct Scheduler {
     routes: Vec<RouteState>,
     accounts: Vec<Account>,
     timers: BinaryHeap<Reverse<(Timestamp, Timer)>>,
-    dirty: VecDeque<u32>,
+    /// Pools to be looked at, by how urgent their work is (see [`Queue::rank`]).
+    dirty: [VecDeque<u32>; 4],
     /// Room for the offers of one look at a pool, kept to be used again.
     offers: Vec<Offer>,
     actions: VecDeque<Action>,
@@ -150,6 +157,7 @@ impl Scheduler {
             lanes: Slab::new(),
             lane_of: HashMap::new(),
             user_lanes: 0,
+            user_lanes_most: intake::USER_LANES,
             restored: HashMap::new(),
             models: Vec::new(),
             model_of: HashMap::new(),
@@ -158,7 +166,7 @@ impl Scheduler {
             routes,
             accounts,
             timers: BinaryHeap::new(),
-            dirty: VecDeque::new(),
+            dirty: Default::default(),
             offers: Vec::new(),
             actions: VecDeque::new(),
             budget: RetryBudget::new(&config.retry),
@@ -188,7 +196,8 @@ impl Scheduler {
         self.notices = wanted;
     }
 
-    /// The workload of this name; a new one in class normal if there is none yet.
+    /// The workload of this name; a new one in class normal if there is none yet. Workloads are kept for good, with their
+    /// metrics: let names be few, not one per user or request.
     pub fn workload(&mut self, name: &str) -> WorkloadId {
         match self.workload_of.get(name) {
             Some(&id) => id,
@@ -199,7 +208,7 @@ impl Scheduler {
     fn add_workload(&mut self, spec: WorkloadSpec) -> WorkloadId {
         let id = WorkloadId(self.workloads.len() as u32);
         self.workload_of.insert(spec.name.clone(), id);
-        self.workloads.push(Workload { spec, in_flight: 0 });
+        self.workloads.push(Workload { spec, in_flight: 0, turn: 0 });
         id
     }
 
@@ -226,10 +235,17 @@ impl Scheduler {
         Labels { route: route.map(RouteId::index), model: call.model as usize, workload: call.workload.index() }
     }
 
-    /// Puts a call into its line: at the end, or back at the front.
+    /// Puts a call into its line, at the end or back at the front, and has the line looked at.
     fn enqueue(&mut self, ticket: Ticket, back: bool) {
+        if let Some(pool_id) = self.line_up(ticket, back) {
+            self.mark(pool_id);
+        }
+    }
+
+    /// Puts a call into its line, at the end or back at the front. Returns the pool.
+    fn line_up(&mut self, ticket: Ticket, back: bool) -> Option<u32> {
         let now = self.now;
-        let Some(call) = self.call(ticket) else { return };
+        let call = self.call(ticket)?;
         call.state = State::Queued;
         let (pool_id, class, workload, submitted) = (call.pool, call.class, call.workload, call.submitted);
         let weight = self.workloads[workload.index()].spec.weight;
@@ -245,20 +261,47 @@ impl Scheduler {
                 self.lanes[lane.0 as usize].waiting.insert(pool_id);
             }
         }
-        self.mark(pool_id);
+        Some(pool_id)
     }
 
+    /// Has a pool looked at, after those with more urgent work.
     fn mark(&mut self, pool_id: u32) {
-        if let Some(pool) = self.pools.get_mut(pool_id as usize)
-            && !pool.dirty
-        {
-            pool.dirty = true;
-            self.dirty.push_back(pool_id);
+        let Some(pool) = self.pools.get(pool_id as usize) else { return };
+        // Nothing is more urgent than the one line there is.
+        let rank = if self.pools.len() > 1 { pool.queue.rank(self.now, self.served(pool)) } else { 0 };
+        if pool.dirty.is_none_or(|already| rank < already) {
+            self.pools[pool_id as usize].dirty = Some(rank);
+            self.dirty[rank].push_back(pool_id);
         }
     }
 
-    /// Lets every pool that waits for `lane` look again: those with more urgent work first, and within a class the one
-    /// after the last served, so that pools (single users') take turns.
+    /// The next pool to be looked at.
+    fn next_marked(&mut self) -> Option<u32> {
+        for (rank, line) in self.dirty.iter_mut().enumerate() {
+            while let Some(pool_id) = line.pop_front() {
+                // One that became more urgent was in that line, too.
+                if let Some(pool) = self.pools.get_mut(pool_id as usize)
+                    && pool.dirty == Some(rank)
+                {
+                    pool.dirty = None;
+                    return Some(pool_id);
+                }
+            }
+        }
+        None
+    }
+
+    /// When each class was last served by the lanes of a pool.
+    fn served(&self, pool: &Pool) -> [Timestamp; 3] {
+        let account = pool.candidates.iter().filter_map(|candidate| candidate.lanes[0]);
+        account.fold([Timestamp::ZERO; 3], |latest, lane| {
+            let served = &self.lanes[lane.0 as usize].served;
+            std::array::from_fn(|class| latest[class].max(served[class]))
+        })
+    }
+
+    /// Lets every pool that waits for `lane` look again, beginning after the one served last, so that pools (single
+    /// users') take turns.
     fn mark_lane(&mut self, lane: LaneId) {
         let Some(state) = self.lanes.get(lane.0 as usize) else { return };
         if state.waiting.len() <= 1 {
@@ -268,16 +311,20 @@ impl Scheduler {
             return;
         }
         let turns = state.waiting.range(state.turn + 1..).chain(state.waiting.range(..=state.turn));
-        let mut turns: Vec<_> = turns.map(|&pool| (self.pools[pool as usize].queue.top_class(), pool)).collect();
-        turns.sort_by_key(|&(class, _)| class);
-        for (_, pool) in turns {
+        for pool in turns.copied().collect::<Vec<_>>() {
             self.mark(pool);
         }
     }
 
     fn mark_all(&mut self) {
-        let all: Vec<_> = self.pools.iter().map(|(id, _)| id as u32).collect();
-        for pool in all {
+        self.mark_after(0);
+    }
+
+    /// Lets every pool with waiting calls look again, beginning after `turn`.
+    fn mark_after(&mut self, turn: u32) {
+        let waiting = self.pools.iter().filter(|(_, pool)| !pool.queue.is_empty()).map(|(id, _)| id as u32);
+        let (before, after): (Vec<_>, Vec<_>) = waiting.partition(|&pool| pool <= turn);
+        for pool in after.into_iter().chain(before) {
             self.mark(pool);
         }
     }
@@ -290,12 +337,32 @@ impl Scheduler {
         self.now
     }
 
+    /// Sets a timer. Those of calls that are over stay behind; they are swept once they outnumber all that can be live.
+    fn arm(&mut self, at: Timestamp, timer: Timer) {
+        self.timers.push(Reverse((at, timer)));
+        let live = self.calls.len() + self.pools.len() + self.lanes.len();
+        if self.timers.len() > 2 * live + 64 {
+            let mut timers = std::mem::take(&mut self.timers);
+            timers.retain(|&Reverse((at, timer))| self.is_armed(at, timer));
+            self.timers = timers;
+        }
+    }
+
+    /// Whether a timer is still the earliest of its owner.
+    fn is_armed(&self, at: Timestamp, timer: Timer) -> bool {
+        match timer {
+            Timer::Call(ticket) => self.get(ticket).is_some_and(|call| call.armed == at),
+            Timer::Lane(lane) => self.lanes.get(lane.0 as usize).is_some_and(|lane| lane.armed == at),
+            Timer::Pool(pool) => self.pools.get(pool as usize).is_some_and(|pool| pool.armed == at),
+        }
+    }
+
     fn arm_call(&mut self, ticket: Ticket) {
         let Some(call) = self.call(ticket) else { return };
         let due = call.due();
         if due < call.armed {
             call.armed = due;
-            self.timers.push(Reverse((due, Timer::Call(ticket))));
+            self.arm(due, Timer::Call(ticket));
         }
     }
 
@@ -303,7 +370,7 @@ impl Scheduler {
         let state = &mut self.lanes[lane.0 as usize];
         if at < state.armed {
             state.armed = at;
-            self.timers.push(Reverse((at, Timer::Lane(lane))));
+            self.arm(at, Timer::Lane(lane));
         }
     }
 
@@ -311,14 +378,14 @@ impl Scheduler {
         let state = &mut self.pools[pool as usize];
         if at < state.armed {
             state.armed = at;
-            self.timers.push(Reverse((at, Timer::Pool(pool))));
+            self.arm(at, Timer::Pool(pool));
         }
     }
 
     /// When [`Scheduler::poll`] must be called at the latest, if nothing happens before. `None`: not until something
     /// happens.
     pub fn next_wake(&self) -> Option<Timestamp> {
-        if !self.actions.is_empty() || !self.dirty.is_empty() {
+        if !self.actions.is_empty() || self.dirty.iter().any(|line| !line.is_empty()) {
             return Some(self.now);
         }
         self.timers.peek().map(|Reverse((at, _))| *at)
@@ -332,11 +399,14 @@ impl Scheduler {
                 return Some(action);
             }
             if let Some(Reverse((at, timer))) = self.timers.peek().copied()
-                && at <= now
+                && (at <= now || !self.is_armed(at, timer))
             {
+                // One whose owner is gone must not wake anybody.
                 self.timers.pop();
-                self.on_timer(now, at, timer);
-            } else if let Some(pool) = self.dirty.pop_front() {
+                if self.is_armed(at, timer) {
+                    self.on_timer(now, timer);
+                }
+            } else if let Some(pool) = self.next_marked() {
                 self.serve(now, pool);
             } else {
                 return None;
@@ -344,29 +414,18 @@ impl Scheduler {
         }
     }
 
-    fn on_timer(&mut self, now: Timestamp, at: Timestamp, timer: Timer) {
+    fn on_timer(&mut self, now: Timestamp, timer: Timer) {
         match timer {
             Timer::Pool(pool) => {
-                if let Some(state) = self.pools.get_mut(pool as usize)
-                    && state.armed == at
-                {
-                    state.armed = Timestamp::MAX;
-                    self.mark(pool);
-                }
+                self.pools[pool as usize].armed = Timestamp::MAX;
+                self.mark(pool);
             }
             Timer::Lane(lane) => {
-                if let Some(state) = self.lanes.get_mut(lane.0 as usize)
-                    && state.armed == at
-                {
-                    state.armed = Timestamp::MAX;
-                    self.mark_lane(lane);
-                }
+                self.lanes[lane.0 as usize].armed = Timestamp::MAX;
+                self.mark_lane(lane);
             }
             Timer::Call(ticket) => {
                 let Some(call) = self.call(ticket) else { return };
-                if call.armed != at {
-                    return;
-                }
                 call.armed = Timestamp::MAX;
                 if call.due() <= now {
                     self.on_due(now, ticket);
@@ -451,9 +510,16 @@ impl Scheduler {
         for account in &mut self.accounts {
             account.stop = None;
         }
-        for (_, lane) in &mut self.lanes {
+        let mut closed = Vec::new();
+        for (id, lane) in &mut self.lanes {
+            if lane.breaker.state() != BreakerState::Closed {
+                closed.push(LaneId(id as u32));
+            }
             lane.breaker.reset(now);
             lane.quota.reset();
+        }
+        for lane in closed {
+            self.notify(Notice::Breaker { lane, open: false });
         }
         self.mark_all();
     }
@@ -504,7 +570,9 @@ impl Scheduler {
             self.models.iter().map(|name| &**name),
             self.workloads.iter().map(|workload| workload.spec.name.as_str()),
         );
-        let lanes = self.lanes.iter().map(|(_, lane)| {
+        let lanes = self.lanes.iter_mut().map(|(_, lane)| {
+            // A pause that is over is over, even if nobody has looked since.
+            lane.ceiling.advance(now);
             let view = lane.ceiling.view();
             let paused = lane.ceiling.pause_until().map_or(0.0, |until| until.secs_since(now));
             LaneSnapshot {

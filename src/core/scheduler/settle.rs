@@ -81,15 +81,23 @@ impl Scheduler {
                 return;
             }
         }
-        let (lanes, sent) = (flight.lanes, flight.sent);
+        let (lanes, sent, route) = (flight.lanes, flight.sent, flight.route);
+        let reopens = admitted.is_some() && std::mem::take(&mut flight.probes_stop);
         self.arm_call(attempt.ticket);
+        if reopens {
+            self.reopen(route);
+        }
         if let Some(evidence) = admitted {
             for lane in lanes.into_iter().flatten() {
                 let state = &mut self.lanes[lane.lane.0 as usize];
                 state.ceiling.on_admitted(now, lane.seq, evidence);
                 state.quota.on_accepted();
                 let recovered = state.relieve(sent);
+                let closed = state.breaker.on_admitted(lane.trial);
                 self.mark_lane(lane.lane);
+                if closed {
+                    self.notify(Notice::Breaker { lane: lane.lane, open: false });
+                }
                 if recovered {
                     self.notify(Notice::Recovered { lane: lane.lane });
                 }
@@ -107,6 +115,8 @@ impl Scheduler {
         let now = self.tick(now);
         let Some(call) = self.get(ticket) else { return false };
         if matches!(call.state, State::InFlight(_)) {
+            // The driver may have come here from carrying out an action that stood before its sending.
+            self.actions.retain(|action| !matches!(action, Action::Send { attempt, .. } if attempt.ticket == ticket));
             self.leave_lanes(now, ticket, &Departure::Cancelled);
         } else {
             self.unqueue(ticket);
@@ -166,15 +176,23 @@ impl Scheduler {
         };
         self.in_flight -= 1;
         self.workloads[workload.index()].in_flight -= 1;
+        let workload = &self.workloads[workload.index()];
+        if workload.spec.max_concurrency.is_some() {
+            // Before the flight's own lanes: others' calls of this workload have waited for this one's end.
+            self.mark_after(workload.turn);
+        }
         let blamed = self.blamed(&flight);
         for (at, place) in flight.lanes.into_iter().enumerate() {
             let Some(place) = place else { continue };
-            self.lanes[place.lane.0 as usize].in_flight[class as usize] -= 1;
+            let lane = &mut self.lanes[place.lane.0 as usize];
+            lane.in_flight[class as usize] -= 1;
+            // A rejection must not cost its class the turn it got for its age.
+            let rejected = matches!(departure, Departure::Ended { outcome, .. } if outcome.kind == OutcomeKind::Slot);
+            if rejected && lane.served[class as usize] == flight.sent {
+                lane.served[class as usize] = place.served;
+            }
             self.settle_lane(now, place, flight.sent, departure, blamed == at, tokens);
             self.mark_lane(place.lane);
-        }
-        if self.workloads[workload.index()].spec.max_concurrency.is_some() {
-            self.mark_all();
         }
         if flight.probes_stop && matches!(departure, Departure::Cancelled) {
             self.end_probe(now, flight.route);
@@ -212,12 +230,12 @@ impl Scheduler {
             return;
         };
         let was_pressed = lane.pressure.is_some();
-        let mut breaker_moved = false;
+        let was_open = lane.breaker.state() != BreakerState::Closed;
         match outcome.kind {
             K::Success => {
                 lane.ceiling.on_done(now, seq);
                 lane.relieve(sent);
-                breaker_moved = lane.breaker.on_success();
+                lane.breaker.on_success();
             }
             K::Slot if blamed => {
                 lane.ceiling.on_slot_rejected(now, seq, outcome.told, outcome.retry_after, rng);
@@ -226,7 +244,7 @@ impl Scheduler {
             K::Pressure => {
                 lane.ceiling.on_unavailable(now, seq, outcome.retry_after, rng);
                 lane.pressure = Some(now);
-                breaker_moved = lane.breaker.on_failure(now, sent, place.trial, rng);
+                lane.breaker.on_failure(now, sent, place.trial, rng);
             }
             K::Server | K::Transport | K::FirstContentTimeout | K::Interrupted | K::Malformed => {
                 // A connection we closed may still count on the server's side for a while.
@@ -235,7 +253,7 @@ impl Scheduler {
                 } else {
                     lane.ceiling.on_failed(now, seq)
                 }
-                breaker_moved = lane.breaker.on_failure(now, sent, place.trial, rng);
+                lane.breaker.on_failure(now, sent, place.trial, rng);
             }
             K::Cancelled => {
                 lane.ceiling.on_cancelled(now, seq);
@@ -253,18 +271,24 @@ impl Scheduler {
         }
         match tokens {
             Some(tokens) => lane.quota.on_usage(sent, estimated, tokens.total()),
-            None if outcome.kind != K::Success => lane.quota.on_usage(sent, estimated, 0),
-            None => {}
+            // Where the model may have been at work, the provider counts what it did.
+            None if matches!(
+                outcome.kind,
+                K::Success | K::Interrupted | K::Malformed | K::FirstContentTimeout | K::Cancelled
+            ) => {}
+            None => lane.quota.on_usage(sent, estimated, 0),
         }
         let (pressure, open) = (lane.pressure.is_some(), lane.breaker.state() != BreakerState::Closed);
         let lane = place.lane;
         if pressure != was_pressed {
             self.notify(if pressure { Notice::Pressure { lane } } else { Notice::Recovered { lane } });
         }
-        if breaker_moved {
+        if open != was_open {
             self.notify(Notice::Breaker { lane, open });
         }
-        if let (true, Some(told)) = (outcome.low_balance && blamed, outcome.told) {
+        if let (true, Some(told)) = (outcome.low_balance && blamed, outcome.told)
+            && self.lanes[lane.0 as usize].reported_balance.replace(told.limit) != Some(told.limit)
+        {
             self.notify(Notice::LowBalance { lane, limit: told.limit });
         }
         self.report_limit(lane);
@@ -339,53 +363,59 @@ impl Scheduler {
         }
     }
 
-    /// Stops an account or a route, or opens it again.
+    /// Stops an account or a route, or opens it again. While it is stopped only probes are sent, so whatever else ends
+    /// was sent before and changes nothing: neither does its success reopen, nor its refusal put off the next probe.
     pub(super) fn settle_stops(&mut self, now: Timestamp, flight: &Flight, outcome: &Outcome) {
         let account = self.routes[flight.route.index()].account;
-        let probe_at = now + self.config.stop_probe;
         let route = &mut self.routes[flight.route.index()];
-        let stop = || Some(Stop { probe_at, cause: outcome.clone(), probing: false });
-        let stopped = match outcome.kind {
+        let stop = match outcome.kind {
             OutcomeKind::Success => {
                 route.forbidden = 0;
-                let reopened = route.stop.take().is_some() | self.accounts[account].stop.take().is_some();
-                if reopened {
-                    self.mark_all();
+                if flight.probes_stop {
+                    self.reopen(flight.route);
                 }
                 return;
             }
-            OutcomeKind::Billing => {
-                self.accounts[account].stop = stop();
-                true
-            }
-            OutcomeKind::Authentication => {
-                route.stop = stop();
-                true
-            }
+            OutcomeKind::Billing => Some(&mut self.accounts[account].stop),
+            OutcomeKind::Authentication => Some(&mut route.stop),
             OutcomeKind::Forbidden => {
                 route.forbidden += 1;
-                let stopped = route.forbidden >= FORBIDDEN_RUN;
-                if stopped {
-                    route.stop = stop();
-                }
-                stopped
+                (route.forbidden >= FORBIDDEN_RUN).then_some(&mut route.stop)
             }
-            _ => false,
+            _ => None,
         };
-        if stopped {
-            self.mark_all();
-            self.notify(Notice::Stopped { route: flight.route, kind: outcome.kind });
-        } else if flight.probes_stop {
-            self.end_probe(now, flight.route);
+        let stopped = stop.is_some();
+        let mut news = false;
+        if let Some(stop) = stop.filter(|stop| stop.is_none() || flight.probes_stop) {
+            news = stop.is_none();
+            *stop = Some(Stop { probe_at: now + self.config.stop_probe, cause: outcome.clone(), probing: false });
         }
+        if flight.probes_stop {
+            // It may have asked about both the route and the account; the one it was not stopped by may be asked again.
+            self.end_probe(now, flight.route);
+        } else if stopped {
+            self.mark_all();
+        }
+        if news {
+            self.notify(Notice::Stopped { route: flight.route, kind: outcome.kind });
+        }
+    }
+
+    /// A probe was let in: the account and the route are open again.
+    fn reopen(&mut self, route: RouteId) {
+        let account = self.routes[route.index()].account;
+        self.routes[route.index()].stop = None;
+        self.accounts[account].stop = None;
+        self.mark_all();
     }
 
     /// A probe of a stopped account or route ended without an answer to the question: the next call may ask at once.
     pub(super) fn end_probe(&mut self, now: Timestamp, route: RouteId) {
         let account = self.routes[route.index()].account;
         for stop in [&mut self.routes[route.index()].stop, &mut self.accounts[account].stop].into_iter().flatten() {
-            stop.probing = false;
-            stop.probe_at = stop.probe_at.min(now);
+            if std::mem::take(&mut stop.probing) {
+                stop.probe_at = stop.probe_at.min(now);
+            }
         }
         self.mark_all();
     }

@@ -6,9 +6,11 @@ use std::time::Duration;
 use proptest::prelude::{ProptestConfig, any, prop, prop_assert, prop_assert_eq, proptest};
 
 use super::*;
+use crate::core::breaker::BreakerPolicy;
 use crate::core::call::{Clocks, Failure};
 use crate::core::outcome::Told;
-use crate::core::route::Strategy;
+use crate::core::quota::QuotaSpec;
+use crate::core::route::{ModelSpec, Strategy};
 use crate::core::tokens::TokenCount;
 
 fn outcome(kind: OutcomeKind) -> Outcome {
@@ -671,6 +673,283 @@ fn a_configuration_that_makes_no_sense_says_what_and_where() {
     let workload = WorkloadSpec { weight: -1.0, ..WorkloadSpec::new("chat", Class::Normal) };
     expect(Config { workloads: vec![workload], ..Config::new(vec![route()]) }, "`weight` of workload `chat`");
     expect(Config { max_queued: 0, ..Config::new(vec![route()]) }, "`max_queued`");
+}
+
+#[test]
+fn a_call_too_large_for_what_is_left_of_a_token_quota_waits_for_it_quietly() {
+    let quota = QuotaSpec { tokens_per_minute: Some(1000), ..QuotaSpec::default() };
+    let mut world = World::new(Config::new(vec![RouteSpec { quota, ..RouteSpec::new("one", "account") }]));
+    let sized = |spec: &mut JobSpec<'_>| spec.tokens = 600;
+    world.submit_as("normal", sized).unwrap();
+    let large = world.submit_as("normal", sized).unwrap();
+    assert!(!world.was_sent(large));
+    assert!(world.gate.next_wake().is_some_and(|at| at > world.now), "nothing to do until tokens are free");
+    world.pass(62.0);
+    assert!(world.was_sent(large));
+}
+
+#[test]
+fn a_probe_that_is_answered_by_another_stop_does_not_block_its_own_for_ever() {
+    for (first, second) in
+        [(OutcomeKind::Authentication, OutcomeKind::Billing), (OutcomeKind::Billing, OutcomeKind::Authentication)]
+    {
+        let mut world = World::single();
+        let ticket = world.submit("normal");
+        world.end(world.attempt(ticket), outcome(first));
+        world.pass(301.0);
+        let probe = world.submit("normal");
+        world.end(world.attempt(probe), outcome(second));
+        world.pass(301.0);
+        let next = world.submit("normal");
+        assert!(world.was_sent(next), "{first:?} then {second:?}");
+    }
+}
+
+#[test]
+fn an_answer_to_what_was_sent_before_does_not_reopen_a_stopped_account() {
+    let mut world = World::single();
+    let (one, two, three) = (world.submit("normal"), world.submit("normal"), world.submit("normal"));
+    world.end(world.attempt(one), outcome(OutcomeKind::Billing));
+    world.succeed(world.attempt(two));
+    let late = world.submit("normal");
+    assert_eq!(world.failure(late).kind, FailureKind::InsufficientBalance);
+    world.end(world.attempt(three), outcome(OutcomeKind::Billing));
+    let stopped = world.notices.iter().filter(|notice| matches!(notice, Notice::Stopped { .. })).count();
+    assert_eq!(stopped, 1, "told once");
+}
+
+#[test]
+fn a_probe_that_is_let_in_reopens_the_account_before_its_answer_is_complete() {
+    let mut world = World::single();
+    let first = world.submit("normal");
+    world.end(world.attempt(first), outcome(OutcomeKind::Billing));
+    world.pass(301.0);
+    let (probe, waiting) = (world.submit("normal"), world.submit("normal"));
+    assert!(!world.was_sent(waiting));
+    world.on(world.attempt(probe), Event::Headers);
+    assert!(world.was_sent(waiting), "a long answer must not keep everybody waiting");
+}
+
+#[test]
+fn a_trial_that_is_let_in_closes_the_breaker_before_its_answer_is_complete() {
+    let breaker = BreakerPolicy { failures: 2, ..BreakerPolicy::default() };
+    let mut world = World::new(Config { breaker, ..Config::new(vec![RouteSpec::new("one", "account")]) });
+    let tickets: Vec<_> = (0..2).map(|_| world.submit("normal")).collect();
+    for &ticket in &tickets {
+        world.end(world.attempt(ticket), outcome(OutcomeKind::Transport));
+    }
+    let others: Vec<_> = (0..3).map(|_| world.submit("normal")).collect();
+    let sent = world.sent.len();
+    world.pass(2.0);
+    assert_eq!(world.sent.len(), sent + 1, "one trial");
+    let trial = world.sent[sent].0;
+    world.on(trial, Event::Headers);
+    world.pass(0.5);
+    assert!(world.sent.len() > sent + 1, "a long answer must not keep everybody waiting");
+    world.end(trial, outcome(OutcomeKind::Interrupted));
+    assert_eq!(world.gate.snapshot(world.now).lanes[0].breaker, "open", "but its failure counts as the trial's");
+    assert!(others.iter().any(|&ticket| world.was_sent(ticket)));
+}
+
+#[test]
+fn a_trial_nobody_hears_of_gives_way_to_the_next() {
+    let breaker = BreakerPolicy { failures: 1, ..BreakerPolicy::default() };
+    let mut world = World::new(Config { breaker, ..Config::new(vec![RouteSpec::new("one", "account")]) });
+    let ticket = world.submit("normal");
+    world.end(world.attempt(ticket), outcome(OutcomeKind::Transport));
+    let others: Vec<_> = (0..3).map(|_| world.submit("normal")).collect();
+    world.pass(5.0);
+    let sent = world.sent.len();
+    assert_eq!(sent, 2);
+    world.pass(31.0);
+    assert_eq!(
+        world.sent.len(),
+        sent + 1,
+        "a connection into the void must not close the lane until its clock runs out"
+    );
+    world.succeed(world.sent[sent].0);
+    assert!(others.iter().filter(|&&ticket| world.was_sent(ticket)).count() >= 2);
+}
+
+#[test]
+fn an_account_that_closes_its_rate_without_a_time_to_wait_is_not_hammered() {
+    let mut world = World::single();
+    let ticket = world.submit("normal");
+    for _ in 0..5 {
+        let asked = Outcome { retry_after: Some(Duration::ZERO), ..outcome(OutcomeKind::Rate) };
+        world.end(world.attempt(ticket), asked);
+    }
+    assert_eq!(world.attempt(ticket).number, 1, "`Retry-After: 0` is no licence to spin");
+}
+
+#[test]
+fn routes_of_one_account_share_the_stricter_of_their_quotas() {
+    let quota = QuotaSpec { requests_per_minute: Some(2), ..QuotaSpec::default() };
+    let routes = vec![RouteSpec::new("free", "same"), RouteSpec { quota, ..RouteSpec::new("strict", "same") }];
+    let mut world = World::new(Config::new(routes));
+    let tickets: Vec<_> = (0..3).map(|_| world.submit("normal")).collect();
+    assert_eq!(tickets.iter().filter(|&&ticket| world.was_sent(ticket)).count(), 2);
+}
+
+#[test]
+fn a_user_who_gave_up_and_was_forgotten_leaves_nothing_behind() {
+    let route = RouteSpec { per_user: true, max_concurrency: Some(1), ..RouteSpec::new("one", "account") };
+    let mut world = World::new(Config::new(vec![route]));
+    let user = |user: String| move |spec: &mut JobSpec<'_>| spec.user_id = Some(user.leak());
+    let flying = world.submit_as("normal", user("long".into())).unwrap();
+    let given_up: Vec<_> = (0..4500).map(|at| world.submit_as("normal", user(format!("user-{at}"))).unwrap()).collect();
+    for ticket in given_up {
+        world.gate.cancel(world.now, ticket);
+    }
+    world.now = world.now.plus_secs(100.0);
+    let workload = world.gate.workload("normal");
+    let spec = JobSpec { user_id: Some("late"), ..JobSpec::new("m", workload) };
+    let late = world.gate.submit(world.now, spec).unwrap();
+    world.succeed(world.attempt(flying));
+    assert!(world.was_sent(late));
+}
+
+#[test]
+fn names_nobody_serves_and_calls_long_over_take_no_memory() {
+    let route = RouteSpec { any_model: false, ..RouteSpec::new("one", "account").with_deepseek_models() };
+    let per_user = RouteSpec { per_user: true, any_model: false, ..RouteSpec::new("two", "other") };
+    let model = vec![ModelSpec { name: "private".into(), ..ModelSpec::default() }];
+    let mut world = World::new(Config::new(vec![route, RouteSpec { models: model, ..per_user }]));
+    for at in 0..1000 {
+        let name = format!("nonsense-{at}");
+        assert!(world.submit_as("normal", |spec| spec.model = name.leak()).is_err());
+        let user = format!("user-{at}");
+        let known = |spec: &mut JobSpec<'_>| {
+            spec.model = "deepseek-flash";
+            spec.user_id = Some(user.leak());
+        };
+        let ticket = world.submit_as("normal", known).unwrap();
+        world.pass(0.01);
+        world.succeed(world.attempt(ticket));
+    }
+    assert_eq!(world.gate.models.len(), 1);
+    assert_eq!(world.gate.pool_of.len(), 1, "users make no difference where no route tells them apart");
+    assert!(world.gate.timers.len() < 200, "{} timers", world.gate.timers.len());
+    assert_eq!(world.gate.next_wake(), None, "nobody is woken for calls that are over");
+}
+
+#[test]
+fn background_ages_across_the_lines_of_users_who_share_an_account() {
+    let route = RouteSpec { per_user: true, max_concurrency: Some(1), ..RouteSpec::new("one", "account") };
+    let mut world = World::new(Config::new(vec![route]));
+    let of = |user: &'static str| move |spec: &mut JobSpec<'_>| spec.user_id = Some(user);
+    let batch: Vec<_> = ["ann", "bob", "eve"]
+        .into_iter()
+        .flat_map(|user| [user; 4])
+        .map(|user| world.submit_as("background", of(user)).unwrap())
+        .collect();
+    for _ in 0..3 {
+        world.submit_as("interactive", of("dan")).unwrap();
+    }
+    world.end(world.sent[0].0, outcome(OutcomeKind::Refused));
+    let mut times = Vec::new();
+    for _ in 0..200 {
+        world.pass(1.0);
+        world.submit_as("interactive", of("dan")).unwrap();
+        let running = world.sent.last().unwrap().0;
+        if batch.contains(&running.ticket) {
+            times.push(world.now.as_secs_f64().round() as u32);
+        }
+        world.succeed(running);
+    }
+    let gaps: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(gaps.len() >= 5 && gaps.iter().all(|gap| (30..=33).contains(gap)), "one every thirty seconds: {times:?}");
+}
+
+#[test]
+fn urgent_work_of_one_user_goes_before_all_background_of_others() {
+    let route = RouteSpec { per_user: true, ..RouteSpec::new("one", "account") };
+    let mut world = World::new(Config::new(vec![route]));
+    let of = |user: &'static str| move |spec: &mut JobSpec<'_>| spec.user_id = Some(user);
+    let first = world.submit_as("normal", of("zoe")).unwrap();
+    world.end(world.attempt(first), outcome(OutcomeKind::Pressure));
+    for user in ["ann", "bob"] {
+        for _ in 0..6 {
+            world.submit_as("background", of(user)).unwrap();
+        }
+    }
+    let urgent: Vec<_> = (0..3).map(|_| world.submit_as("interactive", of("dan")).unwrap()).collect();
+    let sent = world.sent.len();
+    while world.sent.len() == sent {
+        world.pass(0.01);
+    }
+    let trial = world.sent[sent].0;
+    world.on(trial, Event::Headers);
+    let next: Vec<_> = world.sent[sent + 1..].iter().map(|(attempt, _)| attempt.ticket).take(2).collect();
+    assert_eq!(next.iter().filter(|&ticket| urgent.contains(ticket)).count(), 2, "{next:?}");
+}
+
+#[test]
+fn a_capped_workload_takes_turns_between_models() {
+    let capped = WorkloadSpec { max_concurrency: Some(1), ..WorkloadSpec::new("eval", Class::Normal) };
+    let config = Config { workloads: vec![capped], ..Config::new(vec![RouteSpec::new("one", "account")]) };
+    let mut world = World::new(config);
+    let of = |model: &'static str| move |spec: &mut JobSpec<'_>| spec.model = model;
+    let mut other = Vec::new();
+    for _ in 0..10 {
+        world.submit_as("eval", of("a")).unwrap();
+        other.push(world.submit_as("eval", of("b")).unwrap());
+    }
+    for _ in 0..10 {
+        world.succeed(world.sent.last().unwrap().0);
+    }
+    let served = other.iter().filter(|&&ticket| world.was_sent(ticket)).count();
+    assert!((4..=6).contains(&served), "{served} of 11");
+}
+
+#[test]
+fn a_call_given_up_before_its_sending_was_carried_out_is_not_sent() {
+    let mut world = World::single();
+    let workload = world.gate.workload("normal");
+    let tickets: Vec<_> = (0..2).map(|_| world.gate.submit(world.now, JobSpec::new("m", workload)).unwrap()).collect();
+    let Some(Action::Send { attempt, .. }) = world.gate.poll(world.now) else { panic!("sent") };
+    assert_eq!(attempt.ticket, tickets[0]);
+    assert!(world.gate.cancel(world.now, tickets[1]));
+    world.drain();
+    assert!(!world.was_sent(tickets[1]));
+}
+
+#[test]
+fn only_attempts_after_a_failure_are_counted_as_retries() {
+    let mut world = World::single();
+    let ticket = world.submit("normal");
+    for kind in [OutcomeKind::Server, OutcomeKind::Slot, OutcomeKind::Slot, OutcomeKind::Success] {
+        world.end(world.attempt(ticket), outcome(kind));
+        world.pass(10.0);
+    }
+    let counters = world.gate.snapshot(world.now).total.counters;
+    assert_eq!((counters.attempts, counters.retries, counters.slot_rejections), (4, 1, 2));
+}
+
+#[test]
+fn a_lane_at_rest_is_not_shown_as_paused() {
+    let mut world = World::single();
+    let ticket = world.submit("normal");
+    world.end(world.attempt(ticket), outcome(OutcomeKind::Pressure));
+    world.gate.cancel(world.now, ticket);
+    world.now = world.now.plus_secs(100.0);
+    assert_ne!(world.gate.snapshot(world.now).lanes[0].state, "paused");
+}
+
+#[test]
+fn a_low_balance_is_told_when_it_changes_not_at_every_rejection() {
+    let mut world = World::single();
+    let ticket = world.submit("normal");
+    for limit in [30, 30, 30, 20, 20] {
+        let told = Some(Told { current: limit + 1, limit });
+        world.end(world.attempt(ticket), Outcome { told, low_balance: true, ..outcome(OutcomeKind::Slot) });
+        world.pass(30.0);
+    }
+    let limits = world.notices.iter().filter_map(|notice| match notice {
+        Notice::LowBalance { limit, .. } => Some(*limit),
+        _ => None,
+    });
+    assert_eq!(limits.collect::<Vec<_>>(), [30, 20]);
 }
 
 /// What the random test remembers of a call.
