@@ -6,6 +6,7 @@
 //! are for availability; they are not a means to evade a provider's limits.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::breaker::{Breaker, BreakerPolicy, BreakerState};
 use super::limit::{Admission, Ceiling, Params};
@@ -280,13 +281,18 @@ impl Lane {
     /// a window that is never full could never grow. And under pressure background adds nothing to the load while
     /// higher classes are in flight.
     pub(crate) fn allowed(&self, now: Timestamp) -> [bool; 3] {
-        const RECENT_SECS: f64 = 60.0;
         let window = self.ceiling.window();
-        let recent = self.last_interactive.is_some_and(|at| now.secs_since(at) < RECENT_SECS);
+        let recent = self.kept_until(now).is_some();
         let reserve = if recent && window >= 4 && !self.ceiling.is_learning(now) { (window / 50).max(1) } else { 0 };
         let lower = self.in_flight[1] + self.in_flight[2] + reserve < window || reserve == 0;
         let held = self.pressure.is_some() && self.in_flight[0] + self.in_flight[1] > 0;
         [true, lower, lower && !held]
+    }
+
+    /// Until when slots are kept for interactive work, if it has been about lately.
+    pub(crate) fn kept_until(&self, now: Timestamp) -> Option<Timestamp> {
+        const RECENT: Duration = Duration::from_secs(60);
+        self.last_interactive.map(|at| at + RECENT).filter(|&until| until > now)
     }
 
     /// Notes that the service let in what was sent at `sent`. Returns whether this ends the pressure: what was let in

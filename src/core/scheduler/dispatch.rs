@@ -19,14 +19,27 @@ impl Scheduler {
     pub(super) fn serve(&mut self, now: Timestamp, pool_id: u32) {
         let mut offers = std::mem::take(&mut self.offers);
         self.each_lane(pool_id, |this, lane| this.lanes[lane.0 as usize].ceiling.advance(now));
+        // Candidates that have room, but not for what waits.
+        let mut unfit = 0u64;
         while !self.pools[pool_id as usize].queue.is_empty() {
             self.offers(now, pool_id, &mut offers);
-            if offers.iter().all(|offer| matches!(offer, Offer::Stopped)) {
+            if offers.iter().all(|offer| matches!(offer, Offer::Stopped(_))) {
                 self.fail_all(pool_id);
                 break;
             }
-            let Some(candidate) = self.choose(now, pool_id, &offers) else { break };
-            if !self.dispatch(now, pool_id, candidate, &offers) {
+            let sent = loop {
+                for (at, offer) in offers.iter_mut().enumerate() {
+                    if unfit & (1 << at) != 0 && matches!(offer, Offer::Open { .. }) {
+                        *offer = Offer::Full;
+                    }
+                }
+                let Some(candidate) = self.choose(pool_id, &offers) else { break false };
+                match self.dispatch(now, pool_id, candidate, &offers) {
+                    Ok(()) => break true,
+                    Err(candidate) => unfit |= 1 << candidate,
+                }
+            };
+            if !sent {
                 break;
             }
             let mut others = false;
@@ -43,7 +56,7 @@ impl Scheduler {
         let waiting = !self.pools[pool_id as usize].queue.is_empty();
         if waiting {
             for offer in &offers {
-                if let Offer::Limited(at) | Offer::Closed(Some(at)) = *offer {
+                if let Offer::Limited(at) | Offer::Closed(Some(at)) | Offer::Stopped(at) = *offer {
                     self.arm_pool(pool_id, at);
                 }
             }
@@ -86,7 +99,7 @@ impl Scheduler {
                 return Offer::Closed(None);
             }
             if stop.probe_at > now {
-                return Offer::Stopped;
+                return Offer::Stopped(stop.probe_at);
             }
         }
         let mut offer = Offer::Open { risky: false };
@@ -104,36 +117,55 @@ impl Scheduler {
     }
 
     /// Which candidate the next call goes to.
-    pub(super) fn choose(&mut self, now: Timestamp, pool_id: u32, offers: &[Offer]) -> Option<usize> {
+    pub(super) fn choose(&self, pool_id: u32, offers: &[Offer]) -> Option<usize> {
         let open = |offer: &Offer| matches!(offer, Offer::Open { .. });
         if self.config.strategy == Strategy::Ordered {
             let worth_waiting = |offer: &Offer| match offer {
                 Offer::Open { .. } | Offer::Full => true,
-                Offer::Limited(until) => *until - now <= WORTH_WAITING,
-                Offer::Closed(_) | Offer::Stopped => false,
+                Offer::Limited(until) => *until - self.now <= WORTH_WAITING,
+                Offer::Closed(_) | Offer::Stopped(_) => false,
             };
             let first = offers.iter().position(worth_waiting);
             return first.filter(|&at| open(&offers[at]));
         }
-        let equal = self.config.strategy == Strategy::RoundRobin;
-        let candidates = &mut self.pools[pool_id as usize].candidates;
-        let share = |candidate: &Candidate| if equal { 1.0 } else { candidate.weight };
-        let total: f64 = offers.iter().zip(&*candidates).filter(|(offer, _)| open(offer)).map(|(_, c)| share(c)).sum();
-        let best = offers.iter().enumerate().filter(|(_, offer)| open(offer)).map(|(at, _)| at).max_by(|&a, &b| {
-            let credit = |at: usize| candidates[at].credit + share(&candidates[at]);
-            credit(a).total_cmp(&credit(b)).then(b.cmp(&a))
-        })?;
-        for (at, offer) in offers.iter().enumerate() {
-            if open(offer) {
-                candidates[at].credit += share(&candidates[at]);
-            }
-        }
-        candidates[best].credit -= total;
-        Some(best)
+        let candidates = &self.pools[pool_id as usize].candidates;
+        let credit = |at: usize| candidates[at].credit + self.share(&candidates[at]);
+        let open = (0..offers.len()).filter(|&at| open(&offers[at]));
+        open.max_by(|&a, &b| credit(a).total_cmp(&credit(b)).then(b.cmp(&a)))
     }
 
-    /// Sends the next call by `candidate`, or by another that suits it better. `false`: nothing more can be sent now.
-    pub(super) fn dispatch(&mut self, now: Timestamp, pool_id: u32, candidate: usize, offers: &[Offer]) -> bool {
+    /// A candidate's share of the turns.
+    fn share(&self, candidate: &Candidate) -> f64 {
+        if self.config.strategy == Strategy::Weighted { candidate.weight } else { 1.0 }
+    }
+
+    /// Keeps the books of the turns: `sent` had one, of those that were open.
+    fn charge(&mut self, pool_id: u32, sent: usize, offers: &[Offer]) {
+        if self.config.strategy == Strategy::Ordered {
+            return;
+        }
+        let mut total = 0.0;
+        for (at, offer) in offers.iter().enumerate() {
+            if matches!(offer, Offer::Open { .. }) {
+                let share = self.share(&self.pools[pool_id as usize].candidates[at]);
+                self.pools[pool_id as usize].candidates[at].credit += share;
+                total += share;
+            }
+        }
+        self.pools[pool_id as usize].candidates[sent].credit -= total;
+    }
+
+    /// Sends the next call by `candidate`, or by another that suits it better.
+    ///
+    /// # Errors
+    /// The candidate, if it has nothing for what waits.
+    pub(super) fn dispatch(
+        &mut self,
+        now: Timestamp,
+        pool_id: u32,
+        candidate: usize,
+        offers: &[Offer],
+    ) -> Result<(), usize> {
         let served = self.served(&self.pools[pool_id as usize]);
         let pool = &mut self.pools[pool_id as usize];
         let allowed = pool.candidates[candidate]
@@ -152,7 +184,14 @@ impl Scheduler {
             let call = calls.get(ticket.index as usize);
             call.is_some_and(|call| call.serial == ticket.serial && matches!(call.state, State::Queued))
         };
-        let Some((ticket, _)) = pool.queue.pop(now, select, blocked, alive) else { return false };
+        let Some((ticket, _)) = pool.queue.pop(now, select, blocked, alive) else {
+            // What is kept for interactive work is given free without anything happening.
+            let lanes = pool.candidates[candidate].lanes.into_iter().flatten();
+            if let Some(at) = lanes.filter_map(|lane| self.lanes[lane.0 as usize].kept_until(now)).min() {
+                self.arm_pool(pool_id, at);
+            }
+            return Err(candidate);
+        };
         let call = &self.calls[ticket.index as usize];
         let fits = |at: usize| call.excluded & (1 << at) == 0;
         let fresh = |at: usize| call.failures < 2 || call.last_route != Some(pool.candidates[at].route);
@@ -163,7 +202,7 @@ impl Scheduler {
             .filter(|&at| fits(at))
             .min_by_key(|&at| !fresh(at));
         let Some(choice) = choice else {
-            let hope = (0..offers.len()).any(|at| fits(at) && !matches!(offers[at], Offer::Stopped));
+            let hope = (0..offers.len()).any(|at| fits(at) && !matches!(offers[at], Offer::Stopped(_)));
             self.admit_from_overflow(pool_id);
             if hope {
                 self.back_off(ticket, now + LOOK_AGAIN);
@@ -179,7 +218,7 @@ impl Scheduler {
                 );
                 self.fail(ticket, kind, None);
             }
-            return true;
+            return Ok(());
         };
         // The quota was asked about the least request; now it is known how large this one is.
         let tokens = u64::from(call.tokens);
@@ -194,11 +233,12 @@ impl Scheduler {
             // Without having the line looked at: nothing has changed, and it would be at once, for ever.
             self.line_up(ticket, true);
             self.arm_pool(pool_id, affordable);
-            return false;
+            return Err(choice);
         }
         self.admit_from_overflow(pool_id);
+        self.charge(pool_id, choice, offers);
         self.send(now, ticket, choice);
-        true
+        Ok(())
     }
 
     pub(super) fn send(&mut self, now: Timestamp, ticket: Ticket, candidate: usize) {

@@ -86,8 +86,8 @@ enum Offer {
     Full,
     Limited(Timestamp),
     Closed(Option<Timestamp>),
-    /// Its account or route is stopped and nobody is finding out: whoever depends on it fails.
-    Stopped,
+    /// Its account or route is stopped until then and nobody is finding out: whoever depends on it fails.
+    Stopped(Timestamp),
 }
 
 /// A route with the lanes it counts against.

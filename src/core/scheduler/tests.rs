@@ -622,6 +622,10 @@ fn a_slot_is_kept_for_interactive_work_only_while_it_is_about() {
     assert_eq!(flying(&world), 9, "one is kept for the next person");
     let next = world.submit("interactive");
     assert!(world.was_sent(next), "who does not wait");
+    world.succeed(world.attempt(next));
+    assert_eq!(flying(&world), 9);
+    world.pass(61.0);
+    assert_eq!(flying(&world), 10, "nobody came: it is given free although nothing happens");
 }
 
 #[test]
@@ -950,6 +954,40 @@ fn a_low_balance_is_told_when_it_changes_not_at_every_rejection() {
         _ => None,
     });
     assert_eq!(limits.collect::<Vec<_>>(), [30, 20]);
+}
+
+#[test]
+fn a_lane_that_lets_a_class_wait_leaves_it_to_the_others() {
+    let routes = ["first", "second"].map(|name| RouteSpec { max_concurrency: Some(4), ..RouteSpec::new(name, name) });
+    let mut world = World::new(Config { strategy: Strategy::RoundRobin, ..Config::new(routes.to_vec()) });
+    let people: Vec<_> = (0..3).map(|_| world.submit("interactive")).collect();
+    assert_eq!(people.iter().map(|&ticket| world.route(ticket)).collect::<Vec<_>>(), [0, 1, 0]);
+    // The first lane is under pressure with a person's request in flight: background may not use it.
+    world.end(world.attempt(people[2]), Outcome { status: Some(503), ..outcome(OutcomeKind::Pressure) });
+    world.pass(2.0);
+    assert_eq!(world.gate.load().in_flight, 3);
+    let workload = world.gate.workload("background");
+    for _ in 0..4 {
+        world.gate.submit(world.now, JobSpec::new("m", workload)).unwrap();
+    }
+    let sent = world.sent.len();
+    world.drain();
+    let routes: Vec<_> = world.sent[sent..].iter().map(|(_, route)| route.index()).collect();
+    assert_eq!(routes, [1, 1], "the second lane has room for two");
+}
+
+#[test]
+fn a_stopped_account_is_asked_again_in_time_while_the_other_one_rests() {
+    let mut world = World::two_routes(Strategy::Ordered);
+    let ticket = world.submit("normal");
+    world.end(world.attempt(ticket), outcome(OutcomeKind::Billing));
+    let asked = Outcome { retry_after: Some(Duration::from_secs(7200)), ..outcome(OutcomeKind::Rate) };
+    world.end(world.attempt(ticket), asked);
+    let waiting = world.submit("normal");
+    world.pass(299.0);
+    assert!(!world.was_sent(waiting));
+    world.pass(2.0);
+    assert!(world.was_sent(waiting) && world.route(waiting) == 0);
 }
 
 /// What the random test remembers of a call.
