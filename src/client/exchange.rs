@@ -15,8 +15,8 @@ use super::gate::{Call, Gate, Order, Sending};
 use super::reply::{Reply, Report};
 use crate::core::body::{Arrival, Inspector};
 use crate::core::call::{Attempt, Clocks, Failure};
-use crate::core::classify::{Phase, TransportFailure, classify};
-use crate::core::facts::Facts;
+use crate::core::classify::{Phase, TransportFailure, classify, finished};
+use crate::core::facts::{Facts, Finish};
 use crate::core::outcome::{Outcome, OutcomeKind};
 use crate::core::scheduler::{Done, Event, JobSpec, OnFull};
 use crate::core::tokens::TokenCount;
@@ -71,6 +71,11 @@ pub(crate) trait Answer: serde::de::DeserializeOwned {
     fn facts(&self) -> Facts;
     /// Whether it answers at all.
     fn is_answer(&self) -> bool;
+    /// Whether its facts alone show that it is whole and no error.
+    fn is_whole(&self) -> bool {
+        let facts = self.facts();
+        self.is_answer() && facts.error.is_none() && facts.finish.is_some_and(Finish::is_complete)
+    }
     /// The model that answered.
     fn model(&self) -> Option<&str>;
 }
@@ -301,12 +306,19 @@ pub(crate) fn unreadable(head: &Received, why: &str) -> Outcome {
 }
 
 fn understand<T: Answer>(head: &Received, body: &[u8]) -> (Outcome, Option<T>) {
+    let parsed = transport::parse::<T>(body);
+    // Nearly always the answer itself says that it is whole; only what does not is read once more for what it is.
+    if let Ok(answer) = &parsed
+        && answer.is_whole()
+    {
+        return (head.with(|head, now| finished(head, None, now)), parsed.ok());
+    }
     let outcome = head.with(|head, now| classify(head, body, now));
     if outcome.kind != OutcomeKind::Success {
         return (outcome, None);
     }
     let malformed = |why: &str| Outcome { kind: OutcomeKind::Malformed, ..outcome.clone() }.with_message(why);
-    match transport::parse::<T>(body) {
+    match parsed {
         Ok(answer) if answer.is_answer() => (outcome, Some(answer)),
         Ok(_) => (malformed("the answer has no choices"), None),
         Err(error) => (malformed(&format!("the answer has another shape than expected: {error}")), None),

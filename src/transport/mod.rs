@@ -152,6 +152,10 @@ impl Headers for HeaderView<'_> {
     fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.to_str().ok()
     }
+
+    fn may_have_quota(&self) -> bool {
+        self.0.keys().any(|name| name.as_str().contains("ratelimit"))
+    }
 }
 
 /// An answer that was an error, as it came.
