@@ -1188,3 +1188,87 @@ proptest! {
         prop_assert!(gate.calls.is_empty());
     }
 }
+
+proptest! {
+    // Each case plays five minutes.
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    /// On a full lane, whatever the weights and however many attempts are rejected: workloads share their class by
+    /// weight, and background gets its turn every thirty seconds while there is interactive work without end.
+    #[test]
+    fn weights_are_kept_and_no_class_starves_under_random_rejections(
+        weights in prop::collection::vec(1u32..8, 2..5),
+        cap in 1u32..12,
+        rejected in 0u32..30,
+        per_user: bool,
+        seed: u64,
+    ) {
+        let route = RouteSpec { max_concurrency: Some(cap), per_user, ..RouteSpec::new("one", "account") };
+        let names: Vec<_> = (0..weights.len()).map(|at| format!("workload {at}")).collect();
+        let workloads = names.iter().zip(&weights);
+        let workloads = workloads
+            .map(|(name, &weight)| WorkloadSpec { weight: weight.into(), ..WorkloadSpec::new(name, Class::Interactive) });
+        let mut gate = Scheduler::new(Config { workloads: workloads.collect(), ..Config::new(vec![route]) }, seed).unwrap();
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut now = Timestamp::ZERO;
+        let ids: Vec<_> = names.iter().map(|name| gate.workload(name)).collect();
+        let background = gate.workload("background");
+        let mut of: HashMap<Ticket, Option<usize>> = HashMap::new();
+        let mut waiting = vec![0; ids.len()];
+        let mut done = vec![0u32; ids.len()];
+        let mut last = Timestamp::ZERO;
+        let mut longest = Duration::ZERO;
+        let mut flying: VecDeque<(Timestamp, Attempt)> = VecDeque::new();
+        let mut batch = 0;
+        while now < Timestamp::from_secs_f64(320.0) {
+            while batch < 20 {
+                let spec = JobSpec { user_id: Some("batch"), ..JobSpec::new("m", background) };
+                of.insert(gate.submit(now, spec).unwrap(), None);
+                batch += 1;
+            }
+            for (at, &workload) in ids.iter().enumerate() {
+                while waiting[at] < 30 {
+                    let spec = JobSpec { user_id: Some("person"), ..JobSpec::new("m", workload) };
+                    of.insert(gate.submit(now, spec).unwrap(), Some(at));
+                    waiting[at] += 1;
+                }
+            }
+            while let Some(action) = gate.poll(now) {
+                if let Action::Send { attempt, .. } = action {
+                    if of[&attempt.ticket].is_none() {
+                        longest = longest.max(now - last);
+                        last = now;
+                    }
+                    flying.push_back((now.plus_secs(0.3 + 0.4 * rng.f64()), attempt));
+                }
+            }
+            let due = flying.iter().map(|&(at, _)| at).chain(gate.next_wake()).min();
+            prop_assert!(due.is_some(), "calls wait, nothing flies, and nobody will wake the gate");
+            now = now.max(due.unwrap());
+            while let Some(at) = flying.iter().position(|&(at, _)| at <= now) {
+                let (_, attempt) = flying.remove(at).unwrap();
+                let slot = rng.u32(..100) < rejected;
+                let kind = if slot { OutcomeKind::Slot } else { OutcomeKind::Success };
+                gate.on(now, attempt, Event::Ended { outcome: Outcome::new(kind), tokens: None });
+                match of[&attempt.ticket] {
+                    _ if slot => {}
+                    Some(at) => {
+                        done[at] += 1;
+                        waiting[at] -= 1;
+                    }
+                    None => batch -= 1,
+                }
+            }
+        }
+        // Its patience, a second until a slot is free, and the longest pause after rejections on an empty lane.
+        let most = Duration::from_secs_f64(30.0 + 1.0 + 6.25);
+        prop_assert!(longest <= most && now - last <= most, "{longest:?}, {last:?}");
+        let (total, weight) = (done.iter().sum::<u32>(), weights.iter().sum::<u32>());
+        for (&done, &of) in done.iter().zip(&weights) {
+            let fair = f64::from(total) * f64::from(of) / f64::from(weight);
+            // What flies and what a rejection set back is not yet evened out.
+            let slack = 0.03 * fair + f64::from(2 * cap) + 4.0;
+            prop_assert!((f64::from(done) - fair).abs() <= slack, "{done} of {total} for {of} of {weight}");
+        }
+    }
+}
