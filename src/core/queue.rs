@@ -207,7 +207,8 @@ impl<T: Copy> Queue<T> {
             present().next_back()?
         } else {
             let aged = |class: &Class| self.is_aged(now, *class, select.served, |workload| !blocked(workload));
-            present().rev().find(aged).or_else(|| present().next())?
+            let top = present().next()?;
+            present().rev().take_while(|&class| class != top).find(aged).unwrap_or(top)
         };
         let queue = &mut self.classes[class as usize];
         let (at, flow) = queue

@@ -28,9 +28,11 @@ impl Scheduler {
                 break;
             }
             let sent = loop {
-                for (at, offer) in offers.iter_mut().enumerate() {
-                    if unfit & (1 << at) != 0 && matches!(offer, Offer::Open { .. }) {
-                        *offer = Offer::Full;
+                if unfit != 0 {
+                    for (at, offer) in offers.iter_mut().enumerate() {
+                        if unfit & (1 << at) != 0 && matches!(offer, Offer::Open { .. }) {
+                            *offer = Offer::Full;
+                        }
                     }
                 }
                 let Some(candidate) = self.choose(pool_id, &offers) else { break false };

@@ -25,13 +25,7 @@ impl Scheduler {
         if self.closed {
             return Err(SubmitError::Closed);
         }
-        if !self.model_of.contains_key(spec.model)
-            && !self.config.routes.iter().any(|route| route.resolve(spec.model).is_some())
-        {
-            // Not to be remembered: callers may make up any number of names.
-            return Err(SubmitError::NoRoute { model: spec.model.to_owned() });
-        }
-        let model = self.model(spec.model);
+        let model = self.model(spec.model)?;
         let pool_id = self.pool(now, model, spec.model, spec.user_id)?;
         let pool = &mut self.pools[pool_id as usize];
         let full = pool.queue.len() >= self.config.max_queued;
@@ -80,14 +74,18 @@ impl Scheduler {
         Ok(ticket)
     }
 
-    pub(super) fn model(&mut self, name: &str) -> u32 {
+    /// The number of a model that some route serves. Other names are not remembered: callers may make up any number.
+    pub(super) fn model(&mut self, name: &str) -> Result<u32, SubmitError> {
         if let Some(&model) = self.model_of.get(name) {
-            return model;
+            return Ok(model);
+        }
+        if !self.config.routes.iter().any(|route| route.resolve(name).is_some()) {
+            return Err(SubmitError::NoRoute { model: name.to_owned() });
         }
         let model = self.models.len() as u32;
         self.models.push(name.into());
         self.model_of.insert(name.into(), model);
-        model
+        Ok(model)
     }
 
     /// The pool for calls to `model` by `user_id`: calls that may use the same lanes wait in one line.
