@@ -407,6 +407,7 @@ async fn bad_configurations_are_refused_with_the_field_and_without_the_secret() 
         (base().deadline(Duration::ZERO), "deadline"),
         (base().clocks(Clocks { idle: Some(Duration::ZERO), ..Clocks::default() }), "idle"),
         (base().stop_probe(Duration::ZERO), "stop_probe"),
+        (base().connect_timeout(Duration::ZERO), "connect_timeout"),
         (base().max_body_bytes(0), "max_body_bytes"),
         (base().retry(RetryPolicy { budget_ratio: f64::NAN, ..RetryPolicy::default() }), "budget_ratio"),
         (base().route(Route::new("deepseek").api_key(key)), "deepseek"),

@@ -41,6 +41,7 @@ pub struct ClientBuilder {
     max_concurrency: Option<u32>,
     max_body: usize,
     max_event: usize,
+    connect: Duration,
     http: Option<reqwest::Client>,
     listeners: Vec<Box<Listener>>,
     seed: Option<u64>,
@@ -56,6 +57,7 @@ impl Default for ClientBuilder {
             max_concurrency: None,
             max_body: 256 << 20,
             max_event: Parser::DEFAULT_MAX_EVENT_BYTES,
+            connect: Duration::from_secs(10),
             http: None,
             listeners: Vec::new(),
             seed: None,
@@ -146,6 +148,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets how long a connection may take to be made, TLS included. Default 10 s. In a browser the host decides, and the
+    /// time is part of [`Clocks::headers`].
+    pub fn connect_timeout(mut self, span: Duration) -> Self {
+        self.connect = span;
+        self
+    }
+
     /// Sets how long an account without money, or a route whose key was refused, is left alone before one call probes
     /// it. Default 5 min.
     pub fn stop_probe(mut self, span: Duration) -> Self {
@@ -194,8 +203,9 @@ impl ClientBuilder {
     /// field, and never quotes a secret.
     #[allow(clippy::arc_with_non_send_sync, reason = "in a browser there is one thread, and natively it is both")]
     pub fn build(self) -> Result<Client, Error> {
-        let Self { api_key, base_url, routes, mut config, max_concurrency, max_body, max_event, http, .. } = self;
-        check(&config, max_concurrency, max_body, max_event)?;
+        let Self { api_key, base_url, routes, mut config, max_concurrency, max_body, max_event, connect, http, .. } =
+            self;
+        check(&config, max_concurrency, max_body, max_event, connect)?;
         let mut all = Vec::with_capacity(routes.len() + 1);
         if api_key.is_some() || base_url.is_some() || routes.is_empty() {
             all.push(default_route(api_key, base_url));
@@ -208,8 +218,8 @@ impl ClientBuilder {
             route.default_max_concurrency(max_concurrency);
             let http = match (&route.proxy, &shared) {
                 (None, Some(shared)) => shared.clone(),
-                (None, None) => shared.insert(http_client(None)?).clone(),
-                (Some(proxy), _) => http_client(Some(proxy))?,
+                (None, None) => shared.insert(http_client(connect, None)?).clone(),
+                (Some(proxy), _) => http_client(connect, Some(proxy))?,
             };
             let (spec, endpoint) = route.build(http)?;
             config.routes.push(spec);
@@ -256,8 +266,8 @@ fn default_route(key: Option<String>, base_url: Option<String>) -> Route {
     route
 }
 
-fn http_client(proxy: Option<&str>) -> Result<reqwest::Client, Error> {
-    let builder = runtime::configure_http(reqwest::Client::builder());
+fn http_client(connect: Duration, proxy: Option<&str>) -> Result<reqwest::Client, Error> {
+    let builder = runtime::configure_http(reqwest::Client::builder(), connect);
     // What is wrong with a proxy's URL is said without quoting it: it may hold a password.
     let fail = |what: &str| Error::config(format!("Expected `proxy` to be a URL of a proxy{what}"));
     let builder = match proxy {
@@ -273,7 +283,13 @@ fn http_client(proxy: Option<&str>) -> Result<reqwest::Client, Error> {
 }
 
 /// What the scheduler does not check.
-fn check(config: &Config, max_concurrency: Option<u32>, max_body: usize, max_event: usize) -> Result<(), Error> {
+fn check(
+    config: &Config,
+    max_concurrency: Option<u32>,
+    max_body: usize,
+    max_event: usize,
+    connect: Duration,
+) -> Result<(), Error> {
     let fail = |message: String| Err(Error::config(message));
     if let Some(limit) = max_concurrency
         && !(1..=MOST_CONCURRENCY).contains(&limit)
@@ -282,6 +298,9 @@ fn check(config: &Config, max_concurrency: Option<u32>, max_body: usize, max_eve
     }
     if config.deadline == Some(Duration::ZERO) {
         return fail("Expected `deadline` to be longer than zero, got 0 s".into());
+    }
+    if connect == Duration::ZERO {
+        return fail("Expected `connect_timeout` to be longer than zero, got 0 s".into());
     }
     if config.stop_probe == Duration::ZERO {
         return fail("Expected `stop_probe` to be longer than zero, got 0 s".into());

@@ -42,7 +42,8 @@ pub struct Attempt {
 
 /// The clocks of a call, each its own setting. `None` turns one off.
 ///
-/// The time to connect is the transport's setting; in a browser it is part of `headers`.
+/// The other two clocks are elsewhere: the time to connect is the transport's setting (in a browser it is part of
+/// `headers`), the total time is the call's deadline.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Clocks {
     /// From sending to the answer's head. Default 11 min: providers that answer only when the text is complete send

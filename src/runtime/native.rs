@@ -54,10 +54,10 @@ pub(crate) fn unix_now() -> Option<u64> {
 ///
 /// HTTP/1.1 only, a connection to a request: over HTTP/2 all requests would share one connection, whose limit on streams
 /// (often 100) would hold back requests that count as sent, and distort what is learned of the provider's limit.
-pub(crate) fn configure_http(builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
+pub(crate) fn configure_http(builder: reqwest::ClientBuilder, connect: Duration) -> reqwest::ClientBuilder {
     builder
         .http1_only()
-        .connect_timeout(Duration::from_secs(10))
+        .connect_timeout(connect)
         // Load balancers close idle connections after 60 s; a request sent into one that just closed is lost.
         .pool_idle_timeout(Duration::from_secs(30))
         .tcp_keepalive(Duration::from_secs(30))

@@ -51,7 +51,7 @@ pub(crate) fn unix_now() -> Option<u64> {
 }
 
 /// The host makes the connections; nothing can be set.
-pub(crate) fn configure_http(builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
+pub(crate) fn configure_http(builder: reqwest::ClientBuilder, _connect: Duration) -> reqwest::ClientBuilder {
     builder
 }
 
