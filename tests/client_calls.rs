@@ -459,7 +459,8 @@ async fn no_key_is_shown_anywhere() {
     // A provider that echoes the key in an error, without any mark of one.
     let stub = Stub::start(|request| {
         let sent = request.header("authorization").unwrap_or_default().replace("Bearer ", "");
-        error(400, "invalid_request_error", &format!("cannot use {sent} here"))
+        let body = json!({"error": {"message": format!("cannot use {sent} here")}}).to_string();
+        with_headers(400, &format!("x-seen: Bearer {sent}\r\n"), &body)
     })
     .await;
     let route = Route::new("other").base_url(stub.url()).api_key(key).header("x-api-key", key);
@@ -470,7 +471,11 @@ async fn no_key_is_shown_anywhere() {
     shown += &format!("{client:?} {call:?} {:?}", client.metrics());
     let error = soon(call.send()).await.unwrap_err();
     shown += &format!("{error} {error:?} {:?} {}", error.attempts(), client.prometheus());
+    let response = error.response().unwrap();
+    shown += &format!("{response:?}");
     assert!(!shown.contains("secret"), "{shown}");
+    assert_eq!(response.body, json!({"error": {"message": "cannot use [redacted] here"}}).to_string());
+    assert_eq!(response.headers["x-seen"], "Bearer [redacted]");
 }
 
 #[test]
