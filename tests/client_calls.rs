@@ -463,7 +463,10 @@ async fn no_key_is_shown_anywhere() {
         let sent = request.header("authorization").unwrap_or_default().replace("Bearer ", "");
         let words = format!("cannot use {sent} here");
         match request.number {
-            1 => error(400, "invalid_request_error", &words),
+            1 => {
+                let body = json!({"error": {"message": words}}).to_string();
+                with_headers(400, &format!("x-seen: Bearer {sent}\r\n"), &body)
+            }
             2 => json(200, &words),
             3 => vec![head("text/event-stream"), text("a"), piece(&format!("data: {words}\n\n")), last()],
             _ => vec![head("text/event-stream"), text("a"), piece(&format!("event: error\ndata: {words}\n\n")), last()],
@@ -477,7 +480,11 @@ async fn no_key_is_shown_anywhere() {
     let call = client.chat("m").user("x");
     shown += &format!("{client:?} {call:?} {:?}", client.metrics());
     let error = soon(call.send()).await.unwrap_err();
-    shown += &format!("{error} {error:?} {:?} {:?} {}", error.attempts(), error.response(), client.prometheus());
+    shown += &format!("{error} {error:?} {:?} {}", error.attempts(), client.prometheus());
+    let response = error.response().unwrap();
+    shown += &format!("{response:?}");
+    assert_eq!(response.body, json!({"error": {"message": "cannot use [redacted] here"}}).to_string());
+    assert_eq!(response.headers["x-seen"], "Bearer [redacted]");
     let error = soon(client.chat("m").user("x").max_attempts(1).send()).await.unwrap_err();
     shown += &format!("{error} {error:?} {:?}", error.response());
     for _ in 0..2 {

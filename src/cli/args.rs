@@ -32,7 +32,7 @@ pub(crate) struct SimArgs {
     pub(crate) scenario: PathBuf,
 
     /// Where to listen; port 0 lets the system choose
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8787")]
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8787")]
     pub(crate) listen: SocketAddr,
 
     /// Fixes everything random

@@ -97,6 +97,8 @@ pub(crate) struct Gauges {
     pub(crate) attempts: u64,
     /// Attempts rejected with 429.
     pub(crate) rejected: u64,
+    /// Attempts that ended without an answer because the connection failed.
+    pub(crate) cut_off: u64,
     /// Attempts repeated for another reason than a 429.
     pub(crate) retries: u64,
     /// Tokens of the prompts, as the answers count them.

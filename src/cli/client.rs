@@ -57,7 +57,10 @@ pub(crate) fn connect(connection: &Connection, args: &BatchArgs) -> Result<Clien
             true => PriceTable::deepseek(Currency::Usd),
             false => PriceTable::empty(Currency::Usd),
         },
-        spent: Mutex::new(Spent::Dollars(0.0)),
+        spent: Mutex::new(match connection.deepseek {
+            true => Spent::Dollars(0.0),
+            false => Spent::Unknown,
+        }),
     })
 }
 
@@ -98,6 +101,7 @@ impl Caller for ClientCaller {
             queued: whole(metrics.queued + metrics.backing_off),
             attempts: counters.attempts,
             rejected: counters.slot_rejections + counters.rate_rejections,
+            cut_off: counters.transport_errors,
             // An overloaded service is tried again too, when the lane opens rather than when the call is due.
             retries: counters.retries + counters.pressure,
             prompt_tokens: counters.prompt_tokens,
@@ -126,9 +130,39 @@ fn failed(error: Error) -> CallError {
     CallError::Failed(Failure {
         fault,
         code: error.kind().name().to_owned(),
-        message: error.to_string(),
+        message: for_the_command_line(&error.to_string()).to_owned(),
         status: error.status(),
         request_id: error.request_id().map(str::to_owned),
         body: error.response().map(|response| Bytes::clone(&response.body)),
     })
+}
+
+/// Without the advice that only a program which goes on running can follow.
+fn for_the_command_line(message: &str) -> &str {
+    message.strip_suffix(", then call resume()").unwrap_or(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::Key;
+    use clap::Parser;
+
+    #[test]
+    fn advice_for_programs_is_left_out() {
+        let told = for_the_command_line("no money (status 402): Oh; top up the account, then call resume()");
+        assert_eq!(told, "no money (status 402): Oh; top up the account");
+        assert_eq!(for_the_command_line("try again later"), "try again later");
+    }
+
+    #[tokio::test]
+    async fn only_deepseeks_prices_are_known_before_anything_was_answered() {
+        let line = ["tidegate", "batch", "in", "-o", "out"];
+        let crate::args::Command::Batch(args) = crate::args::Cli::parse_from(line).command else { panic!() };
+        for (deepseek, cost) in [(true, Some(0.0)), (false, None)] {
+            let base_url = "http://127.0.0.1:9".parse().unwrap();
+            let caller = connect(&Connection { base_url, key: Some(Key::simulated()), deepseek }, &args).unwrap();
+            assert_eq!(caller.gauges().cost_usd, cost);
+        }
+    }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 
 use url::Url;
 
+use crate::caller::Endpoint;
+
 /// DeepSeek's API (<https://api-docs.deepseek.com/>).
 const DEEPSEEK: &str = "https://api.deepseek.com";
 
@@ -76,15 +78,22 @@ impl Connection {
 
 fn parse(text: &str) -> Result<Url, ConnectionError> {
     let bad = |problem: String| ConnectionError::BadUrl { url: without_password(text), problem };
-    let url = Url::parse(text).map_err(|error| bad(error.to_string()))?;
+    let url = Url::parse(text).map_err(|error| match error {
+        url::ParseError::RelativeUrlWithoutBase => bad(format!("expected a URL such as {DEEPSEEK}")),
+        error => bad(error.to_string()),
+    })?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(bad(format!("expected http or https, got {}", url.scheme())));
+        return Err(bad(format!("expected http or https, got {0}; write http://… or https://…", url.scheme())));
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(bad("a name or password does not belong here; the key comes from the environment".to_owned()));
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(bad("expected no ? and no #: requests add their path to it".to_owned()));
+    }
+    let path = url.path().trim_end_matches('/');
+    if let Some(endpoint) = Endpoint::ALL.map(Endpoint::path).into_iter().find(|endpoint| path.ends_with(endpoint)) {
+        return Err(bad(format!("expected it without {endpoint}: requests add their path to it")));
     }
     Ok(url)
 }
@@ -154,8 +163,19 @@ mod tests {
 
     #[test]
     fn a_wrong_url_says_what_is_wrong_with_it() {
-        for url in ["", "api.deepseek.com", "ftp://host/v1", "http://", "http://host:99999", "http://host/v1?key=1"] {
-            assert!(matches!(connect(Some(url), None, &[]), Err(ConnectionError::BadUrl { .. })), "{url}");
+        for (url, part) in [
+            ("", "expected a URL such as https://"),
+            ("api.deepseek.com", "expected a URL such as https://"),
+            ("localhost:8080/v1", "write http://"),
+            ("ftp://host/v1", "expected http or https, got ftp"),
+            ("http://", "empty host"),
+            ("http://host:99999", "port"),
+            ("http://host/v1?key=1", "no ?"),
+            ("https://host/v1/chat/completions", "without /chat/completions"),
+            ("https://host/v1/embeddings/", "without /embeddings"),
+        ] {
+            let error = connect(Some(url), None, &[]).unwrap_err();
+            assert!(matches!(&error, ConnectionError::BadUrl { .. }) && error.to_string().contains(part), "{error}");
         }
         let error = connect(Some("https://me:secret@host/v1"), None, &[]).unwrap_err().to_string();
         assert!(!error.contains("secret"), "{error}");

@@ -23,7 +23,10 @@ const MOST_COMPARED: u64 = 20_000;
 /// Why there is no simulation.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SimulationError {
-    #[error("{path}: {error}", path = .path.display())]
+    #[error(
+        "--scenario {path}: {error}; expected a file, or one of {names}",
+        path = .path.display(), names = Scenario::preset_names().join(", ")
+    )]
     Unreadable { path: PathBuf, error: std::io::Error },
     #[error("{path}: {error}", path = .path.display())]
     Scenario { path: PathBuf, error: ScenarioError },
@@ -124,7 +127,8 @@ mod tests {
         assert!(load(None).is_ok());
         assert!(load(Some(Path::new("sawtooth"))).is_ok());
         let missing = load(Some(Path::new("no/such/file.json"))).unwrap_err().to_string();
-        assert!(missing.starts_with("no/such/file.json: "), "{missing}");
+        assert!(missing.starts_with("--scenario no/such/file.json: "), "{missing}");
+        assert!(missing.contains("storm, sawtooth"), "{missing}");
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), r#"{"cap": "many"}"#).unwrap();
         let wrong = load(Some(file.path())).unwrap_err().to_string();

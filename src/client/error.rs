@@ -321,7 +321,7 @@ impl Error {
         self.0.partial.as_ref()
     }
 
-    /// The answer that was an error, as it came.
+    /// The answer that was an error, as it came; only the route's key is struck out.
     pub fn response(&self) -> Option<&ErrorResponse> {
         self.0.response.as_deref()
     }

@@ -44,13 +44,21 @@ impl Endpoint {
         outcome
     }
 
-    /// The same for a body.
-    fn scrub_body(&self, body: Bytes) -> Bytes {
-        let Some(key) = &self.key else { return body };
-        match String::from_utf8_lossy(&body) {
-            text if text.contains(&**key) => text.replace(&**key, "[redacted]").into(),
-            _ => body,
+    /// The same for an error's body and headers: they too end in logs and error files.
+    fn scrub_bytes(&self, body: Bytes) -> Bytes {
+        let Some(key) = self.key.as_deref().map(str::as_bytes).filter(|key| !key.is_empty()) else { return body };
+        let mut scrubbed = BytesMut::new();
+        let mut copied = 0;
+        for at in memchr::memmem::find_iter(&body, key) {
+            scrubbed.extend_from_slice(&body[copied..at]);
+            scrubbed.extend_from_slice(b"[redacted]");
+            copied = at + key.len();
         }
+        if copied == 0 {
+            return body;
+        }
+        scrubbed.extend_from_slice(&body[copied..]);
+        scrubbed.freeze()
     }
 
     fn url(&self, path: &str, query: Option<&str>, beta: bool) -> Url {
@@ -158,7 +166,7 @@ impl Headers for HeaderView<'_> {
     }
 }
 
-/// An answer that was an error, as it came.
+/// An answer that was an error, as it came but for the route's key, should the server echo it: that is struck out.
 #[derive(Clone, Debug)]
 pub struct ErrorResponse {
     /// Its status.
@@ -198,8 +206,17 @@ pub(crate) async fn open(
     let bytes = start_of(&mut body, clock).await;
     drop(body);
     let outcome = to.scrub(head.with(|head, now| classify(head, &bytes, now)));
-    let (Received { status, headers }, bytes) = (head, to.scrub_body(bytes));
-    Err(Box::new(Refusal { outcome, response: Some(Box::new(ErrorResponse { status, headers, body: bytes })) }))
+    let Received { status, mut headers } = head;
+    for value in headers.values_mut() {
+        let scrubbed = to.scrub_bytes(Bytes::copy_from_slice(value.as_bytes()));
+        if scrubbed != value.as_bytes()
+            && let Ok(scrubbed) = HeaderValue::from_maybe_shared(scrubbed)
+        {
+            *value = scrubbed;
+        }
+    }
+    let body = to.scrub_bytes(bytes);
+    Err(Box::new(Refusal { outcome, response: Some(Box::new(ErrorResponse { status, headers, body })) }))
 }
 
 /// The start of an error's body, as much of it as comes.

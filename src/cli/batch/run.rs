@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::journal::{Appender, Storage};
 use super::progress::{Progress, Tally};
 use super::record;
 use super::source::Item;
-use crate::caller::{CallError, Caller, Fault, Reply};
+use crate::caller::{CallError, Caller, Fault, Gauges, Reply};
 
 /// Why a batch ended before its input did.
 #[derive(Debug, thiserror::Error)]
@@ -63,8 +63,41 @@ const MAX_READ_AHEAD: usize = 10_000;
 /// the rest of the input is not spent on it.
 const UNREACHABLE: u32 = 16;
 
+/// How long the provider may be out of reach, every attempt failing for want of a connection. Attempts become rare by
+/// then, so counting calls that have spent all of theirs would take hours.
+const UNREACHABLE_FOR: Duration = Duration::from_secs(60);
+
+/// So many errors are told at once; the rest stand in the error file only.
+const ERRORS_TOLD: u64 = 10;
+
 /// How often gauges are read and the progress is shown.
 const TICK: Duration = Duration::from_millis(100);
+
+/// Tells a network that is gone from one that stumbles.
+#[derive(Default)]
+struct Reach {
+    /// Attempts that came to an answer of any kind.
+    heard: u64,
+    cut_off: u64,
+    /// Since when every attempt has failed for want of a connection.
+    lost_since: Option<Instant>,
+}
+
+impl Reach {
+    /// Takes note of the counts at `now`; whether the provider has been out of reach for too long.
+    fn lost(&mut self, gauges: &Gauges, now: Instant) -> bool {
+        let heard = gauges.attempts.saturating_sub(gauges.cut_off).saturating_sub(gauges.in_flight.into());
+        if heard > self.heard {
+            self.lost_since = None;
+        } else if gauges.cut_off > self.cut_off {
+            self.lost_since.get_or_insert(now);
+        }
+        self.heard = self.heard.max(heard);
+        self.cut_off = gauges.cut_off;
+        // What is in flight may yet be answered.
+        gauges.in_flight == 0 && self.lost_since.is_some_and(|since| now.duration_since(since) >= UNREACHABLE_FOR)
+    }
+}
 
 struct Finished {
     id: String,
@@ -95,6 +128,7 @@ impl<C: Caller, S: Storage> Batch<C, S> {
         let mut state = State { caller, answers, errors, progress, tally, stop: None, calls, unreachable: 0 };
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut reach = Reach::default();
         let mut read_ahead = MIN_READ_AHEAD;
         let mut reading = true;
         while reading || !state.calls.is_empty() {
@@ -112,6 +146,10 @@ impl<C: Caller, S: Storage> Batch<C, S> {
                     let window = gauges.limit.map_or(0, |limit| limit as usize);
                     read_ahead = window.saturating_mul(READ_AHEAD).clamp(MIN_READ_AHEAD, MAX_READ_AHEAD);
                     state.progress.update(&state.tally, &gauges);
+                    if reach.lost(&gauges, Instant::now()) {
+                        let seconds = UNREACHABLE_FOR.as_secs();
+                        state.stop(Stop::Provider(format!("the provider could not be reached for {seconds} seconds")));
+                    }
                 }
                 item = items.recv(), if reading && state.calls.len() < read_ahead => reading = state.take(item),
             }
@@ -155,7 +193,7 @@ impl<C: Caller, S: Storage> State<C, S> {
             Some(Item::Answered) => self.tally.answered_before += 1,
             Some(Item::Bad { line, id, error }) => {
                 self.tally.bad_lines += 1;
-                self.progress.say(&format!("line {line}: {error}"));
+                self.tell(line, &error.to_string());
                 self.record_error(record::bad_line(id.as_deref(), line, error.code(), &error.to_string()));
             }
             Some(Item::End) => return false,
@@ -189,6 +227,10 @@ impl<C: Caller, S: Storage> State<C, S> {
                 if failure.fault == Fault::Account || self.unreachable >= UNREACHABLE {
                     self.stop(Stop::Provider(failure.message.clone()));
                 }
+                // What stops the batch is told at its end.
+                if self.stop.is_none() {
+                    self.tell(line, &failure.message);
+                }
                 self.record_error(record::failure(&id, line, &failure));
             }
             Ok(Finished { result: Err(CallError::Closed), .. }) => {
@@ -197,6 +239,16 @@ impl<C: Caller, S: Storage> State<C, S> {
                 }
             }
             Err(error) => self.stop(Stop::Bug(error.to_string())),
+        }
+    }
+
+    /// Tells of the first errors as they come.
+    fn tell(&self, line: u64, error: &str) {
+        let errors = self.tally.failed + self.tally.bad_lines;
+        if errors <= ERRORS_TOLD {
+            self.progress.say(&format!("line {line}: {error}"));
+        } else if errors == ERRORS_TOLD + 1 {
+            self.progress.say("Further errors stand in the error file only.");
         }
     }
 
@@ -225,7 +277,7 @@ mod tests {
     use super::super::journal;
     use super::super::source::{self, SourceOptions};
     use super::*;
-    use crate::caller::{Call, Failure, Gauges};
+    use crate::caller::{Call, Failure};
     use bytes::Bytes;
     use proptest::prelude::*;
     use std::collections::HashMap;
@@ -233,7 +285,7 @@ mod tests {
     use std::io::Cursor;
     use std::path::Path;
     use std::sync::Mutex;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
     use tokio::sync::{Semaphore, watch};
 
@@ -248,6 +300,8 @@ mod tests {
         closed: watch::Sender<bool>,
         /// Answers come only while this is open.
         service: watch::Sender<bool>,
+        /// Whether an attempt has failed for want of a connection.
+        unreachable: AtomicBool,
     }
 
     impl Fake {
@@ -261,6 +315,7 @@ mod tests {
                 asked: Mutex::default(),
                 closed: watch::channel(false).0,
                 service: watch::channel(true).0,
+                unreachable: AtomicBool::new(false),
             })
         }
 
@@ -318,7 +373,9 @@ mod tests {
         }
 
         fn gauges(&self) -> Gauges {
-            Gauges { limit: Some(self.limit), in_flight: self.in_flight.load(Ordering::SeqCst), ..Gauges::default() }
+            let cut_off = self.unreachable.load(Ordering::SeqCst).into();
+            let in_flight = self.in_flight.load(Ordering::SeqCst);
+            Gauges { limit: Some(self.limit), in_flight, attempts: cut_off, cut_off, ..Gauges::default() }
         }
 
         fn close(&self) {
@@ -457,6 +514,41 @@ mod tests {
             assert_eq!(matches!(ended.stop, Some(Stop::Provider(_))), stops, "{ended:?}");
             assert_eq!(ended.tally.answered + ended.tally.failed == 100, !stops);
         }
+    }
+
+    #[test]
+    fn a_provider_out_of_reach_for_a_minute_is_lost_but_not_one_that_answers_in_between() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let gauges = |attempts, cut_off, in_flight| Gauges { attempts, cut_off, in_flight, ..Gauges::default() };
+        let mut reach = Reach::default();
+        // Long silence is no loss; nor are failures beside answers.
+        assert!(!reach.lost(&gauges(4, 0, 4), at(0)));
+        assert!(!reach.lost(&gauges(4, 0, 4), at(500)));
+        assert!(!reach.lost(&gauges(8, 2, 4), at(501)));
+        // From here nothing is heard.
+        assert!(!reach.lost(&gauges(8, 6, 0), at(510)));
+        assert!(!reach.lost(&gauges(9, 7, 0), at(569)));
+        assert!(!reach.lost(&gauges(10, 7, 1), at(570)));
+        assert!(reach.lost(&gauges(10, 8, 0), at(571)));
+        // One answer, and the minute begins anew.
+        assert!(!reach.lost(&gauges(11, 8, 0), at(572)));
+        assert!(!reach.lost(&gauges(12, 9, 0), at(600)));
+        assert!(!reach.lost(&gauges(13, 10, 0), at(659)));
+        assert!(reach.lost(&gauges(13, 10, 0), at(660)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_network_lost_for_a_minute_stops_the_batch_though_no_call_has_spent_its_attempts() {
+        let dir = tempfile::tempdir().unwrap();
+        let caller = Fake::new(4);
+        caller.unreachable.store(true, Ordering::SeqCst);
+        // Holds every slot, so that calls wait as behind an open breaker.
+        let _all = caller.slots.acquire_many(4).await.unwrap();
+        let (batch, _interrupts) = batch(dir.path(), lines(["a", "b"]), &caller);
+        let ended = batch.run().await;
+        assert!(matches!(&ended.stop, Some(Stop::Provider(message)) if message.contains("60 seconds")), "{ended:?}");
+        assert_eq!(ended.tally, Tally::default());
     }
 
     #[tokio::test]

@@ -124,8 +124,10 @@ impl fmt::Display for Summary {
         }
         writeln!(f, ": {}", self.output.display())?;
         if let Some(errors) = &self.errors {
-            let (failed, bad) = (tally.failed, tally.bad_lines);
-            writeln!(f, "  errors     {failed} failed, {bad} lines were no requests: {}", errors.display())?;
+            let counts = [(tally.failed, "failed"), (tally.bad_lines, "invalid")];
+            let told: Vec<String> =
+                counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+            writeln!(f, "  errors     {}: {}", told.join(", "), errors.display())?;
         }
         if self.lost_answers > 0 {
             writeln!(f, "  lost       {} answers came but could not be written", self.lost_answers)?;
@@ -144,6 +146,9 @@ impl fmt::Display for Summary {
         }
         match self.status {
             Status::Done => Ok(()),
+            Status::Incomplete if tally.failed == 0 => {
+                writeln!(f, "\nMend those lines and run the same command again: what is answered is not asked again.")
+            }
             Status::Incomplete => writeln!(f, "\nRun the same command again to try those that failed once more."),
             Status::Interrupted | Status::Stopped => {
                 writeln!(f, "\nRun the same command again to go on: what is answered is not asked again.")
@@ -269,7 +274,7 @@ mod tests {
         let expected = "\
 Done in 1:03, with errors.
   answered   297 of 300, 12 of them by earlier runs: out.jsonl
-  errors     2 failed, 1 lines were no requests: out.errors.jsonl
+  errors     2 failed, 1 invalid: out.errors.jsonl
   requests   312 sent, 9 rejected with 429 (2.9 %), 3 tried again
   tokens     12k in, 45k out, $0.0289
 
