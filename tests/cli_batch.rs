@@ -282,6 +282,7 @@ mod unix {
         assert_eq!((code, &summary["status"]), (3, &Value::from("stopped")), "{summary}");
         assert!(summary["reason"].as_str().unwrap().starts_with("the output can't be written"), "{summary}");
         assert!(summary["lost_answers"].as_u64().unwrap() > 0, "{summary}");
+        assert_eq!(summary["simulation"]["answered_twice"], 0, "lost is not paid twice: {summary}");
         assert_eq!(answered(&dir).len() as u64, summary["answered"].as_u64().unwrap());
 
         let (code, summary) = finish(simulate(&dir, 60, QUICK).output().unwrap());

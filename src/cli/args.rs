@@ -53,7 +53,8 @@ pub(crate) struct SimArgs {
 /// The key is read from DEEPSEEK_API_KEY; with --base-url and another host, from OPENAI_API_KEY if that is set.
 ///
 /// Exit status: 0 everything is answered; 1 some lines have errors; 2 nothing was sent, as something is wrong with the
-/// arguments, files or key; 3 stopped before the end (disk full, key refused, no balance, no network); 130 interrupted.
+/// arguments, files or key; 3 stopped before the end (disk full, key refused, no balance, no network for a minute); 130
+/// interrupted.
 #[derive(Debug, Args)]
 pub(crate) struct BatchArgs {
     /// Requests, one JSON object a line; `-` reads standard input

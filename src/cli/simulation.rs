@@ -70,7 +70,8 @@ impl Simulated {
         self.server.reset();
     }
 
-    /// What it saw, and what other clients would have made of as many requests as were answered, if the batch went to
+    /// What it saw, and what other clients would have made of as many requests as were answered (whether or not the
+    /// answers could be written), if the batch went to
     /// its end and isn't so long that playing it again takes noticeable time.
     pub(crate) async fn end(self, answered: u64, to_its_end: bool) -> Simulation {
         let tally = self.server.stop(Duration::from_secs(1)).await;

@@ -98,7 +98,7 @@ pub(crate) async fn execute(args: BatchArgs) -> Result<Status, Error> {
     let elapsed_seconds = started.elapsed().as_secs_f64();
     let status = Status::of(stop.as_ref(), &tally);
     let simulation = match simulated {
-        Some(simulated) => Some(simulated.end(tally.answered, stop.is_none()).await),
+        Some(simulated) => Some(simulated.end(tally.answered + lost_answers as u64, stop.is_none()).await),
         None => None,
     };
     let summary = Summary {
