@@ -514,3 +514,35 @@ fn futures_and_errors_can_be_sent_between_threads() {
     let closer = client.clone();
     check(&closer.close(Duration::ZERO));
 }
+
+#[tokio::test]
+async fn json_of_ones_own_goes_out_as_it_is_and_comes_back_as_it_came() {
+    let stub = Stub::start(|request| match request.number {
+        1 => json(200, r#"{"ok":true}"#),
+        2 => json(200, "\n\n  "),
+        _ => json(
+            200,
+            r#"{"choices":[{"index":0,"message":{"content":"hi","mood":1.0},"finish_reason":"stop"}],"z":null,"a":1}"#,
+        ),
+    })
+    .await;
+    let client = Client::builder().route(Route::new("one").base_url(stub.url())).build().unwrap();
+    let body = r#"{"model":"m","messages":[],"temperature":1,"stop":"x","custom":{"b":1,"a":2}}"#;
+    let reply = soon(client.json("/chat/completions", body).send()).await.unwrap();
+    let answer = serde_json::to_string(&*reply).unwrap();
+    assert_eq!(
+        answer,
+        r#"{"choices":[{"index":0,"message":{"content":"hi","mood":1.0},"finish_reason":"stop"}],"z":null,"a":1}"#
+    );
+    assert_eq!(reply.attempts().len(), 3, "an answer without choices and a blank one were asked for again");
+    for (path, body, words) in [
+        ("/chat/completions", "[]", "JSON object"),
+        ("/chat/completions", r#"{"model":""}"#, "`model`"),
+        ("/chat/completions", r#"{"model":"m","stream":true}"#, "`stream`"),
+        ("chat/completions", r#"{"model":"m"}"#, "slash"),
+    ] {
+        let error = soon(client.json(path, body).send()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+        assert!(error.to_string().contains(words), "{error}");
+    }
+}

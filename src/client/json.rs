@@ -53,6 +53,10 @@ impl JsonCall {
         };
         let mut wire = Wire::json(&path, body, false);
         wire.beta = path == "/completions";
+        if path.ends_with("/completions") {
+            let Reply { answer: Completion(answer), report } = ask(&gate, &options, &subject, wire).await?;
+            return Ok(Reply::new(answer, report));
+        }
         ask(&gate, &options, &subject, wire).await
     }
 }
@@ -86,6 +90,25 @@ impl Asked {
             ));
         }
         Ok(asked)
+    }
+}
+
+/// An answer of an endpoint whose answers have choices.
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
+struct Completion(JsonObject);
+
+impl Answer for Completion {
+    fn facts(&self) -> Facts {
+        self.0.facts()
+    }
+
+    fn is_answer(&self) -> bool {
+        self.0.get("choices").and_then(|choices| choices.as_array()).is_some_and(|choices| !choices.is_empty())
+    }
+
+    fn model(&self) -> Option<&str> {
+        self.0.model()
     }
 }
 

@@ -10,8 +10,8 @@ use crate::core::scheduler::Done;
 /// An answer, and how it came about. It dereferences to the answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply<T> {
-    answer: T,
-    report: Report,
+    pub(super) answer: T,
+    pub(super) report: Report,
 }
 
 /// How an answer came about.

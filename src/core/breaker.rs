@@ -24,7 +24,7 @@ pub struct BreakerPolicy {
 
 impl Default for BreakerPolicy {
     fn default() -> Self {
-        Self { failures: 10, open: Duration::from_secs(1), open_max: Duration::from_secs(30) }
+        Self { failures: 10, open: Duration::from_secs(1), open_max: Duration::from_secs(10) }
     }
 }
 
@@ -196,8 +196,8 @@ mod tests {
             spans.push((next - until).as_secs_f64());
         }
         assert!(spans[0] > 1.4 && spans[0] < 2.6, "{spans:?}");
-        assert!(spans.iter().all(|&span| span <= 30.0 * 1.25));
-        assert!(spans[7] > 20.0, "{spans:?}");
+        assert!(spans.iter().all(|&span| span <= 10.0 * 1.25));
+        assert!(spans[7] > 7.0, "{spans:?}");
     }
 
     #[test]
@@ -260,7 +260,7 @@ mod tests {
                     4 => breaker.on_neutral(now, std::mem::take(&mut trial)),
                     _ => { breaker.on_failure(now, now, false, &mut rng); }
                 }
-                prop_assert!(breaker.opens_at(now) <= now + Duration::from_secs(38));
+                prop_assert!(breaker.opens_at(now) <= now + Duration::from_millis(12_501));
                 prop_assert!(trial || breaker.state() != BreakerState::HalfOpen, "half-open without a trial under way");
             }
         }

@@ -270,11 +270,7 @@ pub(crate) fn decide(
     if !again || call.failures >= call.max_attempts || tried_for >= policy.max_elapsed {
         return Next::End(FailureKind::Exhausted);
     }
-    let backoff = if counts(outcome) && outcome.kind != K::Pressure {
-        policy.delay(call.failures.saturating_sub(1), rng)
-    } else {
-        Duration::ZERO
-    };
+    let backoff = if counts(outcome) { policy.delay(call.failures.saturating_sub(1), rng) } else { Duration::ZERO };
     let floor = outcome.retry_after.map_or(Duration::ZERO, |asked| jittered_floor(asked, rng));
     let delay = backoff.max(floor);
     if now + delay > call.deadline {

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::breaker::{Breaker, BreakerPolicy, BreakerState};
+use super::call::counts;
 use super::limit::{Admission, Ceiling, Params};
 use super::outcome::Outcome;
 use super::queue::Class;
@@ -216,6 +217,8 @@ pub(crate) struct Lane {
     pub(crate) served: [Timestamp; 3],
     /// When the service last said it is overloaded, if nothing sent since has been let in.
     pub(crate) pressure: Option<Timestamp>,
+    /// Requests since the last success that were taken in and came to nothing for want of resources.
+    pub(crate) strain: u32,
     pub(crate) last_interactive: Option<Timestamp>,
     pub(crate) last_used: Timestamp,
     /// The earliest timer set for it.
@@ -240,6 +243,7 @@ impl Lane {
             turn: 0,
             served: [Timestamp::ZERO; 3],
             pressure: None,
+            strain: 0,
             last_interactive: None,
             last_used: now,
             armed: Timestamp::MAX,
@@ -293,6 +297,15 @@ impl Lane {
     pub(crate) fn kept_until(&self, now: Timestamp) -> Option<Timestamp> {
         const RECENT: Duration = Duration::from_secs(60);
         self.last_interactive.map(|at| at + RECENT).filter(|&until| until > now)
+    }
+
+    /// Whether an overload is one request's alone, as far as is known: it was taken in and then came to nothing (a blank
+    /// 200, a generation cut short, a gateway's timeout). Among dozens that go well that must not close the lane; three
+    /// in a row do, and so does a refusal at the door (503, 529) or a wait that the server asks for.
+    pub(crate) fn is_mere_strain(&mut self, outcome: &Outcome) -> bool {
+        const IN_A_ROW: u32 = 3;
+        self.strain = self.strain.saturating_add(1);
+        counts(outcome) && outcome.retry_after.is_none() && self.pressure.is_none() && self.strain < IN_A_ROW
     }
 
     /// Notes that the service let in what was sent at `sent`. Returns whether this ends the pressure: what was let in

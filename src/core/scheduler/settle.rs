@@ -235,11 +235,16 @@ impl Scheduler {
             K::Success => {
                 lane.ceiling.on_done(now, seq);
                 lane.relieve(sent);
+                lane.strain = 0;
                 lane.breaker.on_success();
             }
             K::Slot if blamed => {
                 lane.ceiling.on_slot_rejected(now, seq, outcome.told, outcome.retry_after, rng);
                 lane.breaker.on_neutral(now, place.trial);
+            }
+            K::Pressure if lane.is_mere_strain(outcome) => {
+                lane.ceiling.on_failed(now, seq);
+                lane.breaker.on_failure(now, sent, place.trial, rng);
             }
             K::Pressure => {
                 lane.ceiling.on_unavailable(now, seq, outcome.retry_after, rng);

@@ -272,6 +272,23 @@ fn overload_pauses_the_lane_and_fails_over_if_another_route_is_open() {
 }
 
 #[test]
+fn one_answer_without_substance_does_not_close_a_lane_and_three_in_a_row_do() {
+    let mut world = World::single();
+    let tickets: Vec<_> = (0..4).map(|_| world.submit("normal")).collect();
+    let blank = || Outcome { status: Some(200), ..outcome(OutcomeKind::Pressure) };
+    world.end(world.attempt(tickets[0]), blank());
+    assert_eq!(world.attempt(tickets[0]).number, 1, "this call backs off");
+    let next = world.submit("normal");
+    assert!(world.was_sent(next), "the others go on");
+    world.end(world.attempt(tickets[1]), blank());
+    assert!(world.notices.iter().all(|notice| !matches!(notice, Notice::Pressure { .. })));
+    world.end(world.attempt(tickets[2]), blank());
+    assert!(world.notices.contains(&Notice::Pressure { lane: LaneId(0) }));
+    let next = world.submit("normal");
+    assert!(!world.was_sent(next));
+}
+
+#[test]
 fn an_ordered_fallback_is_not_used_while_the_first_route_is_merely_full() {
     let routes =
         vec![RouteSpec { max_concurrency: Some(1), ..RouteSpec::new("first", "a") }, RouteSpec::new("second", "b")];
@@ -765,7 +782,7 @@ fn a_trial_nobody_hears_of_gives_way_to_the_next() {
     world.pass(5.0);
     let sent = world.sent.len();
     assert_eq!(sent, 2);
-    world.pass(31.0);
+    world.pass(11.0);
     assert_eq!(
         world.sent.len(),
         sent + 1,
