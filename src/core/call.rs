@@ -202,7 +202,9 @@ pub(crate) struct Call {
     pub(crate) class: Class,
     /// Something was handed to the caller: never replayed.
     pub(crate) delivered: bool,
-    /// Estimated tokens, for the quota.
+    /// The caller's estimate of its tokens.
+    pub(crate) estimated: u32,
+    /// The estimate corrected by what was learned: what the quota reckons with.
     pub(crate) tokens: u32,
     /// Attempts whose failure counted.
     pub(crate) failures: u32,
@@ -306,6 +308,7 @@ mod tests {
             workload: WorkloadId(0),
             class: Class::Normal,
             delivered: false,
+            estimated: 0,
             tokens: 0,
             failures,
             max_attempts: 5,

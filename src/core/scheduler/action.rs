@@ -28,7 +28,8 @@ pub struct JobSpec<'a> {
     pub workload: WorkloadId,
     /// The end user it is for, where accounts limit each.
     pub user_id: Option<&'a str>,
-    /// About how many tokens it will take, prompt and completion together; matters only under a token quota.
+    /// About how many tokens it will take, prompt and completion together; matters only under a token quota. It is
+    /// corrected by what answers of the model came to so far.
     pub tokens: u32,
     /// The total time it may take, queueing included. `None` takes the gate's.
     pub deadline: Option<Duration>,

@@ -11,6 +11,7 @@ use crate::core::queue::Queue;
 use crate::core::quota::QuotaSpec;
 use crate::core::route::{Candidate, Lane, LaneId, LaneKey, RouteId};
 use crate::core::time::Timestamp;
+use crate::core::tokens::Estimator;
 
 /// Lanes of single users beyond which idle ones are forgotten.
 pub(super) const USER_LANES: usize = 4096;
@@ -39,6 +40,8 @@ impl Scheduler {
                 self.lanes[lane.0 as usize].note_class(now, class);
             }
         }
+        let tokens = self.estimators[model as usize].correct(f64::from(spec.tokens));
+        let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
         self.serial = self.serial.wrapping_add(1);
         let serial = self.serial;
         let index = self.calls.insert(Call {
@@ -48,7 +51,8 @@ impl Scheduler {
             workload: spec.workload,
             class,
             delivered: false,
-            tokens: spec.tokens,
+            estimated: spec.tokens,
+            tokens,
             failures: 0,
             max_attempts: spec.max_attempts.unwrap_or(self.config.retry.max_attempts).max(1),
             state: State::Outside,
@@ -84,6 +88,7 @@ impl Scheduler {
         }
         let model = self.models.len() as u32;
         self.models.push(name.into());
+        self.estimators.push(Estimator::new());
         self.model_of.insert(name.into(), model);
         Ok(model)
     }

@@ -28,6 +28,7 @@ use super::outcome::{Outcome, OutcomeKind};
 use super::queue::{Class, Queue, WorkloadId};
 use super::route::{Candidate, Lane, LaneId, LaneKey, RouteId, RouteSpec, Stop};
 use super::time::Timestamp;
+use super::tokens::Estimator;
 
 pub use self::action::{Action, Done, Event, JobSpec, LearnedLane, Load, Notice, OnFull, SubmitError};
 pub use self::config::{Config, ConfigError, WorkloadSpec};
@@ -111,6 +112,8 @@ pub struct Scheduler {
     user_lanes_most: usize,
     restored: HashMap<LaneKey, Learned>,
     models: Vec<Box<str>>,
+    /// By model: what its tokens come to, beside what callers estimate.
+    estimators: Vec<Estimator>,
     model_of: HashMap<Box<str>, u32>,
     workloads: Vec<Workload>,
     workload_of: HashMap<String, WorkloadId>,
@@ -160,6 +163,7 @@ impl Scheduler {
             user_lanes_most: intake::USER_LANES,
             restored: HashMap::new(),
             models: Vec::new(),
+            estimators: Vec::new(),
             model_of: HashMap::new(),
             workloads: Vec::new(),
             workload_of: HashMap::new(),

@@ -314,6 +314,10 @@ impl Scheduler {
         self.settle_stops(now, &flight, &outcome);
         if outcome.kind == OutcomeKind::Success {
             self.budget.on_success(now);
+            if let Some(tokens) = tokens {
+                let call = &self.calls[ticket.index as usize];
+                self.estimators[call.model as usize].learn(f64::from(call.estimated), tokens.total());
+            }
             self.complete(now, ticket, flight.route);
             return;
         }

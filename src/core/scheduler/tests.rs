@@ -445,6 +445,37 @@ fn a_rate_rejection_closes_the_quota_and_leaves_the_limit_alone() {
 }
 
 #[test]
+fn a_token_quota_reckons_with_what_answers_came_to_not_with_what_was_guessed() {
+    let quota = QuotaSpec { tokens_per_minute: Some(100_000), ..QuotaSpec::default() };
+    let route = RouteSpec { quota, ..RouteSpec::new("one", "account") };
+    let mut world = World::new(Config::new(vec![route]));
+    let guess = |spec: &mut JobSpec<'_>| spec.tokens = 2000;
+    let fits = |world: &mut World| {
+        world.pass(130.0);
+        let mut sent = 0;
+        loop {
+            let ticket = world.submit_as("normal", guess).unwrap();
+            if !world.was_sent(ticket) {
+                world.gate.cancel(world.now, ticket);
+                return sent;
+            }
+            sent += 1;
+            let tokens = TokenCount { prompt: 1000, completion: 3000, ..TokenCount::default() };
+            let attempt = world.attempt(ticket);
+            world.on(attempt, Event::Ended { outcome: outcome(OutcomeKind::Success), tokens: Some(tokens) });
+        }
+    };
+    assert_eq!(fits(&mut world), 25, "what was used counts, whatever was guessed");
+    let waiting = world.submit_as("normal", |spec| spec.tokens = 2000).unwrap();
+    world.pass(130.0);
+    assert!(world.was_sent(waiting));
+    let flying: Vec<_> = (0..60).map(|_| world.submit_as("normal", guess).unwrap()).collect();
+    world.pass(20.0);
+    let in_flight = flying.iter().filter(|&&ticket| world.was_sent(ticket)).count();
+    assert!((20..=26).contains(&in_flight), "{in_flight}: an estimate of 2,000 is known to come to 4,000");
+}
+
+#[test]
 fn what_was_delivered_is_never_sent_again() {
     let mut world = World::single();
     let ticket = world.submit("normal");
