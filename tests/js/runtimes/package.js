@@ -1,10 +1,18 @@
 // The package itself: its size, its metadata, its types.
-import { readFile } from "node:fs/promises";
+import { cp, readFile, readdir } from "node:fs/promises";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 
 const kB = (bytes) => `${(bytes / 1000).toFixed(1)} kB`;
+
+/** The files of a folder and what is in them. */
+async function contents(folder) {
+  const files = (await readdir(folder, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile());
+  const paths = files.map((entry) => join(entry.parentPath, entry.name)).sort();
+  return new Map(await Promise.all(paths.map(async (path) => [path.slice(folder.length + 1), await readFile(path)])));
+}
 
 /** All of the package, bundled and minified, with the `.wasm` file beside it if there is one. */
 async function size(project, conditions) {
@@ -39,6 +47,26 @@ export default [
       }
       const wasm = await readFile(join(project, "node_modules/tidegate/dist/wasm/core.wasm"));
       return `${lines.join(", ")}; the core alone ${kB(wasm.length)}, gzipped ${kB(gzipSync(wasm, { level: 9 }).length)}`;
+    },
+  },
+  {
+    // Built again from nothing, in a folder of another name, every file has the same bytes.
+    name: "reproducible",
+    async run({ project, root, execute }) {
+      const elsewhere = join(project, "another-checkout");
+      const listed = await execute("git", ["ls-files", "-z", "--cached", "--others", "--exclude-standard"], { cwd: root });
+      for (const file of listed.split("\0").filter((file) => file && existsSync(join(root, file)))) {
+        await cp(join(root, file), join(elsewhere, file));
+      }
+      // Not what an outer make handed down, nor a target folder that already holds the answer.
+      const env = { MAKEFLAGS: "", MAKELEVEL: "", CARGO_TARGET_DIR: join(elsewhere, "target") };
+      await execute("make", ["npm"], { cwd: elsewhere, env, timeout: 600_000 });
+      const [first, second] = await Promise.all([contents(join(root, "pkg")), contents(join(elsewhere, "pkg"))]);
+      const differing = [...new Set([...first.keys(), ...second.keys()])].filter(
+        (file) => !first.has(file) || !second.has(file) || !first.get(file).equals(second.get(file)),
+      );
+      if (differing.length > 0) throw new Error(`two builds differ in ${differing.join(", ")}`);
+      return `${first.size} files`;
     },
   },
   {
