@@ -30,7 +30,8 @@ function execute(command, args, { cwd, env, timeout = 120_000 } = {}) {
 /** A simulated provider on a port of its own. */
 async function simulator() {
   const args = ["sim", "--scenario", "steady", "--listen", "127.0.0.1:0"];
-  const child = spawn(join(root, "target/debug/tidegate"), args, { stdio: ["ignore", "pipe", "pipe"] });
+  const built = process.env.CARGO_TARGET_DIR ?? join(root, "target");
+  const child = spawn(join(built, "debug/tidegate"), args, { stdio: ["ignore", "pipe", "pipe"] });
   let seen = "";
   const url = await new Promise((resolve, reject) => {
     for (const stream of [child.stdout, child.stderr]) {

@@ -1,5 +1,5 @@
 // The package itself: its size, its metadata, its types.
-import { cp, readFile, readdir } from "node:fs/promises";
+import { cp, readFile, readdir, writeFile } from "node:fs/promises";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -29,6 +29,19 @@ async function size(project, conditions) {
     logLevel: "error",
   });
   return outputFiles.reduce((sum, { contents }) => sum + gzipSync(contents, { level: 9 }).length, 0);
+}
+
+/** The types that people's compilers read, as strictly as can be. */
+function types(name, options) {
+  return {
+    name,
+    async run({ project, execute, bin, modules }) {
+      const common = { strict: true, noEmit: true, target: "ES2022", lib: ["ES2022", "DOM"], skipLibCheck: false };
+      const compilerOptions = { ...common, exactOptionalPropertyTypes: true, typeRoots: [join(modules, "@types")], ...options };
+      await writeFile(join(project, "tsconfig.json"), JSON.stringify({ compilerOptions, files: ["types.ts"] }));
+      await execute(join(bin, "tsc"), ["--project", "."]);
+    },
+  };
 }
 
 export default [
@@ -81,4 +94,8 @@ export default [
       await execute(join(bin, "attw"), [tarball, "--profile", "esm-only", "--no-color"]);
     },
   },
+  types("types-nodenext", { module: "nodenext", types: [] }),
+  types("types-nodenext-node", { module: "nodenext", types: ["node"] }),
+  types("types-bundler", { module: "esnext", moduleResolution: "bundler", types: [] }),
+  types("types-bundler-node", { module: "esnext", moduleResolution: "bundler", types: ["node"] }),
 ];
