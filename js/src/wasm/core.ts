@@ -1,13 +1,14 @@
 import { coreModule } from "#core-wasm";
+import { TidegateError } from "../errors.js";
 import * as glue from "./glue.js";
 
 let given: WebAssembly.Module | undefined;
 let ready = false;
 
 /** The core could not be compiled or started here. */
-export class CoreUnavailableError extends Error {
+export class CoreUnavailableError extends TidegateError {
   override readonly name = "CoreUnavailableError";
-  readonly type = "core_unavailable";
+  override readonly type = "core_unavailable";
 
   constructor(cause: unknown) {
     super(
