@@ -8,6 +8,7 @@ import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync,
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { alphabet, encode } from "./ascii.js";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const generated = resolve(process.argv[2] ?? fail("which folder did wasm-pack write to?"));
@@ -60,7 +61,9 @@ for (const path of [root, homedir()]) {
 }
 
 const { version, description, license, repository } = crate();
-const values = { version, description, license, repository, core_wasm_base64: wasm.toString("base64") };
+const { order, text } = encode(wasm);
+const core = { core_alphabet: alphabet, core_order: order, core_text: text, core_length: wasm.length };
+const values = { version, description, license, repository, ...core };
 for (const file of ["package.json", "README.md"]) writeFileSync(join(out, file), fill(file, values));
 for (const file of ["CHANGELOG.md", "LICENSE", "LICENSE-APACHE", "LICENSE-MIT"]) {
   copyFileSync(join(root, file), join(out, file));

@@ -1,6 +1,6 @@
 // Packs pkg/, installs the tarball into a fresh project for each runtime, and runs that runtime's script there.
 import { spawn } from "node:child_process";
-import { cp, mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { performance } from "node:perf_hooks";
@@ -9,12 +9,14 @@ import { fileURLToPath } from "node:url";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const root = dirname(dirname(here));
+// Bundlers that run in this process set NODE_ENV, which npm heeds.
+const environment = { ...process.env };
 const names = (text) => text.split(/[\s,]+/).filter(Boolean);
 
 /** Runs a program; resolves to what it wrote to its standard output, throws with all it wrote if it fails or hangs. */
 function execute(command, args, { cwd, env, timeout = 120_000 } = {}) {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { cwd, env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"], timeout });
+    const child = spawn(command, args, { cwd, env: { ...environment, ...env }, stdio: ["ignore", "pipe", "pipe"], timeout });
     let out = "";
     let all = "";
     child.stdout.on("data", (data) => ((out += data), (all += data)));
@@ -43,6 +45,10 @@ async function simulator() {
     }
     child.on("close", () => reject(new Error(`the simulator ended:\n${seen}`)));
   });
+  // Answers of a few tokens, at once.
+  const service = { first_token: 0.02, tokens_per_second: 2000, output_tokens: 40, chunk_tokens: 4 };
+  const told = await fetch(`${url}/__sim/scenario`, { method: "POST", body: JSON.stringify({ service }) });
+  if (!told.ok) throw new Error(`the simulator: ${await told.text()}`);
   return { url, stop: () => child.kill() };
 }
 
@@ -54,7 +60,6 @@ const sim = await simulator();
 try {
   await execute("npm", ["pack", "--silent", "--pack-destination", work], { cwd: join(root, "pkg") });
   const tarball = join(work, (await readdir(work)).find((file) => file.endsWith(".tgz")));
-  const { version } = JSON.parse(await readFile(join(root, "pkg/package.json"), "utf8"));
 
   const runtimes = [];
   for (const file of (await readdir(join(here, "runtimes"))).sort()) {
@@ -75,12 +80,11 @@ try {
     try {
       const project = join(work, name);
       await cp(join(here, "project"), project, { recursive: true });
-      const expected = { url: sim.url, version };
-      await writeFile(join(project, "expected.js"), `export default ${JSON.stringify(expected)};\n`);
+      await writeFile(join(project, "provider.js"), `export default ${JSON.stringify({ url: sim.url })};\n`);
       await execute("npm", ["install", "--silent", "--no-audit", "--no-fund", "--no-package-lock", tarball], { cwd: project });
       const said = await run({
         project,
-        expected,
+        provider: sim.url,
         root,
         tarball,
         bin: join(here, "node_modules/.bin"),

@@ -1,5 +1,5 @@
 const tidegate = require("tidegate");
 const { check } = require("./check.js");
-const { default: expected } = require("./expected.js");
+const { default: provider } = require("./provider.js");
 
-check(tidegate, expected).then(console.log);
+check(tidegate, provider).then(console.log);

@@ -1,5 +1,5 @@
 import * as tidegate from "tidegate";
 import { check } from "./check.js";
-import expected from "./expected.js";
+import provider from "./provider.js";
 
-check(tidegate, expected).then(console.log);
+check(tidegate, provider).then(console.log);

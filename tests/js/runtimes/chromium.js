@@ -1,6 +1,6 @@
 import { createReadStream } from "node:fs";
 import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
-import { createServer } from "node:http";
+import { createServer, request as ask } from "node:http";
 import { tmpdir } from "node:os";
 import { extname, join } from "node:path";
 import { chromium as browsers } from "playwright-core";
@@ -9,9 +9,21 @@ import { expectWorks } from "../works.js";
 
 const types = { ".html": "text/html", ".js": "text/javascript", ".wasm": "application/wasm" };
 
-/** Serves a folder, with a Content-Security-Policy if one is given. */
-async function serve(folder, policy) {
+/**
+ * Serves a folder, with a Content-Security-Policy if one is given, and under `/v1` what the provider answers: in a browser
+ * the key belongs to a proxy.
+ */
+async function serve(folder, policy, provider) {
   const server = createServer(async (request, response) => {
+    if (request.url.startsWith("/v1/")) {
+      const { method, headers } = request;
+      const onward = ask(provider + request.url.slice(3), { method, headers }, (answer) => {
+        response.writeHead(answer.statusCode, answer.headers);
+        answer.pipe(response);
+      });
+      request.pipe(onward);
+      return;
+    }
     const file = join(folder, new URL(request.url, "http://x").pathname);
     const found = await stat(file).catch(() => undefined);
     if (!found?.isFile()) return response.writeHead(404).end();
@@ -27,7 +39,7 @@ async function serve(folder, policy) {
 async function open(tools, folder, policy) {
   const executablePath = (await tools.execute(join(tools.root, "tests/setup/chromium"), [])).trim();
   const profile = await mkdtemp(join(tmpdir(), "tidegate-chromium-"));
-  const server = await serve(folder, policy);
+  const server = await serve(folder, policy, tools.provider);
   const browser = await browsers.launchPersistentContext(profile, {
     executablePath,
     headless: true,
@@ -63,8 +75,7 @@ const script = (body, head = "") => `<!doctype html>${head}<script type="module"
 const pageCode = `
   import * as tidegate from "tidegate";
   import { check } from "./check.js";
-  import expected from "./expected.js";
-  check(tidegate, expected).then((said) => (document.title = said), (error) => (document.title = String(error)));
+  check(tidegate, { url: location.origin + "/v1" }).then((said) => (document.title = said), (error) => (document.title = String(error)));
 `;
 
 /** No bundler: an import map says where the two bare names are. */
