@@ -78,15 +78,18 @@ test("schedule runs tasks as permits allow, once each", async (t) => {
   const error = await rejection(client.schedule(() => (runs++, Promise.reject(fault)), { model: "m" }));
   assert.deepEqual([error, runs], [fault, 1]);
   assert.equal(client.metrics().total.slotRejections, 1);
-  assert.equal(await rejection(client.schedule(() => { throw fault; })), fault, "a task may throw at once");
+  assert.equal(await rejection(client.schedule(() => { throw fault; }, { model: "m" })), fault, "a task may throw at once");
   assert.deepEqual([client.metrics().inFlight, client.metrics().queued], [0, 0]);
   assert.match((await rejection(client.schedule(3))).message, /^Expected the task to be a function, got 3$/);
   const controller = new AbortController();
   const waiting = [1, 2, 3, 4].map(() => client.schedule(() => sleep(50), { signal: controller.signal }));
   const last = rejection(waiting[3]);
+  await sleep(10);
   controller.abort("stop");
   assert.equal(await last, "stop");
+  assert.equal(client.metrics().inFlight, 3, "tasks that run keep their permits");
   await Promise.all(waiting.slice(0, 3));
+  assert.equal(client.metrics().inFlight, 0);
 });
 
 test("where requests may not wake one another, every call looks for itself", async (t) => {

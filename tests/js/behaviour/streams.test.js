@@ -115,8 +115,10 @@ test("an error event, insufficient resources and an empty stream before content 
 });
 
 test("an error after content is an interruption", async (t) => {
-  const server = await serve(t, (request, response) => {
-    response.end(event(delta({ content: "half" })) + event({ error: { message: "it broke", type: "server_error" } }));
+  const server = await serve(t, async (request, response) => {
+    response.write(event(delta({ content: "half" })));
+    await sleep(30);
+    response.end(event({ error: { message: "it broke", type: "server_error" } }));
   });
   const stream = await clientOf(t, server.url).chat.completions.create(streaming);
   assert.equal((await stream.next()).value.choices[0].delta.content, "half");
