@@ -6,7 +6,7 @@ import { Exchange, ask, type Wire } from "./exchange.js";
 import { limitedFetch, type GateInit } from "./fetch.js";
 import type { LearnedLimits, Metrics } from "./metrics.js";
 import { callOptions, expected, settings, type CallOptions, type TidegateOptions } from "./options.js";
-import { SCHEDULE, schedule, type ScheduleOptions } from "./schedule.js";
+import { schedule, type ScheduleOptions } from "./schedule.js";
 import { Reading, Stream } from "./stream.js";
 import type {
   Balance,
@@ -122,8 +122,8 @@ export class Tidegate {
    *
    * @throws {TidegateError} As a rejection, if the task is never run; so does the signal's reason.
    */
-  async schedule<T>(task: (signal: AbortSignal | undefined) => T | PromiseLike<T>, options: ScheduleOptions = {}): Promise<T> {
-    return schedule(this.#gate, task, callOptions(options, SCHEDULE));
+  schedule<T>(task: (signal: AbortSignal | undefined) => T | PromiseLike<T>, options: ScheduleOptions = {}): Promise<T> {
+    return schedule(this.#gate, task, options);
   }
 
   /** Everything counted so far, and the state of every limit. */

@@ -11,7 +11,8 @@ export const HEADERS = 1, ALIVE = 2, CONTENT = 3, READING = 4, DELIVERED = 5; //
 export type Order =
   | { kind: "send"; attempt: number; route: number; rename: string | undefined }
   | { kind: "abort" }
-  | { kind: "end"; ok: boolean; detail: string };
+  /** The call is over; `failure` is a report as JSON, and missing where it was answered. */
+  | { kind: "end"; failure: string | undefined };
 
 /** @internal What I/O under way rejects with when the call is to look at its orders. */
 export const INTERRUPTED = Symbol("interrupted");
@@ -132,7 +133,7 @@ export class Gate {
         call.deliver({ kind: "abort" });
       } else {
         this.forget(call);
-        call.deliver({ kind: "end", ok: action === 3, detail: core.detail() });
+        call.deliver({ kind: "end", failure: action === 3 ? undefined : core.detail() });
       }
     }
     this.#arm(now);
@@ -243,9 +244,14 @@ export class Call {
     if (!this.gate.isolated) this.#wake?.();
   }
 
-  /** The call is over for the core: whatever it had to do with the world is let go. */
+  /** The call is over for the core. */
   release(): void {
     this.#over = true;
+    this.ignoreSignal();
+  }
+
+  /** Listens to the caller's signal no more. */
+  ignoreSignal(): void {
     if (this.#onAbort !== undefined) this.#signal?.removeEventListener("abort", this.#onAbort);
   }
 

@@ -1,5 +1,5 @@
 import { ALIVE, CONTENT, HEADERS, INTERRUPTED, READING, type Call, type Gate, type Tokens } from "./driver.js";
-import { failed, type ErrorResponse, type Partial, type Report, type TidegateError } from "./errors.js";
+import { failed, type ErrorResponse, type Partial, type Report } from "./errors.js";
 import type { Usage } from "./types.js";
 
 /** @internal A request as it is sent to whichever route: everything but where and with which key. */
@@ -39,6 +39,9 @@ export function words(error: unknown): string {
   }
   return seen.join(": ") || String(error);
 }
+
+/** @internal The server's id of a request. */
+export const requestId = (headers: Headers): string | null => headers.get("x-ds-trace-id") ?? headers.get("x-request-id");
 
 /** @internal What the tokens in an answer's `usage` are, for the books. */
 export function tokens(usage: Usage | null | undefined): Tokens | undefined {
@@ -131,29 +134,23 @@ export class Exchange {
   }
 
   /**
-   * Goes on until a 2xx head comes, or the call is over; then it is the report.
+   * Goes on until a 2xx head comes; `undefined` if the call is over, and was answered.
    *
    * @throws {TidegateError} If it failed; the signal's reason if it was given up.
    */
-  async turn(): Promise<Opened | Report> {
+  async turn(): Promise<Opened | undefined> {
     for (;;) {
       const order = await this.call.order();
       if (order.kind === "abort") continue;
-      if (order.kind === "end") return this.end(order);
+      if (order.kind === "end") return this.end(order.failure);
       const opened = await this.#send(order.attempt, order.route, order.rename);
       if (opened !== undefined) return opened;
     }
   }
 
-  /** The end of the call. */
-  end(order: { ok: boolean; detail: string }, partial?: () => Partial): Report {
-    const report = JSON.parse(order.detail) as Report;
-    if (order.ok) return report;
-    throw this.error(report, partial?.());
-  }
-
-  error(report: Report, partial?: Partial): TidegateError {
-    return failed(report, this.response, partial);
+  /** The end of the call: nothing to say of one that was answered. */
+  end(failure: string | undefined, partial?: Partial): undefined {
+    if (failure !== undefined) throw failed(JSON.parse(failure) as Report, this.response, partial);
   }
 
   async #send(attempt: number, route: number, rename: string | undefined): Promise<Opened | undefined> {
@@ -273,18 +270,16 @@ export async function ask<T extends { usage?: Usage | null | undefined }>(exchan
   let answer: T | undefined;
   for (;;) {
     const opened = await exchange.turn();
-    if (!(opened instanceof Opened)) {
-      const id = opened.attempts.at(-1)?.request_id ?? null;
-      Object.defineProperty(answer, "_request_id", { value: id, enumerable: false });
-      return answer as T;
-    }
+    if (opened === undefined) return answer as T;
     const body = await readWhole(opened);
     if (body === undefined) continue;
     answer = undefined;
     if (gate.core.classify(opened.status, opened.headers, body, unix()) === 0) {
       try {
         const parsed = JSON.parse(new TextDecoder().decode(body).trim()) as (T & { choices?: unknown }) | null;
-        if (Array.isArray(parsed?.choices) && parsed.choices.length > 0) answer = parsed;
+        if (Array.isArray(parsed?.choices) && parsed.choices.length > 0) {
+          answer = Object.defineProperty(parsed, "_request_id", { value: requestId(opened.response.headers) });
+        }
         else gate.core.malformed("the answer has no choices", false);
       } catch (error) {
         gate.core.malformed(`the answer has another shape than expected: ${words(error)}`, false);

@@ -1,6 +1,6 @@
 import { DELIVERED, INTERRUPTED, type Gate } from "./driver.js";
 import { TidegateError, InvalidRequestError } from "./errors.js";
-import { AFTER_CONTENT, BEFORE_CONTENT, Exchange, Opened, RESET, isBlank, type Wire } from "./exchange.js";
+import { AFTER_CONTENT, BEFORE_CONTENT, Exchange, RESET, isBlank, type Opened, type Wire } from "./exchange.js";
 import { CALL, callOptions, type CallOptions } from "./options.js";
 import { watchDropped } from "./stream.js";
 
@@ -39,7 +39,7 @@ export async function limitedFetch(gate: Gate, input: string | URL | Request, in
   const exchange = new Exchange(gate, gate.submit(subject, { ...options, signal }), wire);
   try {
     const opened = await exchange.turn();
-    if (!(opened instanceof Opened)) throw new InvalidRequestError("the answer was lost");
+    if (opened === undefined) throw new InvalidRequestError("the answer was lost");
     exchange.call.report(opened.attempt, DELIVERED);
     return handed(opened);
   } catch (error) {
@@ -119,7 +119,7 @@ function handed(opened: Opened): Response {
             // Something was handed over, so that the call ends here, one way or the other.
             for (;;) {
               const order = await call.order();
-              if (order.kind === "end") exchange.end(order);
+              if (order.kind === "end") exchange.end(order.failure);
               if (order.kind !== "abort") break;
             }
             controller.error(error);

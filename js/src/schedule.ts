@@ -1,7 +1,7 @@
 import type { Gate } from "./driver.js";
 import { failed, type Report } from "./errors.js";
 import { unix, words } from "./exchange.js";
-import { expected, type CallOptions } from "./options.js";
+import { callOptions, expected, type CallOptions } from "./options.js";
 
 /** How a task is to be treated. */
 export interface ScheduleOptions extends Pick<CallOptions, "workload" | "signal" | "timeout" | "onFull"> {
@@ -9,8 +9,7 @@ export interface ScheduleOptions extends Pick<CallOptions, "workload" | "signal"
   model?: string | undefined;
 }
 
-/** @internal */
-export const SCHEDULE = ["workload", "signal", "timeout", "onFull", "model"] as const;
+const SCHEDULE = ["workload", "signal", "timeout", "onFull", "model"] as const;
 
 const OFF = { headers: false, firstContent: false, idle: false } as const;
 
@@ -18,30 +17,31 @@ const OFF = { headers: false, firstContent: false, idle: false } as const;
 export async function schedule<T>(
   gate: Gate,
   task: (signal: AbortSignal | undefined) => T | PromiseLike<T>,
-  options: ScheduleOptions,
+  given: ScheduleOptions,
 ): Promise<T> {
+  const options = callOptions(given, SCHEDULE) as ScheduleOptions;
   if (typeof task !== "function") throw expected("the task", "a function", task);
   const { model = "schedule", signal } = options;
   const call = gate.submit({ model }, { ...options, clocks: OFF, maxAttempts: 1 });
   const order = await call.order();
-  if (order.kind === "end") throw failed(JSON.parse(order.detail) as Report);
+  if (order.kind === "end") throw failed(JSON.parse(order.failure ?? "{}") as Report);
   const attempt = order.kind === "send" ? order.attempt : 0;
+  // From now on the task has the permit, and only its end gives it back: a task may not listen to the signal.
+  call.ignoreSignal();
   try {
     const result = await task(signal ?? undefined);
     gate.core.finished(200, "", undefined, unix());
     call.ended(attempt);
     return result;
   } catch (error) {
-    // What the task's own client says of a status is learned from, as if it had been our request.
+    // What an SDK in the task says of an overload is learned from, as if the request had been ours. Everything else is the
+    // task's own affair (400): a wrong key of another service must not close our route.
     const { status, headers } = (typeof error === "object" && error !== null ? error : {}) as Record<string, unknown>;
-    if (typeof status === "number" && status >= 400 && status < 600) {
-      let lines = "";
-      if (headers instanceof Headers) headers.forEach((value, name) => (lines += `${name}\n${value}\n`));
-      gate.core.classify(status, lines, new TextEncoder().encode(words(error)), unix());
-    } else {
-      // A fault of the task says nothing of the provider.
-      gate.core.finished(200, "", undefined, unix());
-    }
+    let lines = "";
+    if (headers instanceof Headers) headers.forEach((value, name) => (lines += `${name}\n${value}\n`));
+    const told = typeof status === "number" && (status === 429 || (status >= 500 && status < 600));
+    if (told) gate.core.classify(status, lines, new TextEncoder().encode(words(error)), unix());
+    else gate.core.classify(400, "", new Uint8Array(), unix());
     call.settled(attempt);
     throw error;
   }

@@ -1,19 +1,20 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { DELIVERED, INTERRUPTED, type Tokens } from "./driver.js";
-import type { Partial, Report } from "./errors.js";
+import type { Partial } from "./errors.js";
 import {
   AFTER_CONTENT,
   BEFORE_CONTENT,
   CLOSED_BEFORE_START,
   CLOSED_MID_STREAM,
-  Opened,
   RESET,
   joined,
+  requestId,
   tokens,
   tooLarge,
   unix,
   words,
   type Exchange,
+  type Opened,
 } from "./exchange.js";
 import type { Usage } from "./types.js";
 import { core } from "./wasm/core.js";
@@ -78,8 +79,7 @@ export class Reading<C> {
 
   constructor(exchange: Exchange, opened: Opened) {
     this.exchange = exchange;
-    const { headers } = opened.response;
-    this.requestId = headers.get("x-ds-trace-id") ?? headers.get("x-request-id");
+    this.requestId = requestId(opened.response.headers);
     this.#opened = opened;
     this.#parser = new (core().SseParser)(MAX_EVENT);
   }
@@ -89,7 +89,7 @@ export class Reading<C> {
     let answered: Reading<C> | undefined;
     for (;;) {
       const opened = await exchange.turn();
-      if (!(opened instanceof Opened)) {
+      if (opened === undefined) {
         const reading = answered as Reading<C>;
         reading.#over = true;
         return reading;
@@ -134,7 +134,7 @@ export class Reading<C> {
         // Something was delivered, so there is no second attempt.
         if (order.kind === "send") this.exchange.call.cancel(undefined);
         if (order.kind !== "end") continue;
-        this.exchange.end(order, () => this.#partial) satisfies Report;
+        this.exchange.end(order.failure, this.#partial);
         break;
       }
     } catch (error) {
