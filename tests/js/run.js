@@ -29,11 +29,12 @@ function execute(command, args, { cwd, env, timeout = 120_000 } = {}) {
   });
 }
 
+const program = join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "debug/tidegate");
+
 /** A simulated provider on a port of its own. */
 async function simulator() {
   const args = ["sim", "--scenario", "steady", "--listen", "127.0.0.1:0"];
-  const built = process.env.CARGO_TARGET_DIR ?? join(root, "target");
-  const child = spawn(join(built, "debug/tidegate"), args, { stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
   let seen = "";
   const url = await new Promise((resolve, reject) => {
     for (const stream of [child.stdout, child.stderr]) {
@@ -84,6 +85,7 @@ try {
       await execute("npm", ["install", "--silent", "--no-audit", "--no-fund", "--no-package-lock", tarball], { cwd: project });
       const said = await run({
         project,
+        program,
         provider: sim.url,
         root,
         tarball,
