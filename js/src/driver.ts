@@ -219,7 +219,8 @@ export class Gate {
 export class Call {
   readonly gate: Gate;
   readonly handle: number;
-  readonly #orders: Order[] = [];
+  /** Made when there is one: of very many calls most only wait. */
+  #orders: Order[] | undefined;
   readonly #signal: AbortSignal | undefined;
   readonly #onAbort: (() => void) | undefined;
   #wake: (() => void) | undefined;
@@ -240,8 +241,8 @@ export class Call {
 
   /** Puts an order into the mailbox. */
   deliver(order: Order): void {
-    this.#orders.push(order);
-    if (!this.gate.isolated) this.#wake?.();
+    (this.#orders ??= []).push(order);
+    if (!this.gate.isolated) this.#ring();
   }
 
   /** The call is over for the core. */
@@ -262,21 +263,22 @@ export class Call {
     const { gate } = this;
     gate.core.cancel(gate.now(), this.handle);
     gate.forget(this);
-    this.#wake?.();
+    this.#ring();
     gate.pump();
   }
 
-  get isCancelled(): boolean {
-    return this.#cancelled !== undefined;
+  /** What to do next, if there is anything. Throws the reason if the call was given up. */
+  take(): Order | undefined {
+    if (this.#cancelled !== undefined) throw this.#cancelled.reason;
+    return this.#orders?.shift();
   }
 
   /** What to do next. Rejects with the reason if the call was given up. */
   async order(): Promise<Order> {
     for (;;) {
-      if (this.#cancelled !== undefined) throw this.#cancelled.reason;
-      const order = this.#orders.shift();
+      const order = this.take();
       if (order !== undefined) return order;
-      await new Promise<void>((resolve) => this.#watch(resolve));
+      await new Promise<void>((resolve) => this.watch(resolve));
     }
   }
 
@@ -287,7 +289,7 @@ export class Call {
   guard<T>(io: Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       // What was interrupted may settle much later, when the call waits for something else.
-      let waits = this.#cancelled === undefined && this.#orders.length === 0;
+      let waits = !this.#hasNews;
       const rest = () => {
         if (waits) this.#rest();
         waits = false;
@@ -297,21 +299,28 @@ export class Call {
         (error: unknown) => (rest(), reject(error)),
       );
       if (!waits) return reject(INTERRUPTED);
-      this.#watch(() => {
+      this.watch(() => {
         waits = false;
         reject(INTERRUPTED);
       });
     });
   }
 
-  /** Calls `wake` once when there is an order. */
-  #watch(wake: () => void): void {
-    this.#wake = () => {
-      this.#rest();
-      wake();
-    };
+  get #hasNews(): boolean {
+    return this.#cancelled !== undefined || (this.#orders !== undefined && this.#orders.length > 0);
+  }
+
+  /** Calls `wake` once when there is an order, or the call is given up. It must not throw. */
+  watch(wake: () => void): void {
+    this.#wake = wake;
     this.#looks = 0;
     if (this.gate.isolated) this.#look();
+  }
+
+  #ring(): void {
+    const wake = this.#wake;
+    this.#rest();
+    wake?.();
   }
 
   #rest(): void {
@@ -329,7 +338,7 @@ export class Call {
       () => {
         this.#timer = undefined;
         if (gate.core.next_wake() <= gate.now()) gate.pump();
-        if (this.#orders.length > 0 || this.#cancelled !== undefined) this.#wake?.();
+        if (this.#hasNews) this.#ring();
         else if (this.#wake !== undefined) this.#look();
       },
       Math.max(1, Math.ceil(Math.min(due, most))),

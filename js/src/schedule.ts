@@ -1,4 +1,4 @@
-import type { Gate } from "./driver.js";
+import type { Call, Gate } from "./driver.js";
 import { failed, type Report } from "./errors.js";
 import { unix, words } from "./exchange.js";
 import { callOptions, expected, type CallOptions } from "./options.js";
@@ -11,23 +11,37 @@ export interface ScheduleOptions extends Pick<CallOptions, "workload" | "signal"
 
 const SCHEDULE = ["workload", "signal", "timeout", "onFull", "model"] as const;
 
-const OFF = { headers: false, firstContent: false, idle: false } as const;
+/** A task may take as long as it likes, and is never run again. */
+const ONCE = { clocks: { headers: false, firstContent: false, idle: false }, maxAttempts: 1 } as const;
+
+type Task<T> = (signal: AbortSignal | undefined) => T | PromiseLike<T>;
 
 /** @internal Runs a task once a permit is free; see `Tidegate.schedule`. */
-export async function schedule<T>(
-  gate: Gate,
-  task: (signal: AbortSignal | undefined) => T | PromiseLike<T>,
-  given: ScheduleOptions,
-): Promise<T> {
-  const options = callOptions(given, SCHEDULE) as ScheduleOptions;
-  if (typeof task !== "function") throw expected("the task", "a function", task);
-  const { model = "schedule", signal } = options;
-  const call = gate.submit({ model }, { ...options, clocks: OFF, maxAttempts: 1 });
-  const order = await call.order();
-  if (order.kind === "end") throw failed(JSON.parse(order.failure ?? "{}") as Report);
-  const attempt = order.kind === "send" ? order.attempt : 0;
-  // From now on the task has the permit, and only its end gives it back: a task may not listen to the signal.
-  call.ignoreSignal();
+export function schedule<T>(gate: Gate, task: Task<T>, given: ScheduleOptions): Promise<T> {
+  // One promise and one closure a task: there may be a hundred thousand. What is thrown in here rejects.
+  return new Promise((resolve, reject) => {
+    const options = callOptions(given, SCHEDULE) as ScheduleOptions;
+    if (typeof task !== "function") throw expected("the task", "a function", task);
+    const call = gate.submit({ model: options.model ?? "schedule" }, { ...options, ...ONCE });
+    const look = () => {
+      try {
+        const order = call.take();
+        if (order === undefined) return call.watch(look);
+        if (order.kind === "end") throw failed(JSON.parse(order.failure ?? "{}") as Report);
+        // From now on only the task's end gives the permit back: it may not listen to the signal.
+        call.ignoreSignal();
+        const { attempt } = order as { attempt: number };
+        // Not at once: whoever ended just now is still at work.
+        queueMicrotask(() => run(gate, call, attempt, task, options.signal).then(resolve, reject));
+      } catch (error) {
+        reject(error);
+      }
+    };
+    look();
+  });
+}
+
+async function run<T>(gate: Gate, call: Call, attempt: number, task: Task<T>, signal: AbortSignal | null | undefined): Promise<T> {
   try {
     const result = await task(signal ?? undefined);
     gate.core.finished(200, "", undefined, unix());
