@@ -51,4 +51,4 @@ bench: ## speed of the parser, the scheduler and the client, beside their peers
 
 clean: ## remove everything built
 	$(CARGO) clean
-	rm -rf pkg .cache
+	rm -rf pkg .cache js/node_modules tests/js/node_modules
