@@ -157,11 +157,15 @@ export class Exchange {
     const { gate, call } = this;
     const controller = new AbortController();
     let response: Response;
+    let fetched: Promise<Response> | undefined;
     try {
-      response = await call.guard(gate.fetch(...request(gate, this.#wire, route, rename, controller.signal)));
+      fetched = gate.fetch(...request(gate, this.#wire, route, rename, controller.signal));
+      response = await call.guard(fetched);
     } catch (error) {
       if (error === INTERRUPTED) {
         controller.abort();
+        // A `fetch` of somebody's own may know no signal.
+        fetched?.then(({ body }) => body?.cancel()).catch(() => {});
         return undefined;
       }
       const said = gate.scrub(words(error));
