@@ -4,7 +4,7 @@ CARGO ?= cargo
 WASM := wasm32-unknown-unknown
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint wasm scenarios bench clean
+.PHONY: help demo test lint wasm npm test-js scenarios bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,19 @@ wasm: ## build the library for wasm32: the bare core, then the client with the b
 	  $(CARGO) "+$$toolchain" build --locked --lib --target $(WASM) --no-default-features; \
 	  $(CARGO) "+$$toolchain" build --locked --lib --target $(WASM) --no-default-features --features client
 
+# Paths of this machine are kept out of the core, so that two machines build the same bytes.
+npm: ## build the npm package into pkg/
+	tools=$$(tests/setup/wasm-tools); toolchain=$$(tests/setup/wasm-target); \
+	  sysroot=$$(rustc "+$$toolchain" --print sysroot); mkdir -p .cache/npm/wasm-pack; \
+	  export RUSTUP_TOOLCHAIN="$$toolchain" WASM_PACK_CACHE="$$PWD/.cache/npm/wasm-pack"; \
+	  export RUSTFLAGS="--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=/cargo --remap-path-prefix=$$sysroot=/rust"; \
+	  PATH="$$tools:$$PATH" wasm-pack --log-level error build js/core --target web --mode no-install --profile npm --no-pack \
+	    --no-typescript --out-name core --out-dir ../../.cache/npm/core -- --locked; \
+	  node js/build.js .cache/npm/core
+
+test-js: npm ## the npm package, packed and installed, in every runtime
+	tests/js/run
+
 scenarios: ## how close the scheduler comes to knowing a moving cap, as a table; virtual clock, half a minute
 	$(CARGO) test --locked --no-default-features --features sim --test scheduler_scenarios -- --nocapture
 
@@ -38,4 +51,4 @@ bench: ## speed of the parser, the scheduler and the client, beside their peers
 
 clean: ## remove everything built
 	$(CARGO) clean
-	rm -rf pkg .cache
+	rm -rf pkg .cache js/node_modules tests/js/node_modules

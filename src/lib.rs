@@ -42,6 +42,7 @@
 //! | `client` (default) | the client |
 //! | `sim` | a DeepSeek-shaped server on real sockets, to test against |
 //! | `cli` | the `tidegate` program |
+//! | `js` | on wasm32: the core's bindings for the npm package |
 //!
 //! Without any feature there is [`core`](mod@core), which does no I/O and decides everything, [`types`], and [`sse`].
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -59,6 +60,8 @@ mod runtime;
 pub mod sim;
 #[cfg(feature = "client")]
 mod transport;
+#[cfg(all(feature = "js", target_family = "wasm", target_os = "unknown"))]
+mod wasm;
 
 pub use crate::core::backoff::RetryPolicy;
 pub use crate::core::breaker::BreakerPolicy;

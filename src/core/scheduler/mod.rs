@@ -21,7 +21,7 @@ use slab::Slab;
 use self::settle::Departure;
 use super::backoff::RetryBudget;
 use super::breaker::BreakerState;
-use super::call::{Attempt, Call, FailureKind, Phase, State, Ticket};
+use super::call::{Attempt, Call, Clocks, FailureKind, Phase, State, Ticket};
 use super::limit::Learned;
 use super::metrics::{Labels, LaneSnapshot, Metrics, MetricsSnapshot};
 use super::outcome::{Outcome, OutcomeKind};
@@ -214,6 +214,11 @@ impl Scheduler {
         self.workload_of.insert(spec.name.clone(), id);
         self.workloads.push(Workload { spec, in_flight: 0, turn: 0 });
         id
+    }
+
+    /// The clocks of calls that bring none of their own.
+    pub fn clocks(&self) -> &Clocks {
+        &self.config.clocks
     }
 
     /// What a route was configured as.

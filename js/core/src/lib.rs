@@ -1,0 +1,2 @@
+//! What `tidegate` exports to JavaScript, linked into one `.wasm` file.
+extern crate tidegate as _;

@@ -1,0 +1,277 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+import { Gate, makeCore } from "./driver.js";
+import { ConfigError, InvalidRequestError, failed, type Report } from "./errors.js";
+import { EVENTS, camelCased, type TidegateEvents } from "./events.js";
+import { Exchange, ask, type Wire } from "./exchange.js";
+import { limitedFetch, type GateInit } from "./fetch.js";
+import type { LearnedLimits, Metrics } from "./metrics.js";
+import { callOptions, expected, settings, type CallOptions, type TidegateOptions } from "./options.js";
+import { schedule, type ScheduleOptions } from "./schedule.js";
+import { Reading, Stream } from "./stream.js";
+import type {
+  Balance,
+  ChatCompletion,
+  ChatCompletionChunk,
+  ChatParams,
+  ChatParamsBase,
+  ChatStreamParams,
+  Completion,
+  CompletionParams,
+  CompletionParamsBase,
+  CompletionStreamParams,
+  ModelList,
+} from "./types.js";
+
+/** What a request without `max_tokens` is taken to generate, where a quota counts tokens; its usage corrects it. */
+const USUAL_COMPLETION = 1024;
+/** Questions about an account are answered from a table; who takes longer will not answer. */
+const ACCOUNT_TIME = 30_000;
+
+/**
+ * A client of DeepSeek and any OpenAI-compatible API. All calls of one client share its queue and what it learned of the
+ * provider's limits, so make one and keep it.
+ *
+ * ```ts
+ * const client = new Tidegate({ apiKey });
+ * const answer = await client.chat.completions.create({ model: "deepseek-flash", messages });
+ * ```
+ */
+export class Tidegate {
+  readonly #gate: Gate;
+
+  /** Chat. */
+  readonly chat: {
+    completions: {
+      /**
+       * Makes a chat call. With `stream: true` it resolves as soon as the first content has come, so that everything that
+       * goes wrong before is retried.
+       *
+       * @throws {TidegateError} As a rejection; so does the signal's reason.
+       */
+      create(params: ChatParams, options?: CallOptions): Promise<ChatCompletion>;
+      create(params: ChatStreamParams, options?: CallOptions): Promise<Stream<ChatCompletionChunk>>;
+      create(
+        params: ChatParams | ChatStreamParams,
+        options?: CallOptions,
+      ): Promise<ChatCompletion | Stream<ChatCompletionChunk>>;
+    };
+  };
+
+  /** Fill-in-the-middle. With DeepSeek it goes to the beta base URL. */
+  readonly completions: {
+    /**
+     * Completes a text, with `suffix` in the middle of one.
+     *
+     * @throws {TidegateError} As a rejection; so does the signal's reason.
+     */
+    create(params: CompletionParams, options?: CallOptions): Promise<Completion>;
+    create(params: CompletionStreamParams, options?: CallOptions): Promise<Stream<Completion>>;
+    create(params: CompletionParams | CompletionStreamParams, options?: CallOptions): Promise<Completion | Stream<Completion>>;
+  };
+
+  /** The models of the first route's provider. */
+  readonly models: {
+    /** Lists them. It neither waits for a permit nor counts as a request in flight. */
+    list(options?: Pick<CallOptions, "signal">): Promise<ModelList>;
+  };
+
+  /**
+   * Any request through the gate: a `fetch` for other SDKs (`new OpenAI({ apiKey, baseURL, fetch: client.fetch })`).
+   *
+   * The request's URL must lie under the base URL of one of the routes. What follows the base is sent to whichever route
+   * is chosen, with that route's key, headers and name for the model; an `Authorization` header of the request is not
+   * sent. Its body is read into memory, for it may have to be sent again. It is retried until a 2xx head comes; the body
+   * after it holds the permit until it has ended, is cancelled or is dropped. Where the server refuses for good, its answer
+   * is the result, with `x-should-retry: false`, which keeps SDKs from asking again.
+   */
+  readonly fetch: (input: string | URL | Request, init?: GateInit) => Promise<Response>;
+
+  /** @throws {ConfigError} If an option makes no sense; {@link CoreUnavailableError} where WebAssembly is not allowed. */
+  constructor(options: TidegateOptions = {}) {
+    const checked = settings(options);
+    try {
+      this.#gate = new Gate(checked, makeCore(checked.config));
+    } catch (error) {
+      // The core's words for options are those of its configuration.
+      if (typeof error === "string") throw new ConfigError(error.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()));
+      throw error;
+    }
+    const gate = this.#gate;
+    const chat = (params: ChatParamsBase & { stream?: boolean | null }, options: CallOptions = {}) =>
+      create(gate, chatWire(params), params, options);
+    const complete = (params: CompletionParamsBase & { stream?: boolean | null }, options: CallOptions = {}) =>
+      create(gate, { path: "/completions", beta: true }, params, options);
+    this.chat = { completions: { create: chat as Tidegate["chat"]["completions"]["create"] } };
+    this.completions = { create: complete as Tidegate["completions"]["create"] };
+    this.models = { list: (options = {}) => account(gate, "/models", options.signal) };
+    this.fetch = (input, init) => limitedFetch(gate, input, init);
+  }
+
+  /**
+   * What is left on the first route's account (DeepSeek). It passes by the queue, and works on an account that is stopped
+   * for lack of money, which is when one asks.
+   */
+  balance(options: Pick<CallOptions, "signal"> = {}): Promise<Balance> {
+    return account(this.#gate, "/user/balance", options.signal);
+  }
+
+  /**
+   * Runs any asynchronous task once a permit is free, and holds the permit until it settles; p-limit's habit, through the
+   * gate. The task runs once and its result or error is passed on. An error with a `status`, as SDKs throw, is learned
+   * from: a 429 lowers the limit of `model`.
+   *
+   * @throws {TidegateError} As a rejection, if the task is never run; so does the signal's reason.
+   */
+  schedule<T>(task: (signal: AbortSignal | undefined) => T | PromiseLike<T>, options: ScheduleOptions = {}): Promise<T> {
+    return schedule(this.#gate, task, options);
+  }
+
+  /** Everything counted so far, and the state of every limit. */
+  metrics(): Metrics {
+    const { core } = this.#gate;
+    return camelCased(JSON.parse(core.snapshot(this.#gate.now()))) as Metrics;
+  }
+
+  /** The same in Prometheus' text format. */
+  prometheus(): string {
+    return this.#gate.core.prometheus(this.#gate.now());
+  }
+
+  /**
+   * Calls `listener` with every event of that name. It should be quick.
+   *
+   * @returns What stops it.
+   */
+  on<E extends keyof TidegateEvents>(event: E, listener: (event: TidegateEvents[E]) => void): () => void {
+    if (!EVENTS.includes(event)) throw expected("the event", `one of ${EVENTS.join(", ")}`, event);
+    if (typeof listener !== "function") throw expected("the listener", "a function", listener);
+    return this.#gate.on(event, listener);
+  }
+
+  /** What was learned of the limits, to be saved as JSON and given to {@link restore} by the next process. */
+  snapshot(): LearnedLimits {
+    return JSON.parse(this.#gate.core.learned()) as LearnedLimits;
+  }
+
+  /** Takes over what a former process learned of the limits. */
+  restore(learned: LearnedLimits): void {
+    const { core } = this.#gate;
+    try {
+      core.restore(this.#gate.now(), JSON.stringify(learned));
+    } catch (error) {
+      throw new InvalidRequestError(`Expected what \`snapshot()\` returned, got something else: ${String(error)}`);
+    }
+    this.#gate.pump();
+  }
+
+  /**
+   * Reopens what was stopped (accounts out of money, routes whose key was refused), closes breakers and forgets the waits
+   * servers asked for: the balance was topped up, the key mended, the outage is over.
+   */
+  resume(): void {
+    this.#gate.core.resume(this.#gate.now());
+    this.#gate.pump();
+  }
+
+  /**
+   * Closes the client: admits nothing more, rejects every waiting call with a `ClosedError`, lets requests in flight end
+   * for at most `grace` milliseconds, then aborts them. It resolves once nothing is in flight.
+   */
+  async close(options: { grace?: number } = {}): Promise<void> {
+    const { grace = 30_000 } = options;
+    if (typeof grace !== "number" || !(grace >= 0)) throw expected("`grace`", "a number of milliseconds", grace);
+    await this.#gate.close(grace);
+  }
+
+  /** The same as {@link close}, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+/** What a chat request needs of its route. */
+function chatWire(params: ChatParamsBase): { path: string; beta: boolean } {
+  const { messages, tools } = params ?? {};
+  const continues = Array.isArray(messages) && messages.at(-1)?.prefix === true;
+  const isStrict = Array.isArray(tools) && tools.some((tool) => tool?.function?.strict === true);
+  return { path: "/chat/completions", beta: continues || isStrict };
+}
+
+async function create<T extends { usage?: ChatCompletion["usage"] | null }, C>(
+  gate: Gate,
+  place: { path: string; beta: boolean },
+  params: (ChatParamsBase | CompletionParamsBase) & { stream?: boolean | null },
+  given: CallOptions,
+): Promise<T | Stream<C>> {
+  const options = callOptions(given);
+  if (typeof params !== "object" || params === null) throw expected("the request", "an object", params);
+  const { model, stream } = params;
+  if (typeof model !== "string" || model === "") throw expected("`model`", "a non-empty string", model);
+  if (place.path === "/completions") {
+    if (typeof params.prompt !== "string") throw expected("`prompt`", "a string", params.prompt);
+  } else if (!Array.isArray(params.messages) || params.messages.length === 0) {
+    throw expected("`messages`", "an array of at least one message", params.messages);
+  }
+  if (stream != null && typeof stream !== "boolean") throw expected("`stream`", "a boolean", stream);
+  let body: string;
+  try {
+    // The usage is asked for, unless the request says otherwise.
+    body = JSON.stringify(stream ? { stream_options: { include_usage: true }, ...params } : params);
+  } catch (error) {
+    throw new InvalidRequestError(`Expected the request to be serialisable as JSON: ${String(error)}`, { cause: error });
+  }
+  const headers = new Headers(options.headers);
+  headers.set("accept", stream ? "text/event-stream" : "application/json");
+  headers.set("content-type", "application/json");
+  const wire: Wire = { method: "POST", ...place, headers, body };
+  const { user_id, max_tokens } = params;
+  // Four bytes of JSON to a token is near enough for a first estimate; the answer's usage corrects it.
+  const generated = Math.min(typeof max_tokens === "number" ? max_tokens : Infinity, USUAL_COMPLETION);
+  const call = gate.submit(
+    {
+      model,
+      userId: typeof user_id === "string" ? user_id : undefined,
+      tokens: gate.countsTokens ? Math.ceil(body.length / 4) + generated : 0,
+    },
+    options,
+  );
+  const exchange = new Exchange(gate, call, wire);
+  return stream ? new Stream<C>(await Reading.start<C>(exchange)) : ask<T>(exchange);
+}
+
+/**
+ * What is asked about an account. It passes by the queue: providers limit generation, not this, and the balance is asked
+ * for just when the account is stopped.
+ */
+async function account<T>(gate: Gate, path: string, signal: AbortSignal | null | undefined): Promise<T> {
+  const { core } = gate;
+  const { base, headers } = gate.endpoints[0] as Gate["endpoints"][number];
+  const begun = gate.now();
+  const controller = new AbortController();
+  const abort = () => controller.abort(signal?.reason);
+  signal?.throwIfAborted();
+  signal?.addEventListener("abort", abort, { once: true });
+  const timer = setTimeout(() => controller.abort(new Error("no answer came within 30 s")), ACCOUNT_TIME);
+  let status = 0;
+  let lines = "";
+  try {
+    const response = await gate.fetch(base + path, { headers, signal: controller.signal, redirect: "manual" });
+    status = response.status;
+    response.headers.forEach((value, name) => (lines += `${name}\n${value}\n`));
+    const text = await response.text();
+    const clean = gate.scrub(text);
+    if (core.classify(status, gate.scrub(lines), new TextEncoder().encode(clean), Date.now() / 1000) === 0) {
+      return JSON.parse(text) as T;
+    }
+  } catch (error) {
+    signal?.throwIfAborted();
+    core.broken(1, status === 0 ? 0 : 1, status, lines, gate.scrub(String(error instanceof Error ? error.message : error)));
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", abort);
+  }
+  const report = JSON.parse(core.outcome()) as Report;
+  const elapsed = (gate.now() - begun) / 1e3;
+  const route = (gate.endpoints[0] as Gate["endpoints"][number]).name;
+  throw failed({ ...report, failure: "exhausted", sent: 1, elapsed, attempts: [], route });
+}

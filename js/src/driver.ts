@@ -1,0 +1,386 @@
+import { AbortedError, ClosedError, NoRouteError, QueueFullError } from "./errors.js";
+import { camelCased, type TidegateEvents } from "./events.js";
+import type { CallOptions, Endpoint, Settings } from "./options.js";
+import { core } from "./wasm/core.js";
+import type { Core } from "./wasm/glue.js";
+
+/** @internal What happens to an attempt, by the core's numbers. */
+export const HEADERS = 1, ALIVE = 2, CONTENT = 3, READING = 4, DELIVERED = 5; // prettier-ignore
+
+/** @internal What a call is told to do. */
+export type Order =
+  | { kind: "send"; attempt: number; route: number; rename: string | undefined }
+  | { kind: "abort" }
+  /** The call is over; `failure` is a report as JSON, and missing where it was answered. */
+  | { kind: "end"; failure: string | undefined };
+
+/** @internal What I/O under way rejects with when the call is to look at its orders. */
+export const INTERRUPTED = Symbol("interrupted");
+
+/** The longest time a timer takes. */
+const LONGEST = 0x7fffffff;
+/** A place in the core's table of calls is the handle modulo this. */
+const PLACES = 2 ** 21;
+/** How often a call looks by itself where others can't wake it: at first, and at most. */
+const LOOK = 5;
+const LOOK_MOST = 200;
+
+type Timer = ReturnType<typeof setTimeout>;
+
+/**
+ * Cloudflare Workers and Vercel's edge tie promises and timers to the request that made them: a waiter woken from another
+ * request dies ("code had hung"). There every call looks by its own timer, and nobody wakes anybody.
+ */
+const isolated = (): boolean => {
+  const scope = globalThis as { navigator?: { userAgent?: string }; EdgeRuntime?: unknown };
+  return scope.navigator?.userAgent === "Cloudflare-Workers" || scope.EdgeRuntime !== undefined;
+};
+
+/** @internal What the core must know of a call. */
+export interface Subject {
+  model: string;
+  userId?: string | undefined;
+  tokens?: number;
+}
+
+/**
+ * @internal What all calls of a client share: the core, the mailboxes of the calls, and the timer of the core's next wake.
+ *
+ * No policy is in here. Whatever is done to the core, its actions are put into the mailboxes of the calls they are for,
+ * which are plain data; wherever one call may wake another, it does so.
+ */
+export class Gate {
+  readonly core: Core;
+  readonly endpoints: Endpoint[];
+  readonly fetch: typeof globalThis.fetch;
+  readonly countsTokens: boolean;
+  readonly isolated = isolated();
+  /** By place in the core's table. */
+  readonly #calls: (Call | undefined)[] = [];
+  readonly #listeners = new Map<string, Set<(event: never) => void>>();
+  #live = 0;
+  #origin: number | undefined;
+  #timer: Timer | undefined;
+  #timerAt = Infinity;
+
+  constructor(settings: Settings, core: Core) {
+    this.core = core;
+    this.endpoints = settings.endpoints;
+    this.fetch = settings.fetch;
+    this.countsTokens = settings.countsTokens;
+  }
+
+  /** Milliseconds since the first call. Not since the client was made: Workers have no clock before a request comes. */
+  now(): number {
+    const now = performance.now();
+    return now - (this.#origin ??= now);
+  }
+
+  /** Calls under way. */
+  get live(): number {
+    return this.#live;
+  }
+
+  /** Takes a call in. It is the caller's to drive, by its orders. */
+  submit(subject: Subject, options: CallOptions): Call {
+    const { signal, clocks, workload = "normal" } = options;
+    if (signal?.aborted) {
+      throw new AbortedError("Expected `signal` to be still open, got one already aborted", { cause: signal.reason });
+    }
+    const clock = (span: number | false | undefined) => (span === false ? Infinity : (span ?? 0));
+    const handle = this.core.submit(
+      this.now(),
+      subject.model,
+      workload,
+      subject.userId,
+      subject.tokens ?? 0,
+      options.timeout ?? 0,
+      clock(clocks?.headers),
+      clock(clocks?.firstContent),
+      clock(clocks?.idle),
+      options.maxAttempts ?? 0,
+      options.onFull === "wait",
+    );
+    if (handle < 0) {
+      const Refusal = handle === -1 ? QueueFullError : handle === -2 ? NoRouteError : ClosedError;
+      throw new Refusal(this.core.refusal());
+    }
+    const call = new Call(this, handle, signal ?? undefined);
+    this.#calls[handle % PLACES] = call;
+    this.#live++;
+    this.pump();
+    return call;
+  }
+
+  /** Carries out what the core wants done. */
+  pump(): void {
+    const { core } = this;
+    const now = this.now();
+    let events: (TidegateEvents[keyof TidegateEvents] & { type: string })[] | undefined;
+    for (let action; (action = core.poll(now)) !== 0; ) {
+      if (action === 5) {
+        (events ??= []).push(camelCased(JSON.parse(core.detail())) as never);
+        continue;
+      }
+      const handle = core.call();
+      const call = this.#calls[handle % PLACES];
+      if (call?.handle !== handle) {
+        // Nobody is there to use the permit.
+        core.cancel(now, handle);
+      } else if (action === 1) {
+        call.deliver({ kind: "send", attempt: core.attempt(), route: core.route(), rename: core.rename() });
+      } else if (action === 2) {
+        call.deliver({ kind: "abort" });
+      } else {
+        this.forget(call);
+        call.deliver({ kind: "end", failure: action === 3 ? undefined : core.detail() });
+      }
+    }
+    this.#arm(now);
+    if (events !== undefined) for (const { type, ...event } of events) this.#tell(type, event);
+  }
+
+  /** Forgets a call that is over. */
+  forget(call: Call): void {
+    const place = call.handle % PLACES;
+    if (this.#calls[place] !== call) return;
+    this.#calls[place] = undefined;
+    this.#live--;
+    call.release();
+  }
+
+  /** Sets the timer of the core's next wake. It lives only while there are calls, so it keeps no process alive. */
+  #arm(now: number): void {
+    if (this.isolated) return;
+    const at = this.#live === 0 ? Infinity : this.core.next_wake();
+    // One that rings too early looks again; setting it anew each time would cost more.
+    if (at >= this.#timerAt && at !== Infinity) return;
+    if (this.#timer !== undefined) clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#timerAt = at;
+    if (at === Infinity) return;
+    this.#timer = setTimeout(
+      () => {
+        this.#timer = undefined;
+        this.#timerAt = Infinity;
+        this.pump();
+      },
+      // Timers cut fractions off, and would ring before the time.
+      Math.min(LONGEST, Math.max(0, Math.ceil(at - now))),
+    );
+  }
+
+  on(event: string, listener: (event: never) => void): () => void {
+    let listeners = this.#listeners.get(event);
+    if (listeners === undefined) this.#listeners.set(event, (listeners = new Set()));
+    const heard = listeners;
+    heard.add(listener);
+    this.core.set_notices(true);
+    return () => {
+      heard.delete(listener);
+      this.core.set_notices([...this.#listeners.values()].some(({ size }) => size > 0));
+    };
+  }
+
+  #tell(type: string, event: object): void {
+    for (const listener of this.#listeners.get(type) ?? []) {
+      try {
+        (listener as (event: object) => void)(event);
+      } catch (error) {
+        // A listener's fault is its own: it must neither fail a call nor be lost.
+        setTimeout(() => {
+          throw error;
+        });
+      }
+    }
+  }
+
+  /** Strikes the routes' keys out of what a server or the transport said. */
+  scrub(words: string): string {
+    for (const { key } of this.endpoints) if (key !== undefined) words = words.replaceAll(key, "[redacted]");
+    return words;
+  }
+
+  /** Stops admissions and ends waiting calls, and after `grace` milliseconds those in flight. */
+  async close(grace: number): Promise<void> {
+    this.core.close(this.now(), false);
+    this.pump();
+    const until = this.now() + grace;
+    // Looks again and again instead of being told: a client is closed once.
+    for (let wait = 1; this.core.in_flight() > 0 && this.now() < until; wait = Math.min(wait * 2, 50)) {
+      await new Promise<void>((resolve) => setTimeout(resolve, Math.min(wait, Math.ceil(until - this.now()))));
+    }
+    this.core.close(this.now(), true);
+    this.pump();
+  }
+}
+
+/** @internal A call under way. */
+export class Call {
+  readonly gate: Gate;
+  readonly handle: number;
+  /** Made when there is one: of very many calls most only wait. */
+  #orders: Order[] | undefined;
+  readonly #signal: AbortSignal | undefined;
+  readonly #onAbort: (() => void) | undefined;
+  #wake: (() => void) | undefined;
+  #timer: Timer | undefined;
+  #looks = 0;
+  #cancelled: { reason: unknown } | undefined;
+  #over = false;
+
+  constructor(gate: Gate, handle: number, signal: AbortSignal | undefined) {
+    this.gate = gate;
+    this.handle = handle;
+    if (signal !== undefined) {
+      this.#signal = signal;
+      this.#onAbort = () => this.cancel(signal.reason);
+      signal.addEventListener("abort", this.#onAbort, { once: true });
+    }
+  }
+
+  /** Puts an order into the mailbox. */
+  deliver(order: Order): void {
+    (this.#orders ??= []).push(order);
+    if (!this.gate.isolated) this.#ring();
+  }
+
+  /** The call is over for the core. */
+  release(): void {
+    this.#over = true;
+    this.ignoreSignal();
+  }
+
+  /** Listens to the caller's signal no more. */
+  ignoreSignal(): void {
+    if (this.#onAbort !== undefined) this.#signal?.removeEventListener("abort", this.#onAbort);
+  }
+
+  /** Gives the call up: its permit comes back at once, and whoever drives it gets `reason`. */
+  cancel(reason: unknown): void {
+    if (this.#over || this.#cancelled !== undefined) return;
+    this.#cancelled = { reason };
+    const { gate } = this;
+    gate.core.cancel(gate.now(), this.handle);
+    gate.forget(this);
+    this.#ring();
+    gate.pump();
+  }
+
+  /** What to do next, if there is anything. Throws the reason if the call was given up. */
+  take(): Order | undefined {
+    if (this.#cancelled !== undefined) throw this.#cancelled.reason;
+    return this.#orders?.shift();
+  }
+
+  /** What to do next. Rejects with the reason if the call was given up. */
+  async order(): Promise<Order> {
+    for (;;) {
+      const order = this.take();
+      if (order !== undefined) return order;
+      await new Promise<void>((resolve) => this.watch(resolve));
+    }
+  }
+
+  /**
+   * Waits for `io`, which belongs to the attempt under way. Rejects with `INTERRUPTED` if there is an order instead; what
+   * becomes of `io` then is nobody's concern.
+   */
+  guard<T>(io: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      // What was interrupted may settle much later, when the call waits for something else.
+      let waits = !this.#hasNews;
+      const rest = () => {
+        if (waits) this.#rest();
+        waits = false;
+      };
+      io.then(
+        (value) => (rest(), resolve(value)),
+        (error: unknown) => (rest(), reject(error)),
+      );
+      if (!waits) return reject(INTERRUPTED);
+      this.watch(() => {
+        waits = false;
+        reject(INTERRUPTED);
+      });
+    });
+  }
+
+  get #hasNews(): boolean {
+    return this.#cancelled !== undefined || (this.#orders !== undefined && this.#orders.length > 0);
+  }
+
+  /** Calls `wake` once when there is an order, or the call is given up. It must not throw. */
+  watch(wake: () => void): void {
+    this.#wake = wake;
+    this.#looks = 0;
+    if (this.gate.isolated) this.#look();
+  }
+
+  #ring(): void {
+    const wake = this.#wake;
+    this.#rest();
+    wake?.();
+  }
+
+  #rest(): void {
+    this.#wake = undefined;
+    if (this.#timer !== undefined) clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  /** Looks by its own timer: carries out what is due, and looks into the mailbox. Ever rarer, for most calls just wait. */
+  #look(): void {
+    const { gate } = this;
+    const due = gate.core.next_wake() - gate.now();
+    const most = Math.min(LOOK_MOST, LOOK * (1 + this.#looks++ / 4) + gate.live / 10);
+    this.#timer = setTimeout(
+      () => {
+        this.#timer = undefined;
+        if (gate.core.next_wake() <= gate.now()) gate.pump();
+        if (this.#hasNews) this.#ring();
+        else if (this.#wake !== undefined) this.#look();
+      },
+      Math.max(1, Math.ceil(Math.min(due, most))),
+    );
+  }
+
+  /** Reports what happened to an attempt. */
+  report(attempt: number, event: number): void {
+    if (this.#over) return;
+    this.gate.core.on(this.gate.now(), this.handle, attempt, event);
+    this.gate.pump();
+  }
+
+  /** Reports that an attempt is over, with the outcome last classified. */
+  ended(attempt: number, tokens?: Tokens): void {
+    if (this.#over) return;
+    const { prompt, cached, completion, reasoning } = tokens ?? { prompt: -1, cached: 0, completion: 0, reasoning: 0 };
+    this.gate.core.ended(this.gate.now(), this.handle, attempt, prompt, cached, completion, reasoning);
+    this.gate.pump();
+  }
+
+  /** The same for what is not to be tried again, whatever the core would do. */
+  settled(attempt: number): void {
+    if (this.#over) return;
+    const { core } = this.gate;
+    const now = this.gate.now();
+    core.ended(now, this.handle, attempt, -1, 0, 0, 0);
+    core.cancel(now, this.handle);
+    this.gate.forget(this);
+    this.gate.pump();
+  }
+}
+
+/** @internal The tokens of one answer, for the books. */
+export interface Tokens {
+  prompt: number;
+  cached: number;
+  completion: number;
+  reasoning: number;
+}
+
+/** @internal Makes the core of a client. @throws {string} What is wrong with the configuration. */
+export function makeCore(config: string): Core {
+  return new (core().Core)(config, Math.random());
+}

@@ -1,0 +1,332 @@
+import { ALIVE, CONTENT, HEADERS, INTERRUPTED, READING, type Call, type Gate, type Tokens } from "./driver.js";
+import { failed, type ErrorResponse, type Partial, type Report } from "./errors.js";
+import type { Usage } from "./types.js";
+
+/** @internal A request as it is sent to whichever route: everything but where and with which key. */
+export interface Wire {
+  method: string;
+  /** Below the route's base, with a leading slash, and the query. */
+  path: string;
+  /** Whether it needs the beta base. */
+  beta: boolean;
+  headers: Headers;
+  body: string | Uint8Array<ArrayBuffer> | undefined;
+  /** More of what `fetch` takes, from a caller of the gate's `fetch`. */
+  init?: RequestInit;
+}
+
+/** @internal How much of an error's body is read and kept, in bytes, and how long its rest is waited for, in ms. */
+const ERROR_BODY = 64 * 1024;
+const ERROR_BODY_TIME = 10_000;
+/** The largest answer that is read, where it is not a stream. */
+const MAX_BODY = 256 * 2 ** 20;
+
+/** @internal How a transport fails, by the core's numbers. */
+export const CONNECT = 0, RESET = 1, CLOSED_BEFORE_START = 2, CLOSED_MID_STREAM = 3, UNREADABLE = 4; // prettier-ignore
+/** @internal How far it had come by then. */
+export const BEFORE_HEADERS = 0, BEFORE_CONTENT = 1, AFTER_CONTENT = 2; // prettier-ignore
+
+/** @internal Seconds since 1970, for dates in headers. */
+export const unix = (): number => Math.floor(Date.now() / 1000);
+
+/** @internal A transport's own words, all the way down. */
+export function words(error: unknown): string {
+  const seen: string[] = [];
+  for (let at = error; at instanceof Error && seen.length < 4; at = at.cause) {
+    const { code } = at as { code?: unknown };
+    const text = [at.message, typeof code === "string" && !at.message.includes(code) ? code : ""].filter(Boolean).join(" ");
+    if (text !== "" && !seen.includes(text)) seen.push(text);
+  }
+  return seen.join(": ") || String(error);
+}
+
+/** @internal The server's id of a request. */
+export const requestId = (headers: Headers): string | null => headers.get("x-ds-trace-id") ?? headers.get("x-request-id");
+
+/** @internal What the tokens in an answer's `usage` are, for the books. */
+export function tokens(usage: Usage | null | undefined): Tokens | undefined {
+  if (typeof usage !== "object" || usage === null) return undefined;
+  const number = (value: unknown) => (typeof value === "number" && value >= 0 ? value : 0);
+  const { prompt_tokens, completion_tokens, total_tokens } = usage;
+  return {
+    prompt: number(prompt_tokens ?? total_tokens - number(completion_tokens)),
+    cached: number(usage.prompt_cache_hit_tokens ?? usage.prompt_tokens_details?.cached_tokens),
+    completion: number(completion_tokens ?? total_tokens - number(prompt_tokens)),
+    reasoning: number(usage.completion_tokens_details?.reasoning_tokens),
+  };
+}
+
+/** @internal An answer whose status was 2xx, with its body to come. */
+export class Opened {
+  readonly exchange: Exchange;
+  readonly attempt: number;
+  readonly response: Response;
+  readonly status: number;
+  /** As the core takes them. */
+  readonly headers: string;
+  readonly #controller: AbortController;
+  readonly #reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
+  /** The core knows that we wait for content. */
+  told = false;
+
+  constructor(exchange: Exchange, attempt: number, response: Response, headers: string, controller: AbortController) {
+    this.exchange = exchange;
+    this.attempt = attempt;
+    this.response = response;
+    this.status = response.status;
+    this.headers = headers;
+    this.#controller = controller;
+    this.#reader = response.body?.getReader();
+  }
+
+  /** The next chunk; `undefined` at the end. Rejects with `INTERRUPTED` if the attempt is over. */
+  async read(): Promise<Uint8Array | undefined> {
+    const { call } = this.exchange;
+    if (!this.told) {
+      this.told = true;
+      call.report(this.attempt, READING);
+    }
+    if (this.#reader === undefined) return undefined;
+    return (await call.guard(this.#reader.read())).value;
+  }
+
+  /** Reports what a chunk brought. */
+  arrived(content: boolean): void {
+    if (content) this.told = false;
+    this.exchange.call.report(this.attempt, content ? CONTENT : ALIVE);
+  }
+
+  /** Closes the connection. */
+  close(): void {
+    this.#controller.abort();
+    // Without a signal's help, too; it may have ended or broken by itself.
+    this.#reader?.cancel().catch(() => {});
+  }
+
+  /** Reports that it broke. */
+  broken(failure: number, phase: number, error?: unknown): void {
+    const { call, gate } = this.exchange;
+    const said = error === undefined ? "" : gate.scrub(words(error));
+    gate.core.broken(failure, phase, this.status, this.headers, said);
+    call.ended(this.attempt);
+  }
+
+  /** Reports that it came whole, with this finish reason. */
+  finished(reason: string | undefined, used: Tokens | undefined): void {
+    const { call, gate } = this.exchange;
+    gate.core.finished(this.status, this.headers, reason, unix());
+    call.ended(this.attempt, used);
+  }
+}
+
+/** @internal A call with its request: the loop of sending what the core wants sent and reporting what became of it. */
+export class Exchange {
+  readonly gate: Gate;
+  readonly call: Call;
+  readonly #wire: Wire;
+  /** The last answer that was an error. */
+  response: ErrorResponse | undefined;
+
+  constructor(gate: Gate, call: Call, wire: Wire) {
+    this.gate = gate;
+    this.call = call;
+    this.#wire = wire;
+  }
+
+  /**
+   * Goes on until a 2xx head comes; `undefined` if the call is over, and was answered.
+   *
+   * @throws {TidegateError} If it failed; the signal's reason if it was given up.
+   */
+  async turn(): Promise<Opened | undefined> {
+    for (;;) {
+      const order = await this.call.order();
+      if (order.kind === "abort") continue;
+      if (order.kind === "end") return this.end(order.failure);
+      const opened = await this.#send(order.attempt, order.route, order.rename);
+      if (opened !== undefined) return opened;
+    }
+  }
+
+  /** The end of the call: nothing to say of one that was answered. */
+  end(failure: string | undefined, partial?: Partial): undefined {
+    if (failure !== undefined) throw failed(JSON.parse(failure) as Report, this.response, partial);
+  }
+
+  async #send(attempt: number, route: number, rename: string | undefined): Promise<Opened | undefined> {
+    const { gate, call } = this;
+    const controller = new AbortController();
+    let response: Response;
+    let fetched: Promise<Response> | undefined;
+    try {
+      fetched = gate.fetch(...request(gate, this.#wire, route, rename, controller.signal));
+      response = await call.guard(fetched);
+    } catch (error) {
+      if (error === INTERRUPTED) {
+        controller.abort();
+        // A `fetch` of somebody's own may know no signal.
+        fetched?.then(({ body }) => body?.cancel()).catch(() => {});
+        return undefined;
+      }
+      const said = gate.scrub(words(error));
+      gate.core.broken(/ECONNREFUSED|ENOTFOUND|EAI_AGAIN|UNREACH/.test(said) ? CONNECT : RESET, BEFORE_HEADERS, 0, "", said);
+      call.ended(attempt);
+      return undefined;
+    }
+    let headers = "";
+    response.headers.forEach((value, name) => (headers += `${name}\n${value}\n`));
+    if (response.ok) {
+      const opened = new Opened(this, attempt, response, headers, controller);
+      call.report(attempt, HEADERS);
+      return opened;
+    }
+    let body: Uint8Array;
+    try {
+      body = await call.guard(startOf(response));
+    } catch {
+      // It never rejects but for an order.
+      return undefined;
+    } finally {
+      controller.abort();
+    }
+    const text = gate.scrub(new TextDecoder().decode(body));
+    this.response = { status: response.status, headers: response.headers, body: text };
+    gate.core.classify(response.status, gate.scrub(headers), new TextEncoder().encode(text), unix());
+    call.ended(attempt);
+    return undefined;
+  }
+}
+
+/** What `fetch` is to be called with. */
+function request(
+  gate: Gate,
+  wire: Wire,
+  route: number,
+  rename: string | undefined,
+  signal: AbortSignal,
+): [string, RequestInit] {
+  const to = gate.endpoints[route] as Gate["endpoints"][number];
+  const headers = new Headers(wire.headers);
+  to.headers.forEach((value, name) => headers.set(name, value));
+  const init: RequestInit = { redirect: "manual", ...wire.init, method: wire.method, headers, signal };
+  if (wire.body !== undefined) init.body = rename === undefined ? wire.body : renamed(wire.body, rename);
+  return [(wire.beta ? to.beta : to.base) + wire.path, init];
+}
+
+/** A JSON body with another `model`; its other fields stay as they are and where they are. */
+function renamed<T extends string | Uint8Array>(body: T, model: string): T | string {
+  try {
+    const text = typeof body === "string" ? body : new TextDecoder().decode(body as Uint8Array);
+    return JSON.stringify({ ...(JSON.parse(text) as object), model });
+  } catch {
+    return body;
+  }
+}
+
+/** The start of an error's body, as much of it as comes. Never rejects. */
+async function startOf(response: Response): Promise<Uint8Array> {
+  const reader = response.body?.getReader();
+  if (reader === undefined) return new Uint8Array();
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  const cancel = () => void reader.cancel().catch(() => {});
+  const timer = setTimeout(cancel, ERROR_BODY_TIME);
+  try {
+    while (size < ERROR_BODY) {
+      const { value, done } = await reader.read();
+      if (done) break;
+      chunks.push(value.subarray(0, ERROR_BODY - size));
+      size += value.length;
+    }
+  } catch {
+    // What came before it broke has to do.
+  } finally {
+    clearTimeout(timer);
+    cancel();
+  }
+  return joined(chunks);
+}
+
+/** @internal */
+export function joined(chunks: Uint8Array[]): Uint8Array {
+  if (chunks.length === 1) return chunks[0] as Uint8Array;
+  const whole = new Uint8Array(chunks.reduce((size, chunk) => size + chunk.length, 0));
+  let at = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, at);
+    at += chunk.length;
+  }
+  return whole;
+}
+
+/** @internal Whether a chunk is nothing but white space, as the blank lines are that servers send while a request waits. */
+export function isBlank(chunk: Uint8Array): boolean {
+  return chunk.every((byte) => byte === 32 || (byte >= 9 && byte <= 13));
+}
+
+/**
+ * @internal Sends a request and reads the whole of its answer.
+ *
+ * @throws {TidegateError}
+ */
+export async function ask<T extends { usage?: Usage | null | undefined }>(exchange: Exchange): Promise<T> {
+  const { gate, call } = exchange;
+  let answer: T | undefined;
+  for (;;) {
+    const opened = await exchange.turn();
+    if (opened === undefined) return answer as T;
+    const body = await readWhole(opened);
+    if (body === undefined) continue;
+    answer = undefined;
+    if (gate.core.classify(opened.status, opened.headers, body, unix()) === 0) {
+      try {
+        const parsed = JSON.parse(new TextDecoder().decode(body).trim()) as (T & { choices?: unknown }) | null;
+        if (Array.isArray(parsed?.choices) && parsed.choices.length > 0) {
+          answer = Object.defineProperty(parsed, "_request_id", { value: requestId(opened.response.headers) });
+        }
+        else gate.core.malformed("the answer has no choices", false);
+      } catch (error) {
+        gate.core.malformed(`the answer has another shape than expected: ${words(error)}`, false);
+      }
+    }
+    call.ended(opened.attempt, tokens(answer?.usage));
+  }
+}
+
+/** A whole body; `undefined` if the attempt is over. */
+async function readWhole(opened: Opened): Promise<Uint8Array | undefined> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  // Before content it makes no difference that we wait.
+  opened.told = true;
+  for (;;) {
+    let chunk: Uint8Array | undefined;
+    try {
+      chunk = await opened.read();
+    } catch (error) {
+      if (error !== INTERRUPTED) opened.broken(RESET, size > 0 ? AFTER_CONTENT : BEFORE_CONTENT, error);
+      opened.close();
+      return undefined;
+    }
+    if (chunk === undefined) return joined(chunks);
+    const content = size > 0 ? chunk.length > 0 : !isBlank(chunk);
+    if (content) {
+      chunks.push(chunk);
+      size += chunk.length;
+    }
+    if (size > MAX_BODY) {
+      tooLarge(opened, `the body is larger than ${MAX_BODY} bytes`);
+      return undefined;
+    }
+    opened.arrived(content);
+  }
+}
+
+/** @internal Ends an attempt whose answer we refuse to read on: it would be no smaller another time. */
+export function tooLarge(opened: Opened, why: string): void {
+  const { gate, call } = opened.exchange;
+  opened.close();
+  gate.core.broken(UNREADABLE, BEFORE_CONTENT, opened.status, opened.headers, why);
+  gate.core.final_();
+  call.ended(opened.attempt);
+}

@@ -1,0 +1,45 @@
+/**
+ * Calls to the DeepSeek API, and to any OpenAI-compatible API, that stay safe in production while the provider's limits
+ * move.
+ *
+ * @packageDocumentation
+ */
+export { Tidegate, Tidegate as default } from "./client.js";
+export {
+  AbortedError,
+  AuthenticationError,
+  ClosedError,
+  ConfigError,
+  ConnectionError,
+  DeadlineError,
+  FirstContentTimeoutError,
+  ForbiddenError,
+  InsufficientBalanceError,
+  InvalidRequestError,
+  MalformedError,
+  NoRouteError,
+  OverloadedError,
+  QueueFullError,
+  RateLimitError,
+  RefusedError,
+  ServerError,
+  StreamInterruptedError,
+  TidegateError,
+} from "./errors.js";
+export type { Attempt, ErrorType, Partial } from "./errors.js";
+export type { LaneEvent, TidegateEvents } from "./events.js";
+export type { GateInit } from "./fetch.js";
+export type { Counts, LaneMetrics, LearnedLimits, Metrics, Summary } from "./metrics.js";
+export type {
+  CallOptions,
+  Clocks,
+  ModelOptions,
+  PriorityClass,
+  RouteOptions,
+  TidegateOptions,
+  WorkloadOptions,
+} from "./options.js";
+export type { ScheduleOptions } from "./schedule.js";
+export { Stream } from "./stream.js";
+export type * from "./types.js";
+export { CoreUnavailableError, setCoreModule } from "./wasm/core.js";

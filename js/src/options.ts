@@ -1,0 +1,412 @@
+import { ConfigError, InvalidRequestError } from "./errors.js";
+
+/** A priority class. Interactive goes first, background gets what is left; none starves. */
+export type PriorityClass = "interactive" | "normal" | "background";
+
+/** A named stream of work. */
+export interface WorkloadOptions {
+  /** Its priority class. Default `normal`. */
+  class?: PriorityClass;
+  /** Its share within the class, relative to the others'. Default 1; between 0.001 and 1,000. */
+  weight?: number;
+  /** A cap of its own on requests in flight. Default none. */
+  maxConcurrency?: number;
+}
+
+/** A model as a route's provider knows it. */
+export interface ModelOptions {
+  /** The name this provider uses, if it is another. */
+  upstream?: string;
+  /** The model whose limit it counts against, if it is another (a provider's alias). */
+  lane?: string;
+  /** The provider's published cap on requests in flight: a hint for the first climb, never a ceiling. */
+  hint?: number;
+}
+
+/** One way to reach models: a base URL with a key. */
+export interface RouteOptions {
+  /** How errors and metrics call it. Default: `deepseek`, or the base URL's host. */
+  name?: string;
+  /** The base URL, to which `/chat/completions` and the like are added. Default `https://api.deepseek.com`. */
+  baseURL?: string;
+  /**
+   * The base URL of beta features (fill-in-the-middle, chat prefix completion, strict tools). Default: DeepSeek's `/beta`,
+   * and with any other provider the base URL itself.
+   */
+  betaURL?: string;
+  /** The key, sent as `Authorization: Bearer …`. DeepSeek needs one; a server of your own may not. */
+  apiKey?: string;
+  /**
+   * The account whose limits it counts against. Default: an account of its own, by the route's name. DeepSeek limits
+   * requests in flight per account, whatever the key, so more keys of one account raise nothing: name the account, and
+   * its routes share what is learned of its limit.
+   */
+  account?: string;
+  /** Headers for every request. */
+  headers?: Record<string, string>;
+  /** Models known by name: a list of names, or an object from names to what there is to say of them. */
+  models?: string[] | Record<string, ModelOptions>;
+  /** Whether it takes no others. Default false. */
+  onlyNamedModels?: boolean;
+  /** Its share of turns under the strategy `weighted`. Default 1. */
+  weight?: number;
+  /** A hard ceiling on requests in flight for each model; what is learned stays at or under it. Default none. */
+  maxConcurrency?: number;
+  /** Whether the account limits each `user_id` as well as the whole. Default false. */
+  limitsEachUser?: boolean;
+  /** Requests in any 60 seconds. Default none; DeepSeek has no such limit. */
+  requestsPerMinute?: number;
+  /** Tokens in any 60 seconds. Default none. */
+  tokensPerMinute?: number;
+  /** Requests in any 24 hours. Default none. */
+  requestsPerDay?: number;
+}
+
+/** The clocks of a call, in milliseconds. `false` turns one off. */
+export interface Clocks {
+  /** From sending to the answer's head. Default 11 min: some providers send nothing before the text is complete. */
+  headers?: number | false;
+  /** From sending to the first content; keep-alives are no progress. Default 11 min: DeepSeek hangs up after 10. */
+  firstContent?: number | false;
+  /** Between two pieces of content while the caller is reading. Default 120 s. */
+  idle?: number | false;
+}
+
+/** How a client works. `{ apiKey }` is enough. */
+export interface TidegateOptions extends Pick<RouteOptions, "apiKey" | "baseURL" | "betaURL" | "headers"> {
+  /** More routes, after the one made by `apiKey` and `baseURL` if either is given: fallbacks or shares. */
+  routes?: RouteOptions[];
+  /** How calls choose among routes. Default `ordered`: the first that is not closed. */
+  strategy?: "ordered" | "weighted" | "round-robin";
+  /**
+   * Workloads known beforehand, by name. `interactive`, `normal` and `background` always exist, in the classes of their
+   * names; any other name comes into being when first used, in class normal.
+   */
+  workloads?: Record<string, WorkloadOptions>;
+  /** A hard ceiling on requests in flight, per account and model. Default none: the limit is learned. */
+  maxConcurrency?: number;
+  /** How many calls may wait before further ones are refused. Default 10,000. */
+  maxQueued?: number;
+  /** The total time of a call in milliseconds, waiting included, where it brings none of its own. Default none. */
+  timeout?: number;
+  /** The clocks of calls that bring none of their own. */
+  clocks?: Clocks;
+  /** How many attempts may fail before the call does; rejections for concurrency are not counted. Default 5. */
+  maxAttempts?: number;
+  /** Where `fetch` is to be found, if not in the global scope. */
+  fetch?: typeof globalThis.fetch;
+  /** Allows a key in a browser, where every visitor can read it. Default false: put the key into a proxy. */
+  dangerouslyAllowBrowser?: boolean;
+}
+
+/** How one call is to be treated. */
+export interface CallOptions {
+  /** The workload it belongs to. Default `normal`. */
+  workload?: string | undefined;
+  /** Gives the call up: it leaves the queue, or its connection is closed. It rejects with the signal's reason. */
+  signal?: AbortSignal | null | undefined;
+  /** The total time it may take in milliseconds, waiting included. Default: the client's. */
+  timeout?: number | undefined;
+  /** Its clocks. Default: the client's. */
+  clocks?: Clocks | undefined;
+  /** How many attempts may fail before it does. Default: the client's. */
+  maxAttempts?: number | undefined;
+  /** What to do when the queue is full. Default `fail`. */
+  onFull?: "fail" | "wait" | undefined;
+  /** More headers for its request. */
+  headers?: Record<string, string> | undefined;
+}
+
+/** @internal What a route needs to be reached. */
+export interface Endpoint {
+  name: string;
+  base: string;
+  beta: string;
+  key: string | undefined;
+  headers: Headers;
+}
+
+/** @internal Options that have been checked. */
+export interface Settings {
+  /** For the core. */
+  config: string;
+  endpoints: Endpoint[];
+  fetch: typeof globalThis.fetch;
+  countsTokens: boolean;
+}
+
+const DEEPSEEK = "https://api.deepseek.com";
+
+type Fail = new (message: string) => Error;
+
+/** @internal A value as an error may show it: its kind, and what is short and no secret. */
+export function shown(value: unknown): string {
+  if (typeof value === "string") return value.length > 40 ? `a string of ${value.length} characters` : JSON.stringify(value);
+  if (value === null || typeof value !== "object") return typeof value === "function" ? "a function" : String(value);
+  if (Array.isArray(value)) return "an array";
+  const name: unknown = value.constructor?.name;
+  return typeof name === "string" && name !== "Object" ? `an object of class ${name}` : "an object";
+}
+
+/** @internal The one shape of sentence in which bad input is refused. */
+export function expected(what: string, kind: string, value: unknown, Fail: Fail = InvalidRequestError): Error {
+  return new Fail(`Expected ${what} to be ${kind}, got ${shown(value)}`);
+}
+
+/** How many letters must be changed, added or left out to make one word of the other. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const change = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(change, (row[j] as number) + 1, (next[j - 1] as number) + 1));
+    }
+    row = next;
+  }
+  return row[b.length] as number;
+}
+
+function object(value: unknown, what: string, known: readonly string[], Fail: Fail): Record<string, unknown> {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) throw expected(what, "an object", value, Fail);
+  for (const name of Object.keys(value)) {
+    if (known.includes(name)) continue;
+    const near = known
+      .map((other) => ({ other, far: distance(name.toLowerCase(), other.toLowerCase()) }))
+      .reduce((a, b) => (b.far < a.far ? b : a));
+    const hint = near.far <= Math.max(2, name.length / 3) ? `, did you mean \`${near.other}\`?` : `; there are ${known.join(", ")}`;
+    throw new Fail(`Expected ${what} to have no option \`${name}\`${hint}`);
+  }
+  return value as Record<string, unknown>;
+}
+
+type Check = (value: unknown, what: string, Fail: Fail) => unknown;
+
+const text: Check = (value, what, Fail) => {
+  if (typeof value !== "string" || value === "") throw expected(what, "a non-empty string", value, Fail);
+  return value;
+};
+const flag: Check = (value, what, Fail) => {
+  if (typeof value !== "boolean") throw expected(what, "a boolean", value, Fail);
+  return value;
+};
+const between =
+  (low: number, high: number, whole: boolean): Check =>
+  (value, what, Fail) => {
+    const ok = typeof value === "number" && value >= low && value <= high && (!whole || Number.isInteger(value));
+    const kind = `a ${whole ? "whole " : ""}number between ${low.toLocaleString("en")} and ${high.toLocaleString("en")}`;
+    if (!ok) throw expected(what, kind, value, Fail);
+    return value;
+  };
+const count = between(1, 1_000_000, true);
+const quota = between(1, Number.MAX_SAFE_INTEGER, true);
+const weight = between(0.001, 1000, false);
+const millis: Check = (value, what, Fail) => {
+  if (typeof value !== "number" || !(value > 0) || value === Infinity) {
+    throw expected(what, "a number of milliseconds above zero", value, Fail);
+  }
+  return value;
+};
+const oneOf =
+  (...names: string[]): Check =>
+  (value, what, Fail) => {
+    if (!names.includes(value as string)) throw expected(what, names.map((name) => `"${name}"`).join(" or "), value, Fail);
+    return value;
+  };
+const clock: Check = (value, what, Fail) => (value === false ? false : millis(value, what, Fail));
+
+const CLOCKS = ["headers", "firstContent", "idle"] as const;
+function clocks(value: unknown, Fail: Fail): Clocks {
+  const found = object(value, "`clocks`", CLOCKS, Fail);
+  for (const name of CLOCKS) if (found[name] !== undefined) clock(found[name], `\`clocks.${name}\``, Fail);
+  return found as Clocks;
+}
+
+/** What is wrong with a key is said without quoting it. */
+function key(value: unknown, route: string): string {
+  const fail = (kind: string) => new ConfigError(`Expected \`apiKey\` to be ${kind} (route \`${route}\`)`);
+  if (typeof value !== "string" || value === "") throw fail(`a non-empty string, got ${value === "" ? '""' : typeof value}`);
+  if (/[\r\n]/.test(value)) throw fail("without line breaks; was it read from a file with a line break at its end?");
+  if (!/^[\x21-\x7e]+$/.test(value)) throw fail("of visible ASCII characters without spaces");
+  return value;
+}
+
+/** A base URL that can be sent to and shown. What is wrong with it is said without quoting it: it may hold a secret. */
+function url(value: unknown, field: string, route: string): URL {
+  const fail = (kind: string) => new ConfigError(`Expected \`${field}\` to ${kind} (route \`${route}\`)`);
+  let found: URL;
+  try {
+    found = new URL(String(text(value, `\`${field}\``, ConfigError)).trim());
+  } catch (error) {
+    throw error instanceof ConfigError ? error : fail(`be an absolute URL such as ${DEEPSEEK}`);
+  }
+  if (found.protocol !== "https:" && found.protocol !== "http:") throw fail("begin with http:// or https://");
+  if (found.username !== "" || found.password !== "") throw fail("be without user name and password; use `apiKey` or `headers`");
+  if (found.search !== "" || found.hash !== "") throw fail("be without a query and a fragment");
+  return found;
+}
+
+const strip = (base: URL): string => base.href.replace(/\/+$/, "");
+
+function headersOf(value: unknown, what: string, Fail: Fail): Headers {
+  if (typeof value !== "object" || value === null) throw expected(what, "an object of strings", value, Fail);
+  const headers = new Headers();
+  for (const [name, content] of Object.entries(value)) {
+    try {
+      headers.set(name, String(text(content, `header \`${name}\` of ${what}`, Fail)));
+    } catch (error) {
+      // The value may be a secret.
+      throw error instanceof Fail ? error : new Fail(`Expected header \`${name}\` of ${what} to be sendable`);
+    }
+  }
+  return headers;
+}
+
+const ROUTE = [
+  "name", "baseURL", "betaURL", "apiKey", "account", "headers", "models", "onlyNamedModels", "weight",
+  "maxConcurrency", "limitsEachUser", "requestsPerMinute", "tokensPerMinute", "requestsPerDay",
+] as const; // prettier-ignore
+
+function route(options: RouteOptions, maxConcurrency: number | undefined): { spec: object; endpoint: Endpoint } {
+  const given = object(options, "a route", ROUTE, ConfigError) as RouteOptions;
+  const base = url(given.baseURL ?? DEEPSEEK, "baseURL", String(given.name ?? "default"));
+  const deepseek = base.hostname === "api.deepseek.com";
+  const name = given.name === undefined ? (deepseek ? "deepseek" : base.host) : String(text(given.name, "`name` of a route", ConfigError));
+  const of = (field: string) => `\`${field}\` of route \`${name}\``;
+  const optional = (field: (typeof ROUTE)[number], check: Check) =>
+    given[field] === undefined ? undefined : check(given[field], of(field), ConfigError);
+  if (deepseek && given.apiKey === undefined) {
+    throw new ConfigError(`Expected an \`apiKey\` for DeepSeek, got none (route \`${name}\`)`);
+  }
+  const models = given.models ?? {};
+  const named: [string, ModelOptions][] = Array.isArray(models) ? models.map((model) => [model, {}]) : Object.entries(models);
+  const spec = {
+    name,
+    account: optional("account", text) ?? name,
+    any_model: optional("onlyNamedModels", flag) !== true,
+    weight: optional("weight", weight),
+    max_concurrency: optional("maxConcurrency", count) ?? maxConcurrency,
+    per_user: optional("limitsEachUser", flag),
+    requests_per_minute: optional("requestsPerMinute", quota),
+    tokens_per_minute: optional("tokensPerMinute", quota),
+    requests_per_day: optional("requestsPerDay", quota),
+    deepseek,
+    models: named.map(([model, about]) => {
+      const { upstream, lane, hint } = object(about, `model \`${model}\``, ["upstream", "lane", "hint"], ConfigError);
+      text(model, "a model's name", ConfigError);
+      if (upstream !== undefined) text(upstream, `\`upstream\` of model \`${model}\``, ConfigError);
+      if (lane !== undefined) text(lane, `\`lane\` of model \`${model}\``, ConfigError);
+      if (hint !== undefined) count(hint, `\`hint\` of model \`${model}\``, ConfigError);
+      return { name: model, upstream, lane, hint };
+    }),
+  };
+  const beta = given.betaURL === undefined ? (deepseek ? new URL("/beta", base) : base) : url(given.betaURL, "betaURL", name);
+  const headers = headersOf(given.headers ?? {}, of("headers"), ConfigError);
+  const apiKey = given.apiKey === undefined ? undefined : key(given.apiKey, name);
+  if (apiKey !== undefined) headers.set("authorization", `Bearer ${apiKey}`);
+  return { spec, endpoint: { name, base: strip(base), beta: strip(beta), key: apiKey, headers } };
+}
+
+/** What the environment says, where there is one that may be read. */
+function environment(name: string): string | undefined {
+  try {
+    const scope = globalThis as { process?: { env?: Record<string, string | undefined> } };
+    return scope.process?.env?.[name]?.trim() || undefined;
+  } catch {
+    // Deno without permission.
+    return undefined;
+  }
+}
+
+function inBrowser(): boolean {
+  const scope = globalThis as { window?: { document?: unknown }; navigator?: unknown };
+  return scope.window?.document !== undefined && scope.navigator !== undefined;
+}
+
+const CLIENT = [
+  "apiKey", "baseURL", "betaURL", "headers", "routes", "strategy", "workloads", "maxConcurrency", "maxQueued",
+  "timeout", "clocks", "maxAttempts", "fetch", "dangerouslyAllowBrowser",
+] as const; // prettier-ignore
+
+/** @internal Checks a client's options. */
+export function settings(options: TidegateOptions): Settings {
+  const given = object(options, "the client's options", CLIENT, ConfigError) as TidegateOptions;
+  const optional = (field: (typeof CLIENT)[number], check: Check) =>
+    given[field] === undefined ? undefined : check(given[field], `\`${field}\``, ConfigError);
+  const fetch = given.fetch ?? globalThis.fetch;
+  if (typeof fetch !== "function") throw expected("`fetch`", "a function", fetch, ConfigError);
+  const max = optional("maxConcurrency", count) as number | undefined;
+  const more: unknown = given.routes ?? [];
+  if (!Array.isArray(more)) throw expected("`routes`", "an array", more, ConfigError);
+  const { apiKey, baseURL, betaURL, headers } = given;
+  const routes = [...(more as RouteOptions[])];
+  if (apiKey !== undefined || baseURL !== undefined || routes.length === 0) {
+    const first: RouteOptions = {};
+    const url = baseURL ?? environment("DEEPSEEK_BASE_URL");
+    // The environment's key is for the environment's provider.
+    const key = apiKey ?? (baseURL === undefined ? environment("DEEPSEEK_API_KEY") : undefined);
+    if (url !== undefined) first.baseURL = url;
+    if (key !== undefined) first.apiKey = key;
+    if (betaURL !== undefined) first.betaURL = betaURL;
+    if (headers !== undefined) first.headers = headers;
+    routes.unshift(first);
+  }
+  const built = routes.map((options) => route(options, max));
+  const allowed = optional("dangerouslyAllowBrowser", flag) === true;
+  if (!allowed && inBrowser() && built.some(({ endpoint }) => endpoint.key !== undefined)) {
+    throw new ConfigError(
+      "Expected no `apiKey` in a browser, where every visitor can read it; put it into a proxy of your own and give its " +
+        "address as `baseURL`, or set `dangerouslyAllowBrowser: true`",
+    );
+  }
+  const workloads = object(given.workloads ?? {}, "`workloads`", Object.keys(given.workloads ?? {}), ConfigError);
+  const times = clocks(given.clocks ?? {}, ConfigError);
+  const config = {
+    routes: built.map(({ spec }) => spec),
+    strategy: optional("strategy", oneOf("ordered", "weighted", "round-robin")),
+    workloads: Object.entries(workloads).map(([name, about]) => {
+      const of = (field: string) => `\`${field}\` of workload \`${name}\``;
+      const spec = object(about, `workload \`${name}\``, ["class", "weight", "maxConcurrency"], ConfigError);
+      text(name, "a workload's name", ConfigError);
+      if (spec.class !== undefined) oneOf("interactive", "normal", "background")(spec.class, of("class"), ConfigError);
+      if (spec.weight !== undefined) weight(spec.weight, of("weight"), ConfigError);
+      if (spec.maxConcurrency !== undefined) count(spec.maxConcurrency, of("maxConcurrency"), ConfigError);
+      return { name, class: spec.class, weight: spec.weight, max_concurrency: spec.maxConcurrency };
+    }),
+    max_queued: optional("maxQueued", between(1, 2_000_000, true)),
+    deadline: optional("timeout", millis),
+    max_attempts: optional("maxAttempts", count),
+    headers: times.headers,
+    first_content: times.firstContent,
+    idle: times.idle,
+  };
+  return {
+    config: JSON.stringify(config),
+    endpoints: built.map(({ endpoint }) => endpoint),
+    // Called without a receiver it would fail in browsers.
+    fetch: (input, init) => fetch(input, init),
+    countsTokens: (config.routes as { tokens_per_minute?: number }[]).some((spec) => spec.tokens_per_minute !== undefined),
+  };
+}
+
+/** @internal What every call's options may say. */
+export const CALL = ["workload", "signal", "timeout", "clocks", "maxAttempts", "onFull", "headers"] as const;
+
+/** @internal Checks a call's options. */
+export function callOptions(options: CallOptions, known: readonly string[] = CALL): CallOptions {
+  const given = object(options, "a call's options", known, InvalidRequestError) as CallOptions;
+  const check = (field: keyof CallOptions, by: Check) => {
+    if (given[field] !== undefined) by(given[field], `\`${field}\``, InvalidRequestError);
+  };
+  check("workload", text);
+  check("timeout", millis);
+  check("maxAttempts", count);
+  check("onFull", oneOf("fail", "wait"));
+  if (given.clocks !== undefined) clocks(given.clocks, InvalidRequestError);
+  if (given.headers !== undefined) headersOf(given.headers, "`headers`", InvalidRequestError);
+  const signal: unknown = given.signal;
+  if (signal != null && typeof (signal as AbortSignal).addEventListener !== "function") {
+    throw expected("`signal`", "an AbortSignal", signal);
+  }
+  return given;
+}

@@ -1,0 +1,249 @@
+/**
+ * Requests and answers in the shapes of the `openai` package, with DeepSeek's own fields. Fields that are not named here
+ * pass through both ways.
+ */
+
+/** Fields that this version does not know. */
+type Open = { [field: string]: unknown };
+
+/** A part of a message's content. */
+export type ContentPart =
+  | { type: "text"; text: string }
+  | { type: "image_url"; image_url: { url: string; detail?: "auto" | "low" | "high" } }
+  | (Open & { type: string });
+
+/** A call of a tool that the model asks for. */
+export interface ToolCall {
+  id: string;
+  type: "function";
+  function: {
+    name: string;
+    /** JSON as text; the model may write it wrong. */
+    arguments: string;
+  };
+}
+
+/** A message of a chat. */
+export interface ChatMessage extends Open {
+  role: "system" | "user" | "assistant" | "tool" | "developer";
+  content?: string | ContentPart[] | null;
+  name?: string;
+  /** DeepSeek: the reasoning of an earlier answer. */
+  reasoning_content?: string | null;
+  /** Calls that an earlier answer asked for. */
+  tool_calls?: ToolCall[];
+  /** The call that a message of role `tool` answers. */
+  tool_call_id?: string;
+  /** DeepSeek (beta): the model goes on from this message, which must be the last. */
+  prefix?: boolean;
+}
+
+/** A tool that the model may call. */
+export interface Tool {
+  type: "function";
+  function: {
+    name: string;
+    description?: string;
+    /** A JSON schema. */
+    parameters?: Open;
+    /** DeepSeek (beta): arguments follow the schema strictly. */
+    strict?: boolean;
+  };
+}
+
+/** What every chat request can say. */
+export interface ChatParamsBase extends Open {
+  /** The model, such as `deepseek-flash`. */
+  model: string;
+  messages: ChatMessage[];
+  /** DeepSeek: whether the model reasons first. */
+  thinking?: { type: "enabled" | "disabled" };
+  /** How much the model reasons. */
+  reasoning_effort?: "none" | "minimal" | "low" | "medium" | "high" | "max" | (string & {});
+  /** The most tokens to generate. */
+  max_tokens?: number | null;
+  temperature?: number | null;
+  top_p?: number | null;
+  frequency_penalty?: number | null;
+  presence_penalty?: number | null;
+  /** Texts at which to stop. */
+  stop?: string | string[] | null;
+  /** The form of the answer. For `json_object` the prompt must ask for JSON too. */
+  response_format?: { type: "text" } | { type: "json_object" } | (Open & { type: string });
+  tools?: Tool[];
+  tool_choice?: "none" | "auto" | "required" | { type: "function"; function: { name: string } };
+  logprobs?: boolean | null;
+  top_logprobs?: number | null;
+  /** DeepSeek: on whose behalf the call is made. */
+  user_id?: string;
+  stream_options?: { include_usage?: boolean } | null;
+}
+
+/** A chat request for a whole answer. */
+export interface ChatParams extends ChatParamsBase {
+  stream?: false | null;
+}
+
+/** A chat request for a streamed answer. */
+export interface ChatStreamParams extends ChatParamsBase {
+  stream: true;
+}
+
+/** The tokens used. */
+export interface Usage extends Open {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+  /** DeepSeek: prompt tokens that were in its context cache. */
+  prompt_cache_hit_tokens?: number;
+  /** DeepSeek: prompt tokens that were not. */
+  prompt_cache_miss_tokens?: number;
+  prompt_tokens_details?: { cached_tokens?: number } | null;
+  completion_tokens_details?: { reasoning_tokens?: number } | null;
+}
+
+/** Why generation ended. `insufficient_system_resource` is retried and never seen. */
+export type FinishReason = "stop" | "length" | "tool_calls" | "content_filter" | "function_call" | (string & {});
+
+/** The probability of a token. */
+export interface TokenLogprob {
+  token: string;
+  logprob: number;
+  bytes: number[] | null;
+  top_logprobs?: { token: string; logprob: number; bytes: number[] | null }[];
+}
+
+/** The probabilities of the tokens of an answer. */
+export interface Logprobs {
+  content: TokenLogprob[] | null;
+  /** DeepSeek: those of the reasoning. */
+  reasoning_content?: TokenLogprob[] | null;
+}
+
+/** The model's message. */
+export interface AssistantMessage extends Open {
+  role: "assistant";
+  content: string | null;
+  /** DeepSeek: what the model thought first. */
+  reasoning_content?: string | null;
+  tool_calls?: ToolCall[];
+  refusal?: string | null;
+}
+
+/** A chat answer. */
+export interface ChatCompletion extends Open {
+  id: string;
+  object: "chat.completion";
+  created: number;
+  model: string;
+  system_fingerprint?: string | null;
+  choices: {
+    index: number;
+    message: AssistantMessage;
+    finish_reason: FinishReason;
+    logprobs?: Logprobs | null;
+  }[];
+  usage?: Usage;
+  /** The server's id of the request (not enumerable). */
+  readonly _request_id?: string | null;
+}
+
+/** What a chunk adds to a message. */
+export interface Delta extends Open {
+  role?: "assistant" | (string & {});
+  content?: string | null;
+  /** DeepSeek: more reasoning. */
+  reasoning_content?: string | null;
+  refusal?: string | null;
+  tool_calls?: {
+    index: number;
+    id?: string;
+    type?: "function";
+    function?: { name?: string; arguments?: string };
+  }[];
+}
+
+/** One event of a streamed chat answer. */
+export interface ChatCompletionChunk extends Open {
+  id: string;
+  object: "chat.completion.chunk";
+  created: number;
+  model: string;
+  system_fingerprint?: string | null;
+  choices: {
+    index: number;
+    delta: Delta;
+    finish_reason: FinishReason | null;
+    logprobs?: Logprobs | null;
+  }[];
+  /** DeepSeek sends it with the finish reason, others in a last chunk without choices. */
+  usage?: Usage | null;
+}
+
+/** What every fill-in-the-middle request can say. */
+export interface CompletionParamsBase extends Open {
+  model: string;
+  /** What stands before. */
+  prompt: string;
+  /** What stands after. */
+  suffix?: string | null;
+  /** The most tokens to generate; DeepSeek takes at most 4,096. */
+  max_tokens?: number | null;
+  temperature?: number | null;
+  top_p?: number | null;
+  stop?: string | string[] | null;
+  echo?: boolean | null;
+  logprobs?: number | null;
+  stream_options?: { include_usage?: boolean } | null;
+}
+
+/** A fill-in-the-middle request for a whole answer. */
+export interface CompletionParams extends CompletionParamsBase {
+  stream?: false | null;
+}
+
+/** A fill-in-the-middle request for a streamed answer. */
+export interface CompletionStreamParams extends CompletionParamsBase {
+  stream: true;
+}
+
+/** A fill-in-the-middle answer, or a chunk of one. */
+export interface Completion extends Open {
+  id: string;
+  object: "text_completion";
+  created: number;
+  model: string;
+  choices: {
+    index: number;
+    text: string;
+    finish_reason: FinishReason | null;
+    logprobs?: unknown;
+  }[];
+  usage?: Usage | null;
+  readonly _request_id?: string | null;
+}
+
+/** A model that a provider offers. */
+export interface Model extends Open {
+  id: string;
+  object: "model";
+  owned_by?: string;
+}
+
+/** The models that a provider offers. */
+export interface ModelList extends Open {
+  object: "list";
+  data: Model[];
+}
+
+/** What is left on an account (DeepSeek). */
+export interface Balance extends Open {
+  is_available: boolean;
+  balance_infos: {
+    currency: "USD" | "CNY" | (string & {});
+    /** Amounts are decimal numbers as text. */
+    total_balance: string;
+    granted_balance: string;
+    topped_up_balance: string;
+  }[];
+}

@@ -1,0 +1,50 @@
+import { coreModule } from "#core-wasm";
+import { TidegateError } from "../errors.js";
+import * as glue from "./glue.js";
+
+let given: WebAssembly.Module | undefined;
+let ready = false;
+
+/** The core could not be compiled or started here. */
+export class CoreUnavailableError extends TidegateError {
+  override readonly name = "CoreUnavailableError";
+  override readonly type = "core_unavailable";
+
+  constructor(cause: unknown) {
+    super(
+      `The WebAssembly core could not be started: ${cause instanceof Error ? cause.message : String(cause)}. ` +
+        "Under a Content-Security-Policy, `script-src` needs 'wasm-unsafe-eval'; where the host refuses to compile " +
+        'bytes, import "tidegate/core.wasm" as a module and hand it to `setCoreModule` before the first client is made.',
+      { cause },
+    );
+  }
+}
+
+/**
+ * Hands over the compiled core, for hosts that can compile it only in a way of their own. Needed neither on Node, Deno,
+ * Bun and in browsers nor on Cloudflare Workers and Vercel's edge.
+ *
+ * @param module "tidegate/core.wasm", compiled.
+ * @throws {Error} If the core has started already: call it before the first client is made.
+ */
+export function setCoreModule(module: WebAssembly.Module): void {
+  if (ready) throw new Error("Expected `setCoreModule` to be called before the first client is made");
+  given = module;
+}
+
+/**
+ * @internal The compiled core; the first call compiles and starts it (a few milliseconds, synchronously).
+ *
+ * @throws {CoreUnavailableError} If that is not possible here. A later call tries again.
+ */
+export function core(): typeof glue {
+  if (!ready) {
+    try {
+      glue.instantiate(given ?? coreModule());
+    } catch (cause) {
+      throw new CoreUnavailableError(cause);
+    }
+    ready = true;
+  }
+  return glue;
+}

@@ -1,0 +1,3 @@
+/** The compiled core, where a host compiles `.wasm` imports. For `setCoreModule`. */
+declare const module: WebAssembly.Module;
+export default module;

@@ -1,0 +1,410 @@
+//! The core as JavaScript sees it: synchronous calls, flat arguments.
+//!
+//! Everything that waits (`fetch`, timers, `AbortSignal`) stays in JavaScript, in `js/src`; this is the brain behind it.
+//! What crosses the border, and why so:
+//!
+//! - **Numbers, wherever it can be numbers**: they cross for nothing. A call is one `f64` (its slab index and serial, see
+//!   [`Handle`]); an action is a code returned by [`Core::poll`], and its parts are read by getters. A typed array would
+//!   cost an allocation, a copy and a release each time, and most polls find nothing.
+//! - **One string** where there are words: headers as `name\nvalue\n…`, a stream's items separated by a carriage return,
+//!   which the standard keeps out of every field. JSON only where people read it: failures, events, metrics.
+//! - **An outcome never crosses.** [`Core::classify`] and its kin keep it here and tell its kind; [`Core::ended`] takes
+//!   it. So whatever the scheduler learns from an answer, it learns from the same code as in the Rust client.
+//!
+//! Times are milliseconds on the caller's monotonic clock.
+
+mod config;
+mod report;
+mod stream;
+
+use std::time::Duration;
+
+use wasm_bindgen::prelude::wasm_bindgen;
+
+use self::report::Report;
+use crate::core::call::{Attempt, Clocks, Ticket};
+use crate::core::classify::{
+    Head, Phase, TransportFailure, blank, classify, classify_error_object, classify_transport, finished,
+};
+use crate::core::headers::{Headers, request_id};
+use crate::core::outcome::{Outcome, OutcomeKind};
+use crate::core::scheduler::{Action, Event, JobSpec, OnFull, Scheduler, SubmitError};
+use crate::core::time::Timestamp;
+use crate::core::tokens::TokenCount;
+
+/// What [`Core::poll`] found to do.
+mod code {
+    pub(super) const NOTHING: u32 = 0;
+    pub(super) const SEND: u32 = 1;
+    pub(super) const ABORT: u32 = 2;
+    pub(super) const DONE: u32 = 3;
+    pub(super) const FAILED: u32 = 4;
+    pub(super) const NOTICE: u32 = 5;
+}
+
+/// The version of the compiled core.
+#[wasm_bindgen]
+#[allow(unreachable_pub, reason = "JavaScript reaches it")]
+pub fn version() -> String {
+    env!("CARGO_PKG_VERSION").into()
+}
+
+/// The core of one client.
+#[wasm_bindgen]
+#[derive(Debug)]
+pub struct Core {
+    scheduler: Scheduler,
+    action: Option<Action>,
+    outcome: Outcome,
+    refusal: String,
+}
+
+#[wasm_bindgen]
+impl Core {
+    /// A core by its configuration as JSON. `seed` feeds its jitter.
+    #[wasm_bindgen(constructor)]
+    pub fn new(config: &str, seed: f64) -> Result<Core, String> {
+        let scheduler = config::read(config)
+            .and_then(|config| Scheduler::new(config, seed.to_bits()).map_err(|e| e.to_string()))?;
+        Ok(Self { scheduler, action: None, outcome: Outcome::new(OutcomeKind::Success), refusal: String::new() })
+    }
+
+    /// Takes a call in. Times are in milliseconds; 0 takes the client's, infinity turns it off. Returns its handle; −1 if
+    /// the queue is full, −2 if no route serves the model, −3 if the client is closed, and then [`Core::refusal`] says so.
+    #[allow(clippy::too_many_arguments, reason = "flat arguments cross the border without an allocation")]
+    pub fn submit(
+        &mut self,
+        now: f64,
+        model: &str,
+        workload: &str,
+        user_id: Option<String>,
+        tokens: u32,
+        deadline: f64,
+        headers: f64,
+        first_content: f64,
+        idle: f64,
+        max_attempts: u32,
+        wait_for_room: bool,
+    ) -> f64 {
+        let workload = self.scheduler.workload(workload);
+        let spec = JobSpec {
+            user_id: user_id.as_deref(),
+            tokens,
+            deadline: span(deadline),
+            clocks: self.clocks(headers, first_content, idle),
+            max_attempts: (max_attempts > 0).then_some(max_attempts),
+            on_full: if wait_for_room { OnFull::Wait } else { OnFull::Fail },
+            ..JobSpec::new(model, workload)
+        };
+        match self.scheduler.submit(at(now), spec) {
+            Ok(ticket) => match handle(ticket) {
+                Some(handle) => handle,
+                None => {
+                    self.scheduler.cancel(at(now), ticket);
+                    self.refusal = format!("the queue is full: {MOST_CALLS} calls are under way");
+                    -1.0
+                }
+            },
+            Err(error) => {
+                self.refusal = error.to_string();
+                match error {
+                    SubmitError::QueueFull { .. } => -1.0,
+                    SubmitError::NoRoute { .. } => -2.0,
+                    SubmitError::Closed => -3.0,
+                }
+            }
+        }
+    }
+
+    /// Why the last call was not taken in.
+    pub fn refusal(&self) -> String {
+        self.refusal.clone()
+    }
+
+    /// Reports what happens to an attempt: 1 its head came, 2 a keep-alive, 3 content, 4 the driver waits for more,
+    /// 5 something was handed to the caller.
+    pub fn on(&mut self, now: f64, call: f64, attempt: u32, event: u32) {
+        let event = match event {
+            1 => Event::Headers,
+            2 => Event::Alive,
+            3 => Event::Content,
+            4 => Event::Reading,
+            5 => Event::Delivered,
+            _ => return,
+        };
+        self.scheduler.on(at(now), Attempt { ticket: ticket(call), number: attempt }, event);
+    }
+
+    /// Reports that an attempt is over, with the outcome last classified. The counts are the tokens used; a negative
+    /// `prompt` says that nothing was told of them.
+    #[allow(clippy::too_many_arguments, reason = "flat arguments cross the border without an allocation")]
+    pub fn ended(
+        &mut self,
+        now: f64,
+        call: f64,
+        attempt: u32,
+        prompt: f64,
+        cached: f64,
+        completion: f64,
+        reasoning: f64,
+    ) {
+        let outcome = std::mem::replace(&mut self.outcome, Outcome::new(OutcomeKind::Success));
+        // The casts saturate.
+        let tokens = (prompt >= 0.0).then_some(TokenCount {
+            prompt: prompt as u64,
+            cached: cached as u64,
+            completion: completion as u64,
+            reasoning: reasoning as u64,
+        });
+        let attempt = Attempt { ticket: ticket(call), number: attempt };
+        self.scheduler.on(at(now), attempt, Event::Ended { outcome, tokens });
+    }
+
+    /// The caller gave the call up. Returns whether it was still there.
+    pub fn cancel(&mut self, now: f64, call: f64) -> bool {
+        self.scheduler.cancel(at(now), ticket(call))
+    }
+
+    /// The next thing to do: 0 nothing, 1 send, 2 abort an attempt, 3 a call was answered, 4 a call failed, 5 something
+    /// worth telling happened. Call it until it returns 0; the getters tell more of the last one found.
+    pub fn poll(&mut self, now: f64) -> u32 {
+        self.action = self.scheduler.poll(at(now));
+        match &self.action {
+            None => code::NOTHING,
+            Some(Action::Send { .. }) => code::SEND,
+            Some(Action::Abort { .. }) => code::ABORT,
+            Some(Action::End { result: Ok(_), .. }) => code::DONE,
+            Some(Action::End { result: Err(_), .. }) => code::FAILED,
+            Some(Action::Notify(_)) => code::NOTICE,
+        }
+    }
+
+    /// The call the last action is for; −1 for a notice.
+    pub fn call(&self) -> f64 {
+        let ticket = match &self.action {
+            Some(Action::Send { attempt, .. } | Action::Abort { attempt }) => attempt.ticket,
+            Some(Action::End { ticket, .. }) => *ticket,
+            Some(Action::Notify(_)) | None => return -1.0,
+        };
+        handle(ticket).unwrap_or(-1.0)
+    }
+
+    /// The number of the attempt to send or abort.
+    pub fn attempt(&self) -> u32 {
+        match &self.action {
+            Some(Action::Send { attempt, .. } | Action::Abort { attempt }) => attempt.number,
+            _ => 0,
+        }
+    }
+
+    /// The place, in the configuration, of the route to send by.
+    pub fn route(&self) -> u32 {
+        match &self.action {
+            Some(Action::Send { route, .. }) => route.index() as u32,
+            _ => 0,
+        }
+    }
+
+    /// What the route to send by calls the model, if not as the caller does.
+    pub fn rename(&self) -> Option<String> {
+        match &self.action {
+            Some(Action::Send { rename, .. }) => rename.as_deref().map(Into::into),
+            _ => None,
+        }
+    }
+
+    /// All about the last action, as JSON: how a call came about or why it failed, or what is worth telling.
+    pub fn detail(&self) -> String {
+        let mut report = Report::new(&self.scheduler);
+        match &self.action {
+            Some(Action::End { result: Ok(done), .. }) => report.done(done),
+            Some(Action::End { result: Err(failure), .. }) => report.failure(failure),
+            Some(Action::Notify(notice)) => report.notice(notice),
+            _ => {}
+        }
+        report.finish()
+    }
+
+    /// Whether notices are wanted. Not at first.
+    pub fn set_notices(&mut self, wanted: bool) {
+        self.scheduler.set_notices(wanted);
+    }
+
+    /// When [`Core::poll`] must be called at the latest; infinity if not before something happens.
+    pub fn next_wake(&self) -> f64 {
+        self.scheduler.next_wake().map_or(f64::INFINITY, |at| at.as_micros() as f64 / 1e3)
+    }
+
+    /// How many requests are in flight.
+    pub fn in_flight(&self) -> f64 {
+        self.scheduler.load().in_flight as f64
+    }
+
+    /// Stops admissions and ends waiting calls; with `abort` those in flight, too.
+    pub fn close(&mut self, now: f64, abort: bool) {
+        self.scheduler.close(at(now), abort);
+    }
+
+    /// Reopens what was stopped: the balance was topped up, the key mended.
+    pub fn resume(&mut self, now: f64) {
+        self.scheduler.resume(at(now));
+    }
+
+    /// Everything counted and the state of every lane, as JSON.
+    pub fn snapshot(&mut self, now: f64) -> String {
+        serde_json::to_string(&self.scheduler.snapshot(at(now))).unwrap_or_default()
+    }
+
+    /// The same in Prometheus' text format.
+    pub fn prometheus(&mut self, now: f64) -> String {
+        self.scheduler.snapshot(at(now)).prometheus()
+    }
+
+    /// What was learned of the limits, as JSON.
+    pub fn learned(&self) -> String {
+        serde_json::to_string(&self.scheduler.learned()).unwrap_or_default()
+    }
+
+    /// Takes over what [`Core::learned`] told.
+    pub fn restore(&mut self, now: f64, learned: &str) -> Result<(), String> {
+        let learned = serde_json::from_str(learned).map_err(|error| error.to_string())?;
+        self.scheduler.restore(at(now), learned);
+        Ok(())
+    }
+
+    // ---- what an answer came to; each returns the outcome's kind (see `report::kind`) ----
+
+    /// Classifies a whole answer that is no stream. `unix` is the time in seconds.
+    pub fn classify(&mut self, status: u16, headers: &str, body: &[u8], unix: f64) -> u32 {
+        self.keep(classify(&head(status, &Lines(headers)), body, Some(unix as u64)))
+    }
+
+    /// Classifies an answer that came whole, by its finish reason.
+    pub fn finished(&mut self, status: u16, headers: &str, reason: Option<String>, unix: f64) -> u32 {
+        self.keep(finished(&head(status, &Lines(headers)), reason.as_deref(), Some(unix as u64)))
+    }
+
+    /// Classifies a 2xx answer without a body.
+    pub fn blank(&mut self, status: u16, headers: &str, unix: f64) -> u32 {
+        self.keep(blank(&head(status, &Lines(headers)), Some(unix as u64)))
+    }
+
+    /// Classifies the error in an event of a stream. 0 (success) if there is none.
+    pub fn error_event(&mut self, status: u16, headers: &str, event: &str, unix: f64) -> u32 {
+        let lines = Lines(headers);
+        let value = serde_json::from_str(event).unwrap_or_default();
+        match classify_error_object(&head(status, &lines), &value, Some(unix as u64)) {
+            Some(outcome) => self.keep(outcome),
+            None => report::kind(OutcomeKind::Success),
+        }
+    }
+
+    /// Classifies a broken transport. `failure`: 0 connect, 1 reset, 2 closed before the answer began, 3 closed within it,
+    /// 4 what came can't be read. `phase`: 0 before the head, 1 before content, 2 after it. `status` is 0 before the head.
+    pub fn broken(&mut self, failure: u32, phase: u32, status: u16, headers: &str, words: &str) -> u32 {
+        let failure = match failure {
+            0 => TransportFailure::Connect,
+            1 => TransportFailure::Reset,
+            2 => TransportFailure::ClosedBeforeStart,
+            3 => TransportFailure::ClosedMidStream,
+            4 => TransportFailure::Protocol,
+            _ => TransportFailure::Other,
+        };
+        let phase = match phase {
+            0 => Phase::BeforeHeaders,
+            1 => Phase::BeforeContent,
+            _ => Phase::AfterContent,
+        };
+        let mut outcome = classify_transport(failure, phase, (status > 0).then_some(status), Some(words));
+        outcome.request_id = request_id(&Lines(headers)).map(Into::into);
+        self.keep(outcome)
+    }
+
+    /// Makes the outcome last classified one that could not be understood, or with `server` a failure of the server.
+    pub fn malformed(&mut self, words: &str, server: bool) {
+        let kind = if server { OutcomeKind::Server } else { OutcomeKind::Malformed };
+        let outcome = std::mem::replace(&mut self.outcome, Outcome::new(kind));
+        let words = crate::core::classify::redact(words);
+        self.outcome = Outcome { kind, ..outcome }.with_message(&words);
+    }
+
+    /// Says of the outcome last classified that it would be no better another time.
+    pub fn final_(&mut self) {
+        self.outcome.should_retry = Some(false);
+    }
+
+    /// The outcome last classified, as JSON.
+    pub fn outcome(&self) -> String {
+        let mut report = Report::new(&self.scheduler);
+        report.outcome(&self.outcome);
+        report.finish()
+    }
+}
+
+impl Core {
+    fn keep(&mut self, outcome: Outcome) -> u32 {
+        let kind = report::kind(outcome.kind);
+        self.outcome = outcome;
+        kind
+    }
+
+    /// A call's own clocks, if it has any.
+    fn clocks(&self, headers: f64, first_content: f64, idle: f64) -> Option<Clocks> {
+        if headers == 0.0 && first_content == 0.0 && idle == 0.0 {
+            return None;
+        }
+        let mut clocks = self.scheduler.clocks().clone();
+        set(&mut clocks.headers, headers);
+        set(&mut clocks.first_content, first_content);
+        set(&mut clocks.idle, idle);
+        Some(clocks)
+    }
+}
+
+/// Sets a clock to so many milliseconds; 0 leaves it as it is, infinity turns it off.
+fn set(clock: &mut Option<Duration>, millis: f64) {
+    if millis != 0.0 {
+        *clock = span(millis);
+    }
+}
+
+/// So many milliseconds, if they are a time at all.
+fn span(millis: f64) -> Option<Duration> {
+    (millis > 0.0 && millis.is_finite()).then(|| at(millis).saturating_since(Timestamp::ZERO))
+}
+
+fn at(millis: f64) -> Timestamp {
+    Timestamp::from_secs_f64(millis / 1e3)
+}
+
+/// Calls that can be under way at once: their places fill what a number has beside 32 bits of serial.
+const MOST_CALLS: u32 = 1 << 21;
+
+/// A ticket as a number that JavaScript holds exactly: serial · 2²¹ + index.
+fn handle(ticket: Ticket) -> Option<f64> {
+    (ticket.index < MOST_CALLS).then(|| f64::from(ticket.serial) * f64::from(MOST_CALLS) + f64::from(ticket.index))
+}
+
+fn ticket(handle: f64) -> Ticket {
+    let bits = handle as u64;
+    Ticket { index: bits as u32 % MOST_CALLS, serial: (bits / u64::from(MOST_CALLS)) as u32 }
+}
+
+/// Headers as `name\nvalue\n…`, names in lower case, as `Headers` of the web gives them.
+struct Lines<'a>(&'a str);
+
+impl Headers for Lines<'_> {
+    fn get(&self, name: &str) -> Option<&str> {
+        let mut lines = self.0.split('\n');
+        while let (Some(found), Some(value)) = (lines.next(), lines.next()) {
+            if found == name {
+                return Some(value);
+            }
+        }
+        None
+    }
+}
+
+fn head<'a>(status: u16, headers: &'a Lines<'a>) -> Head<'a> {
+    Head { status, headers }
+}

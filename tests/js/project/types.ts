@@ -1,0 +1,21 @@
+import module from "tidegate/core.wasm";
+import { CoreUnavailableError, Tidegate, setCoreModule } from "tidegate";
+
+setCoreModule(module);
+const client = new Tidegate({ apiKey: "sk-simulated" });
+
+export async function answer(signal: AbortSignal): Promise<string | null | undefined> {
+  const reply = await client.chat.completions.create({ model: "m", messages: [{ role: "user", content: "?" }] }, { signal });
+  return reply.choices[0]?.message.content;
+}
+
+export async function* pieces(): AsyncGenerator<string> {
+  const stream = await client.chat.completions.create({ model: "m", messages: [], stream: true });
+  for await (const chunk of stream) yield chunk.choices[0]?.delta.content ?? "";
+}
+
+export const response: Promise<Response> = client.fetch("https://api.deepseek.com/models", { method: "GET" });
+export const known: boolean = new Error() instanceof CoreUnavailableError;
+
+// @ts-expect-error An option that there is not.
+new Tidegate({ apiKey: "sk-simulated", retries: 3 });
