@@ -223,6 +223,8 @@ export class Call {
   #orders: Order[] | undefined;
   readonly #signal: AbortSignal | undefined;
   readonly #onAbort: (() => void) | undefined;
+  /** Closes the connection of the attempt under way: its reader may be busy with something else for long. */
+  disconnect: (() => void) | undefined;
   #wake: (() => void) | undefined;
   #timer: Timer | undefined;
   #looks = 0;
@@ -242,7 +244,9 @@ export class Call {
   /** Puts an order into the mailbox. */
   deliver(order: Order): void {
     (this.#orders ??= []).push(order);
-    if (!this.gate.isolated) this.#ring();
+    if (this.gate.isolated) return;
+    this.#ring();
+    if (order.kind === "abort") this.disconnect?.();
   }
 
   /** The call is over for the core. */
@@ -264,6 +268,7 @@ export class Call {
     gate.core.cancel(gate.now(), this.handle);
     gate.forget(this);
     this.#ring();
+    this.disconnect?.();
     gate.pump();
   }
 

@@ -77,6 +77,7 @@ export class Opened {
     this.headers = headers;
     this.#controller = controller;
     this.#reader = response.body?.getReader();
+    exchange.call.disconnect = () => this.close();
   }
 
   /** The next chunk; `undefined` at the end. Rejects with `INTERRUPTED` if the attempt is over. */

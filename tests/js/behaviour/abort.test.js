@@ -76,6 +76,29 @@ test("a stream is closed in the middle", async (t) => {
   assert.equal(client.metrics().inFlight, 0);
 });
 
+test("a stream that nobody reads is closed all the same, by its signal, its deadline and close()", async (t) => {
+  let open = 0;
+  const server = await serve(t, (request, response) => {
+    open++;
+    response.on("close", () => open--);
+    response.write(event(delta({ content: "a" })));
+  });
+  const client = clientOf(t, server.url);
+  const controller = new AbortController();
+  const make = (options) => client.chat.completions.create(ask("", { stream: true }), options);
+  const streams = [await make({ signal: controller.signal }), await make({ timeout: 300 }), await make()];
+  assert.equal(open, 3);
+  controller.abort(reason);
+  await until(() => open === 2, "the signal to close the first");
+  await until(() => open === 1, "the deadline to close the second");
+  await client.close({ grace: 0 });
+  await until(() => open === 0, "the client to close the third");
+  for (const stream of streams) assert.equal((await stream.next()).value.choices[0].delta.content, "a", "what came can be read");
+  assert.equal(await rejection(streams[0].next()), reason);
+  assert.equal((await rejection(streams[1].next())).type, "deadline");
+  assert.equal((await rejection(streams[2].next())).type, "closed");
+});
+
 test("the default reason is an AbortError, and AbortSignal.timeout's a TimeoutError", async (t) => {
   const server = await serve(t, () => {});
   const client = clientOf(t, server.url);
