@@ -5,7 +5,7 @@ import { core } from "./wasm/core.js";
 import type { Core } from "./wasm/glue.js";
 
 /** @internal What happens to an attempt, by the core's numbers. */
-export const HEADERS = 1, ALIVE = 2, CONTENT = 3, READING = 4, DELIVERED = 5; // prettier-ignore
+export const HEADERS = 1, ALIVE = 2, CONTENT = 3, READING = 4, DELIVERED = 5;
 
 /** @internal What a call is told to do. */
 export type Order =

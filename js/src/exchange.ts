@@ -22,9 +22,9 @@ const ERROR_BODY_TIME = 10_000;
 const MAX_BODY = 256 * 2 ** 20;
 
 /** @internal How a transport fails, by the core's numbers. */
-export const CONNECT = 0, RESET = 1, CLOSED_BEFORE_START = 2, CLOSED_MID_STREAM = 3, UNREADABLE = 4; // prettier-ignore
+export const CONNECT = 0, RESET = 1, CLOSED_BEFORE_START = 2, CLOSED_MID_STREAM = 3, UNREADABLE = 4;
 /** @internal How far it had come by then. */
-export const BEFORE_HEADERS = 0, BEFORE_CONTENT = 1, AFTER_CONTENT = 2; // prettier-ignore
+export const BEFORE_HEADERS = 0, BEFORE_CONTENT = 1, AFTER_CONTENT = 2;
 
 /** @internal Seconds since 1970, for dates in headers. */
 export const unix = (): number => Math.floor(Date.now() / 1000);

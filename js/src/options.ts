@@ -265,7 +265,7 @@ function headersOf(value: unknown, what: string, Fail: Fail): Headers {
 const ROUTE = [
   "name", "baseURL", "betaURL", "apiKey", "account", "headers", "models", "onlyNamedModels", "weight",
   "maxConcurrency", "limitsEachUser", "requestsPerMinute", "tokensPerMinute", "requestsPerDay",
-] as const; // prettier-ignore
+] as const;
 
 function route(options: RouteOptions, maxConcurrency: number | undefined): { spec: object; endpoint: Endpoint } {
   const given = object(options, "a route", ROUTE, ConfigError) as RouteOptions;
@@ -326,7 +326,7 @@ function inBrowser(): boolean {
 const CLIENT = [
   "apiKey", "baseURL", "betaURL", "headers", "routes", "strategy", "workloads", "maxConcurrency", "maxQueued",
   "timeout", "clocks", "maxAttempts", "fetch", "dangerouslyAllowBrowser",
-] as const; // prettier-ignore
+] as const;
 
 /** @internal Checks a client's options. */
 export function settings(options: TidegateOptions): Settings {

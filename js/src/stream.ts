@@ -46,7 +46,7 @@ const filled = (value: unknown): boolean =>
   typeof value === "string" ? value !== "" : typeof value === "object" && value !== null && Object.keys(value).length > 0;
 
 /** What must be filled in a delta for the model to have said something. */
-const SAYS = ["content", "reasoning_content", "tool_calls", "refusal", "reasoning", "reasoning_details", "audio", "function_call"]; // prettier-ignore
+const SAYS = ["content", "reasoning_content", "tool_calls", "refusal", "reasoning", "reasoning_details", "audio", "function_call"];
 
 type Timer = ReturnType<typeof setTimeout>;
 
