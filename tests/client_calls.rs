@@ -26,7 +26,8 @@ async fn a_call_sends_the_request_and_returns_the_answer_with_its_story() {
     let reply = soon(call.send()).await.unwrap();
     assert_eq!(reply.content(), Some("Hello"));
     assert_eq!(reply.usage.as_ref().and_then(|usage| usage.total_tokens), Some(12));
-    assert_eq!((reply.route(), reply.request_id(), reply.attempts().len()), ("127.0.0.1", Some("abc"), 1));
+    assert!(reply.route().starts_with("127.0.0.1:"), "{}", reply.route());
+    assert_eq!((reply.request_id(), reply.attempts().len()), (Some("abc"), 1));
     let seen = &stub.seen()[0];
     assert_eq!(seen.path, "/chat/completions");
     assert_eq!(seen.header("authorization"), Some("Bearer sk-test-0123456789"));
@@ -141,7 +142,7 @@ async fn what_the_request_is_at_fault_for_ends_at_once_with_the_servers_words() 
     assert_eq!(error.attempts().len(), 1);
     assert!(!error.is_retryable());
     let text = error.to_string();
-    assert!(text.contains("maximum context length is 10") && text.contains("route `127.0.0.1`"), "{text}");
+    assert!(text.contains("maximum context length is 10") && text.contains("route `127.0.0.1:"), "{text}");
     let response = error.response().unwrap();
     assert!(std::str::from_utf8(&response.body).unwrap().contains("maximum context length"));
 }

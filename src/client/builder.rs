@@ -249,9 +249,13 @@ impl fmt::Debug for ClientBuilder {
     }
 }
 
-/// A route by nothing but key and base URL. It is named `deepseek`, or by its host.
+/// A route by nothing but key and base URL. It is named `deepseek`, or by its host and port.
 fn default_route(key: Option<String>, base_url: Option<String>) -> Route {
-    let host = base_url.as_deref().and_then(|url| url::Url::parse(url).ok()?.host_str().map(str::to_owned));
+    let host = base_url.as_deref().and_then(|url| {
+        let url = url::Url::parse(url).ok()?;
+        let host = url.host_str()?;
+        Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+    });
     let name = match host {
         Some(host) if host != "api.deepseek.com" => host,
         _ => "deepseek".into(),

@@ -240,19 +240,15 @@ async fn start_of(body: &mut BodyStream, clock: &Clock) -> Bytes {
     bytes.freeze()
 }
 
-/// A transport's own words, all the way down, without the URL: a proxy's may hold a password.
+/// What a transport says at the bottom, where the cause is; its wrappers only repeat that something failed. Without the
+/// URL: a proxy's may hold a password.
 pub(crate) fn words(error: reqwest::Error) -> String {
     use std::error::Error as _;
     let error = error.without_url();
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
-        let more = error.to_string();
-        // Wrappers like to repeat what they wrap.
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
+        text = error.to_string();
         source = error.source();
     }
     text
