@@ -91,7 +91,7 @@ pub(crate) struct Exchange {
 
 /// Where a call has come to.
 pub(crate) enum Turn {
-    /// A 2xx head came.
+    /// A 2xx head came. It is still to be reported.
     Opened(Attempt, Opened),
     /// The call is over.
     End(Result<Done, Box<Failure>>),
@@ -153,10 +153,7 @@ impl Exchange {
             match opened {
                 // The attempt was aborted: one of its clocks ran out, or the client is closing.
                 None => {}
-                Some(Ok(opened)) => {
-                    self.call.report(attempt, Event::Headers);
-                    return Turn::Opened(attempt, opened);
-                }
+                Some(Ok(opened)) => return Turn::Opened(attempt, opened),
                 Some(Err(refusal)) => {
                     self.response = refusal.response;
                     self.ended(attempt, refusal.outcome, None);
@@ -220,13 +217,21 @@ pub(crate) fn poll_read(
     told: &mut bool,
     cx: &mut Context<'_>,
 ) -> Poll<Read> {
-    // What has come counts, even if a clock ran out while nobody looked.
-    match body.as_mut().poll_next(cx) {
-        Poll::Ready(Some(Ok(chunk))) => return Poll::Ready(Read::Chunk(chunk)),
-        Poll::Ready(Some(Err(error))) => return Poll::Ready(Read::Failed(error)),
-        Poll::Ready(None) => return Poll::Ready(Read::End),
-        Poll::Pending => {}
-    }
+    let read = poll_body(body, cx);
+    if read.is_pending() { wait_to_read(call, attempt, told, cx) } else { read }
+}
+
+/// What has come. It counts, even if a clock ran out while nobody looked.
+fn poll_body(body: &mut BodyStream, cx: &mut Context<'_>) -> Poll<Read> {
+    body.as_mut().poll_next(cx).map(|next| match next {
+        Some(Ok(chunk)) => Read::Chunk(chunk),
+        Some(Err(error)) => Read::Failed(error),
+        None => Read::End,
+    })
+}
+
+/// Nothing has come: the scheduler is told that we wait.
+fn wait_to_read(call: &mut Call, attempt: Attempt, told: &mut bool, cx: &mut Context<'_>) -> Poll<Read> {
     if !*told {
         *told = true;
         call.report(attempt, Event::Reading);
@@ -276,8 +281,20 @@ async fn read_whole(
     let mut whole = BytesMut::new();
     // Before content it makes no difference that we wait.
     let mut told = true;
+    // What came is reported once there is more to wait for: most answers come in one piece, and their end says it all.
+    let mut owed = Some(Event::Headers);
     loop {
-        match poll_fn(|cx| poll_read(call, attempt, &mut body, &mut told, cx)).await {
+        let read = poll_fn(|cx| {
+            let read = poll_body(&mut body, cx);
+            if !read.is_pending() {
+                return read;
+            }
+            if let Some(event) = owed.take() {
+                call.report(attempt, event);
+            }
+            wait_to_read(call, attempt, &mut told, cx)
+        });
+        match read.await {
             Read::Over => return None,
             Read::End => return Some(Ok(whole.freeze())),
             Read::Failed(error) => {
@@ -290,7 +307,7 @@ async fn read_whole(
                 Ok(Arrival::Content(content)) => {
                     whole.extend_from_slice(content);
                     told = false;
-                    call.report(attempt, Event::Content);
+                    owed = Some(Event::Content);
                 }
                 Err(too_large) => return Some(Err(unreadable(head, &too_large.to_string()))),
             },

@@ -68,6 +68,7 @@ impl RequestCall {
         let mut exchange = Exchange::submit(&gate, &options, &subject, wire)?;
         match exchange.turn().await {
             Turn::Opened(attempt, opened) => {
+                exchange.call.report(attempt, Event::Headers);
                 exchange.call.report(attempt, Event::Delivered);
                 let mut response = http::Response::new(());
                 *response.status_mut() = opened.head.status;

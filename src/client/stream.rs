@@ -168,7 +168,10 @@ impl<C: StreamedChunk> EventStream<C> {
         let mut answered = None;
         loop {
             let (attempt, opened) = match exchange.turn().await {
-                Turn::Opened(attempt, opened) => (attempt, opened),
+                Turn::Opened(attempt, opened) => {
+                    exchange.call.report(attempt, Event::Headers);
+                    (attempt, opened)
+                }
                 Turn::End(Err(failure)) => return Err(exchange.error(*failure)),
                 Turn::End(Ok(done)) => {
                     let reading: Reading<C> =

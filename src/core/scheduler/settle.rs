@@ -313,6 +313,11 @@ impl Scheduler {
         self.record_flight(now, ticket, &flight, &outcome, tokens);
         self.settle_stops(now, &flight, &outcome);
         if outcome.kind == OutcomeKind::Success {
+            if flight.phase != Phase::Content {
+                // It came in one piece.
+                let labels = self.labels(ticket, Some(flight.route));
+                self.metrics.count(labels, |scope| scope.first_content.record(now - flight.sent));
+            }
             self.budget.on_success(now);
             if let Some(tokens) = tokens {
                 let call = &self.calls[ticket.index as usize];
