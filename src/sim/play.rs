@@ -55,6 +55,9 @@ pub struct Setup {
     pub model: &'static str,
     /// From a client to the provider and back.
     pub round_trip: Duration,
+    /// Whether clients tell the gate how long connections take to be made. The crate's own client does not. Default:
+    /// false.
+    pub tells_connect_times: bool,
     /// What an earlier run learned.
     pub learned: Vec<crate::core::scheduler::LearnedLane>,
     /// Virtual time after which the run is given up.
@@ -69,6 +72,7 @@ impl Setup {
             clients: vec![config; count],
             model: "deepseek-flash",
             round_trip: Duration::from_millis(40),
+            tells_connect_times: false,
             learned: Vec::new(),
             horizon: Duration::from_secs(7 * 24 * 3600),
         }
@@ -300,8 +304,7 @@ impl World<'_> {
                 Action::Send { attempt, .. } => {
                     let job = self.clients[client].calls[&attempt.ticket];
                     self.sent[job] = now;
-                    if attempt.number == 1 {
-                        // As the transport of the native client measures it.
+                    if attempt.number == 1 && self.setup.tells_connect_times {
                         let event = Event::Connected(self.setup.round_trip);
                         self.clients[client].gate.on(now, attempt, event);
                     }

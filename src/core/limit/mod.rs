@@ -535,8 +535,14 @@ impl Ceiling {
         let Some(flight) = self.flights.get(seq) else { return };
         // Counted once, as soon as it is known: later the crowd it met has dispersed.
         let first = !flight.confirmed;
-        let met =
-            if first { self.flights.met_by(seq, flight, self.delays.prompt()).saturating_add(1) } else { flight.level };
+        // An answer that came sooner than we think one can come shows that it can: then whatever completed since it was
+        // sent may have been there when it arrived.
+        let prompt = Some(self.delays.prompt()).filter(|&prompt| self.clock.secs_since(flight.sent) >= prompt);
+        let met = if first {
+            self.flights.met_by(seq, flight, prompt.unwrap_or(0.0)).saturating_add(1)
+        } else {
+            flight.level
+        };
         self.flights.confirm(seq, met);
         if first && seq >= self.epoch {
             self.lately.observe(self.clock, met);
