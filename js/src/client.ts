@@ -83,6 +83,9 @@ export class Tidegate {
    * sent. Its body is read into memory, for it may have to be sent again. It is retried until a 2xx head comes; the body
    * after it holds the permit until it has ended, is cancelled or is dropped. Where the server refuses for good, its answer
    * is the result, with `x-should-retry: false`, which keeps SDKs from asking again.
+   *
+   * Where an SDK hands on nothing but headers, `tidegate-workload` and `tidegate-timeout` (in milliseconds) say what
+   * `init.tidegate` would; they are not sent.
    */
   readonly fetch: (input: string | URL | Request, init?: GateInit) => Promise<Response>;
 
@@ -105,6 +108,16 @@ export class Tidegate {
     this.completions = { create: complete as Tidegate["completions"]["create"] };
     this.models = { list: (options = {}) => account(gate, "/models", options.signal) };
     this.fetch = (input, init) => limitedFetch(gate, input, init);
+  }
+
+  /** The first route's base URL. URLs given to {@link fetch} begin so, or as that of another route. */
+  get baseURL(): string {
+    return (this.#gate.endpoints[0] as Gate["endpoints"][number]).base;
+  }
+
+  /** @internal What the adapters stand on. */
+  static gateOf(client: Tidegate): Gate {
+    return client.#gate;
   }
 
   /**
