@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { build } from "esbuild";
 import { Miniflare } from "miniflare";
-import { expectWorks } from "../works.js";
+import { runServed } from "../harness/served.js";
 
 /** As wrangler bundles: its conditions, and `.wasm` files beside the code. */
 async function bundle(project) {
@@ -20,25 +20,30 @@ async function bundle(project) {
 function workerd(compatibilityDate) {
   return {
     name: `workerd-${compatibilityDate}`,
-    async run({ project }) {
-      await bundle(project);
+    suite: { serves: true, lacks: ["gc", "wake-ups between calls"] },
+    async run(tools) {
+      const folder = join(tools.project, "worker");
+      await bundle(tools.project);
+      let said = "";
       const miniflare = new Miniflare({
         modules: true,
-        rootPath: join(project, "worker"),
-        modulesRoot: join(project, "worker"),
+        rootPath: folder,
+        modulesRoot: folder,
         scriptPath: "worker.js",
         modulesRules: [{ type: "CompiledWasm", include: ["**/*.wasm"] }],
         compatibilityDate,
         cf: false,
+        handleRuntimeStdio(...streams) {
+          for (const stream of streams) stream.on("data", (data) => (said += data));
+        },
       });
       try {
-        const responses = await Promise.all(
-          Array.from({ length: 4 }, () => miniflare.dispatchFetch("http://worker.test/")),
-        );
-        for (const response of responses) expectWorks(await response.text());
+        await runServed(tools, (path) => miniflare.dispatchFetch(`http://worker.test${path}`));
       } finally {
         await miniflare.dispose();
       }
+      const bad = said.split("\n").filter((line) => /hung|cross-request|different request|uncaught|rejection/i.test(line));
+      if (bad.length > 0) throw new Error(`workerd says:\n${bad.join("\n")}`);
     },
   };
 }

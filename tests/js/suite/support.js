@@ -1,81 +1,112 @@
-// What the behaviour tests stand on: a simulated provider on a real socket, and a client of it.
-import { spawn } from "node:child_process";
-import { createServer } from "node:http";
-import { join } from "node:path";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
+// What the cases stand on. Nothing in here or in the cases knows the runtime it runs in: the servers live in the process
+// that runs the suite, and are asked for over HTTP.
 
-const root = join(fileURLToPath(import.meta.url), "../../../..");
+/** A request's body, and the answer to it. */
+export const ask = (content = "Say something.", more = {}) => ({
+  model: "deepseek-flash",
+  messages: [{ role: "user", content }],
+  ...more,
+});
+export const STREAMING = ask("Stream.", { stream: true });
 
-// The package under test: that of the project this runs in, or the folder that TIDEGATE_PACKAGE names.
-const from = process.env.TIDEGATE_PACKAGE;
-export const tidegate = await import(from === undefined ? "tidegate" : new URL(`file://${join(from, "dist/index.js")}`).href);
-export const { Tidegate } = tidegate;
-
-/** `tidegate sim` as a process of its own, playing `scenario`; ended after the test. */
-export async function simulate(t, scenario = {}) {
-  const program = process.env.TIDEGATE_BIN ?? join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "debug/tidegate");
-  const child = spawn(program, ["sim", "--scenario", "steady", "--listen", "127.0.0.1:0"], { stdio: ["ignore", "ignore", "pipe"] });
-  t.after(() => child.kill());
-  let said = "";
-  const url = await new Promise((resolve, reject) => {
-    child.on("error", reject);
-    child.on("close", () => reject(new Error(`the simulator ended:\n${said}`)));
-    createInterface(child.stderr).on("line", (line) => {
-      said += `${line}\n`;
-      const found = /https?:\/\/127\.0\.0\.1:\d+/.exec(line);
-      if (found) resolve(found[0]);
-    });
-  });
-  const control = async (path, body) => {
-    const response = await fetch(`${url}/__sim/${path}`, body && { method: "POST", body: JSON.stringify(body) });
-    if (!response.ok) throw new Error(await response.text());
-    return response.json().catch(() => undefined);
-  };
-  await control("scenario", { service: FAST, ...scenario });
-  return { url, tally: () => control("tally"), play: (scenario) => control("scenario", { service: FAST, ...scenario }) };
-}
+/** Server-sent events of a chunk, an object or text as it is. */
+export const event = (chunk) => `data: ${typeof chunk === "string" ? chunk : JSON.stringify(chunk)}\n\n`;
+const chunk = (choice, more) => ({
+  id: "1",
+  object: "chat.completion.chunk",
+  created: 1,
+  model: "m",
+  choices: [{ index: 0, ...choice }],
+  ...more,
+});
+export const delta = (delta, more = {}) => chunk({ delta, finish_reason: null }, more);
+export const finish = (reason = "stop", more = {}) => chunk({ delta: {}, finish_reason: reason }, more);
+/** A whole answer. */
+export const answer = (content, more = {}) =>
+  JSON.stringify({ choices: [{ index: 0, message: { role: "assistant", content }, finish_reason: "stop" }], ...more });
 
 /** Answers of a few tokens, at once. */
 export const FAST = { first_token: 0.02, tokens_per_second: 2000, output_tokens: 40, chunk_tokens: 4 };
 
-/** A client of `url`, closed after the test. */
-export function clientOf(t, url, options = {}) {
-  const client = new Tidegate({ apiKey: "sk-simulated-0123456789", baseURL: url, ...options });
-  t.after(() => client.close({ grace: 0 }));
-  return client;
-}
-
-/** A server of `handle(request, response, number)`, ended after the test. */
-export async function serve(t, handle) {
-  let number = 0;
-  const server = createServer((request, response) => handle(request, response, ++number));
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  t.after(() => (server.closeAllConnections(), server.close()));
-  return { url: `http://127.0.0.1:${server.address().port}`, requests: () => number };
-}
-
-/** Server-sent events of `chunks`, each an object or text as it is. */
-export const event = (chunk) => `data: ${typeof chunk === "string" ? chunk : JSON.stringify(chunk)}\n\n`;
-export const delta = (delta, more = {}) => ({ id: "1", object: "chat.completion.chunk", created: 1, model: "m", choices: [{ index: 0, delta, finish_reason: null }], ...more });
-export const finish = (reason = "stop", more = {}) => ({ id: "1", object: "chat.completion.chunk", created: 1, model: "m", choices: [{ index: 0, delta: {}, finish_reason: reason }], ...more });
-
-export const ask = (content = "Say something.", more = {}) => ({ model: "deepseek-flash", messages: [{ role: "user", content }], ...more });
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Waits until `found` is true. */
 export async function until(found, what, ms = 10_000) {
-  for (const end = Date.now() + ms; Date.now() < end; await sleep(5)) if (await found()) return;
+  for (const end = Date.now() + ms; Date.now() < end; await sleep(10)) if (await found()) return;
   throw new Error(`waited ${ms} ms for ${what}`);
 }
 
-/** What `promise` rejects with. */
-export async function rejection(promise) {
-  let value;
-  try {
-    value = await promise;
-  } catch (error) {
-    return error;
-  }
-  throw new Error(`expected a rejection, got ${JSON.stringify(value)}`);
+export async function textOf(stream) {
+  let text = "";
+  for await (const chunk of stream) text += chunk.choices[0]?.delta?.content ?? chunk.choices[0]?.text ?? "";
+  return text;
+}
+
+/** Posts and gets JSON. As text, which browsers send to other origins without asking first. */
+export async function tell(url, body, method = body === undefined ? "GET" : "POST") {
+  const init = body === undefined ? { method } : { method, body: JSON.stringify(body) };
+  const response = await fetch(url, init);
+  const text = await response.text();
+  if (!response.ok) throw new Error(`${url}: ${response.status} ${text}`);
+  return text === "" ? undefined : JSON.parse(text);
+}
+
+/**
+ * What a case is given: the package, and servers and clients of its own, which end with it.
+ *
+ * `environment` says where the suite runs: `tidegate` and `OpenAI` as that runtime imported them, `control`, the address
+ * of the process that has the servers, `lacks`, what the runtime can't do, and `browser`, for what is meant to differ.
+ */
+export function contextOf(environment) {
+  const { tidegate, control } = environment;
+  const endings = [];
+  return {
+    ...environment,
+    after: (ending) => void endings.push(ending),
+
+    /** A simulated provider that plays `scenario`. */
+    async simulate(scenario = {}) {
+      const { id, url } = await tell(`${control}/simulators`, { service: FAST, ...scenario });
+      endings.push(() => tell(`${control}/simulators/${id}`, undefined, "DELETE"));
+      return {
+        url,
+        tally: () => tell(`${url}/__sim/tally`),
+        play: (scenario) => tell(`${url}/__sim/scenario`, { service: FAST, ...scenario }),
+      };
+    },
+
+    /** A server that gives one answer after the other, the last again and again; `harness/scripted.js` says what is one. */
+    async serve(...answers) {
+      const { id, url } = await tell(`${control}/servers`, answers);
+      const stop = () => tell(`${control}/servers/${id}`, undefined, "DELETE");
+      endings.push(stop);
+      const requests = () => tell(`${control}/servers/${id}`);
+      const closed = async (number) => (await requests())[number - 1]?.closed === true;
+      return {
+        url,
+        requests,
+        count: async () => (await requests()).length,
+        open: async () => (await requests()).filter(({ closed }) => !closed).length,
+        arrived: (number = 1) => until(async () => (await requests()).length >= number, `request ${number}`),
+        stop,
+        closed: (number = 1) => until(() => closed(number), `the connection of request ${number} to be closed`),
+      };
+    },
+
+    /** A client of `url`. */
+    client(url, options = {}) {
+      const client = new tidegate.Tidegate({
+        apiKey: "sk-simulated-0123456789",
+        baseURL: url,
+        dangerouslyAllowBrowser: true,
+        ...options,
+      });
+      endings.push(() => client.close({ grace: 0 }));
+      return client;
+    },
+
+    async end() {
+      for (const ending of endings.reverse()) await ending();
+    },
+  };
 }
