@@ -7,13 +7,15 @@ import { performance } from "node:perf_hooks";
 import { fileURLToPath } from "node:url";
 import { startControl } from "./harness/control.js";
 import { SHARED } from "./harness/served.js";
-import { cases, lastCases } from "./suite/index.js";
+import { cases as all, lastCases } from "./suite/index.js";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const root = dirname(dirname(here));
 // Bundlers that run in this process set NODE_ENV, which npm heeds.
 const environment = { ...process.env };
 const names = (text) => text.split(/[\s,]+/).filter(Boolean);
+/** The cases to run: those that match what CASES says, or all. */
+const cases = all.filter((name) => new RegExp(process.env.CASES ?? "").test(name));
 /** Packages that are used together with this one; every project has them. */
 const companions = ["openai"];
 
@@ -30,6 +32,39 @@ function execute(command, args, { cwd, env, timeout = 120_000 } = {}) {
       if (code === 0) resolve(out);
       else reject(new Error(`${basename(command)} ${args.join(" ")} ended with ${signal ?? code}\n${all}`));
     });
+  });
+}
+
+/**
+ * Starts a program that serves; resolves once it writes what `ready` matches, to that match, all it said so far, and what
+ * stops it.
+ */
+function start(command, args, ready, { cwd, env }) {
+  // A group of its own: such programs start others, and don't always end them.
+  const child = spawn(command, args, { cwd, env: { ...environment, ...env }, stdio: ["ignore", "pipe", "pipe"], detached: true });
+  let all = "";
+  const closed = new Promise((resolve) => child.on("close", resolve));
+  const stop = async () => {
+    if (child.exitCode === null && child.signalCode === null) process.kill(-child.pid, "SIGTERM");
+    await closed;
+  };
+  return new Promise((resolve, reject) => {
+    const fail = (why) => {
+      clearTimeout(timer);
+      reject(new Error(`${basename(command)} ${args.join(" ")} ${why}\n${all}`));
+    };
+    const timer = setTimeout(() => void stop().then(() => fail("was not ready in a minute")), 60_000);
+    const hear = (data) => {
+      all += data;
+      const found = ready.exec(all);
+      if (found === null) return;
+      clearTimeout(timer);
+      resolve({ found, said: () => all, stop });
+    };
+    child.stdout.on("data", hear);
+    child.stderr.on("data", hear);
+    child.on("error", fail);
+    child.on("close", () => fail("ended"));
   });
 }
 
@@ -75,13 +110,15 @@ async function attempt({ name, suite, run }, tarball) {
   const isOver = untilOver();
   const told = (result) => (result.over ? over() : void results.set(result.name, result));
   reports.set(name, told);
-  const { lacks = [], browser = false, atOnce = 8 } = suite ?? {};
-  const project = await projectOf(name, { runtime: name, control: control.url, lacks, browser, atOnce });
+  const { lacks = [], changes = [], browser = false } = suite ?? {};
+  const atOnce = 8;
+  const project = await projectOf(name, { runtime: name, control: control.url, cases, lacks, changes, browser, atOnce });
   const tools = {
     project,
     root,
     tarball,
     results,
+    cases,
     told,
     isOver,
     untilOver,
@@ -92,6 +129,7 @@ async function attempt({ name, suite, run }, tarball) {
     bin: join(here, "node_modules/.bin"),
     modules: join(here, "node_modules"),
     execute: (command, args, options) => execute(command, args, { cwd: project, ...options }),
+    start: (command, args, ready, options) => start(command, args, ready, { cwd: project, ...options }),
   };
   let said;
   let fault;
@@ -131,25 +169,29 @@ try {
     if (!runtimes.some((runtime) => runtime.name === name)) throw new Error(`there is no runtime called ${name}`);
   }
 
-  for (const runtime of runtimes) {
-    const { name } = runtime;
-    if (wanted.size > 0 && !wanted.has(name)) continue;
-    if (skip.has(name)) {
-      counts.skipped += 1;
-      console.log(`skipped  ${name} (SKIP_RUNTIMES)`);
-      continue;
+  // Most of a suite is waiting, so two at once; not more, for they also measure.
+  const queue = runtimes.filter(({ name }) => wanted.size === 0 || wanted.has(name));
+  const lane = async () => {
+    for (let runtime; (runtime = queue.shift()) !== undefined; ) {
+      const { name } = runtime;
+      if (skip.has(name)) {
+        counts.skipped += 1;
+        console.log(`skipped  ${name} (SKIP_RUNTIMES)`);
+        continue;
+      }
+      const started = performance.now();
+      const seconds = () => ((performance.now() - started) / 1000).toFixed(1);
+      try {
+        const said = await attempt(runtime, tarball);
+        counts.passed += 1;
+        console.log(`passed   ${name} (${seconds()} s)${said ? `: ${said}` : ""}`);
+      } catch (error) {
+        counts.failed += 1;
+        console.log(`FAILED   ${name} (${seconds()} s)\n${String(error?.stack ?? error).replaceAll(/^/gm, "         ")}`);
+      }
     }
-    const started = performance.now();
-    const seconds = () => ((performance.now() - started) / 1000).toFixed(1);
-    try {
-      const said = await attempt(runtime, tarball);
-      counts.passed += 1;
-      console.log(`passed   ${name} (${seconds()} s)${said ? `: ${said}` : ""}`);
-    } catch (error) {
-      counts.failed += 1;
-      console.log(`FAILED   ${name} (${seconds()} s)\n${String(error?.stack ?? error).replaceAll(/^/gm, "         ")}`);
-    }
-  }
+  };
+  await Promise.all([lane(), lane()]);
 } finally {
   control.stop();
   await rm(work, { recursive: true, force: true });

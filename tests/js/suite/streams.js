@@ -43,7 +43,7 @@ export const streams = {
 
   async "keep-alives without content run into the clock, and the call is tried again"(t) {
     const server = await t.serve({ body: [{ repeat: ": keep-alive\n\n", every: 20 }], end: "open" }, SHORT);
-    const client = t.client(server.url, { clocks: { firstContent: 200 } });
+    const client = t.client(server.url, { clocks: { firstContent: 500 } });
     equal(await textOf(await client.chat.completions.create(STREAMING)), "now");
     equal(await server.count(), 2);
   },
