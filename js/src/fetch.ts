@@ -20,11 +20,15 @@ export interface GateInit extends RequestInit {
 export async function limitedFetch(gate: Gate, input: string | URL | Request, init: GateInit = {}): Promise<Response> {
   const { tidegate = {}, ...plain } = init;
   const { model, ...options } = callOptions(tidegate, [...CALL, "model"]) as CallOptions & { model?: string };
-  const request = new Request(input, { ...plain, ...(plain.body instanceof ReadableStream ? { duplex: "half" } : {}) });
+  // Firefox would take a stream for its name as a string.
+  if (plain.body instanceof ReadableStream) plain.body = await new Response(plain.body).arrayBuffer();
+  const request = new Request(input, plain);
   const place = placeOf(gate, request.url);
   // As `fetch` does: with the reason itself.
   request.signal.throwIfAborted();
-  const body = request.body === null ? undefined : new Uint8Array(await request.arrayBuffer());
+  // Firefox does not tell whether there is a body, and no browser sends a GET that has an empty one.
+  const bytes = new Uint8Array(await request.arrayBuffer());
+  const body = bytes.length > 0 ? bytes : undefined;
   const found = asked(body);
   const headers = new Headers(request.headers);
   // No key of one provider may reach another.
