@@ -35,7 +35,9 @@ export async function limitedFetch(gate: Gate, input: string | URL | Request, in
 /** @internal Submits a request as the call it is. */
 export async function submitted(gate: Gate, input: string | URL | Request, init: GateInit = {}): Promise<Submitted> {
   const { tidegate = {}, ...plain } = init;
-  const request = new Request(input, { ...plain, ...(plain.body instanceof ReadableStream ? { duplex: "half" } : {}) });
+  // Firefox would take a stream for its name as a string.
+  if (plain.body instanceof ReadableStream) plain.body = await new Response(plain.body).arrayBuffer();
+  const request = new Request(input, plain);
   const headers = new Headers(request.headers);
   const given: NonNullable<GateInit["tidegate"]> & Pick<CallOptions, "signal"> = { ...tidegate };
   const workload = headers.get(WORKLOAD);
@@ -47,7 +49,9 @@ export async function submitted(gate: Gate, input: string | URL | Request, init:
   const place = placeOf(gate, request.url);
   // As `fetch` does: with the reason itself.
   request.signal.throwIfAborted();
-  const body = request.body === null ? undefined : new Uint8Array(await request.arrayBuffer());
+  // Firefox does not tell whether there is a body, and no browser sends a GET that has an empty one.
+  const bytes = new Uint8Array(await request.arrayBuffer());
+  const body = bytes.length > 0 ? bytes : undefined;
   const found = asked(body);
   // No key of one provider may reach another.
   for (const name of ["authorization", "host", "content-length", WORKLOAD, TIMEOUT]) headers.delete(name);

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { cp, mkdtemp, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { chromium } from "playwright-core";
+import puppeteer from "puppeteer-core";
 import { freePort, simulate, start } from "./processes.js";
 
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
@@ -37,33 +37,37 @@ function pixels(page) {
   });
 }
 
-export async function browser(tools) {
+export async function browserExample(tools) {
   const { project, modules, root, program } = tools;
   await cp(join(root, "examples/browser"), join(project, "browser"), { recursive: true, filter: (file) => !file.endsWith("node_modules") });
   await symlink(join(modules, "vite"), join(project, "node_modules/vite"));
-  const executablePath = (await tools.execute(join(root, "tests/setup/chromium"), [])).trim();
+  const executablePath = (await tools.execute(join(root, "tests/setup/browser"), ["chromium"])).trim();
   const profile = await mkdtemp(join(tmpdir(), "tidegate-chromium-"));
   const sim = await simulate(program);
   const [site, dead] = [await serve(tools, sim.url), await serve(tools, `http://127.0.0.1:${await freePort()}`)];
-  const context = await chromium.launchPersistentContext(profile, { executablePath, headless: true, viewport: { width: 1200, height: 900 }, args: FLAGS });
+  const defaultViewport = { width: 1200, height: 900 };
+  const browser = await puppeteer.launch({ executablePath, headless: true, args: FLAGS, userDataDir: profile, defaultViewport });
   try {
-    const page = await context.newPage();
+    const page = await browser.newPage();
     page.setDefaultTimeout(30_000);
     const errors = [];
     page.on("pageerror", (error) => errors.push(String(error)));
-    const text = (id) => page.textContent(`#${id}`);
+    const text = (id) => page.$eval(`#${id}`, ({ textContent }) => textContent);
+    const count = (state) => page.$$eval(`#tiles [data-state="${state}"]`, ({ length }) => length);
+    /** Writes into a field what a person would. */
+    const fill = (id, value) => page.$eval(`#${id}`, (field, value) => ((field.value = value), field.dispatchEvent(new Event("input"))), value);
     await page.goto(site.url);
     await page.waitForSelector("body[data-ready]");
     assert.match(await text("provider"), /^connected: .*deepseek-flash/);
     assert.match(await text("tiles"), /Nothing sent yet/);
     assert.deepEqual(await pixels(page).then(({ water, drops }) => [water, drops]), [0, 0], "an empty chart has no water");
 
-    await page.fill("#prompts", " \n ");
-    assert.equal(await page.isDisabled("#go"), true);
+    await fill("prompts", " \n ");
+    assert.equal(await page.$eval("#go", ({ disabled }) => disabled), true);
     assert.match(await text("hint"), /Write a prompt/);
     const asked = Array.from({ length: 8 }, (_, i) => `Question number ${i}?`);
-    await page.fill("#prompts", asked.join("\n"));
-    await page.fill("#copies", "15");
+    await fill("prompts", asked.join("\n"));
+    await fill("copies", "15");
     assert.match(await text("hint"), /^120 requests/);
     await page.click("#go");
     await page.waitForFunction(() => document.querySelectorAll('[data-state="answering"]').length > 8);
@@ -76,7 +80,7 @@ export async function browser(tools) {
     assert.equal(await text("detail-prompt"), asked[0]);
     assert.ok((await text("detail-text")).includes(asked[0]), "the simulated provider quotes what it was asked");
 
-    await page.waitForFunction(() => Number(document.getElementById("answered").textContent) === 120, undefined, { timeout: 90_000 });
+    await page.waitForFunction(() => Number(document.getElementById("answered").textContent) === 120, { timeout: 90_000 });
     const said = await page.evaluate(() => Object.fromEntries(["waiting", "flight", "lost", "limit", "cap", "rejected"].map((id) => [id, document.getElementById(id).textContent])));
     assert.deepEqual([said.waiting, said.flight, said.lost], ["0", "0", "0"]);
     const { slot = 0 } = (await sim.tally()).rejected;
@@ -85,17 +89,17 @@ export async function browser(tools) {
     const drawn = await pixels(page);
     assert.ok(drawn.water > drawn.all / 50 && drawn.limit > 200 && drawn.cap > 50, JSON.stringify(drawn));
     assert.equal(drawn.drops > 20, slot > 0, `drops for 429s: ${JSON.stringify(drawn)}`);
-    assert.equal(await page.locator('#tiles [data-state="done"]').count(), 120);
+    assert.equal(await count("done"), 120);
     const shot = await page.screenshot();
     assert.ok(shot.length > 40_000, `a screenshot of ${shot.length} bytes`);
 
     await page.click("#go");
     await page.click("#stop");
     await page.waitForFunction(() => document.getElementById("waiting").textContent === "0" && document.getElementById("flight").textContent === "0");
-    assert.equal(await page.locator('#tiles [data-state="lost"]').count(), 120);
+    assert.equal(await count("lost"), 120);
 
-    await page.setViewportSize({ width: 360, height: 740 });
-    await page.emulateMedia({ colorScheme: "dark" });
+    await page.setViewport({ width: 360, height: 740 });
+    await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "dark" }]);
     const small = await page.evaluate(() => [document.documentElement.scrollWidth, getComputedStyle(document.documentElement).backgroundColor]);
     assert.deepEqual(small, [360, "rgb(7, 21, 27)"], "it fits a phone, in the dark");
 
@@ -104,7 +108,7 @@ export async function browser(tools) {
     assert.deepEqual(errors, []);
     return `120 prompts answered, ${said.rejected} answered 429, ${Math.round((100 * drawn.water) / drawn.all)} % water`;
   } finally {
-    await context.close();
+    await browser.close();
     for (const server of [site, dead, sim]) await server.stop();
     await rm(profile, { recursive: true, force: true });
   }

@@ -1,5 +1,7 @@
+require("./suite/globals.js");
+const OpenAI = require("openai");
 const tidegate = require("tidegate");
-const { check } = require("./check.js");
-const { default: provider } = require("./provider.js");
+const { runAll } = require("./suite/index.js");
+const { default: where } = require("./where.js");
 
-check(tidegate, provider).then(console.log);
+runAll({ tidegate, OpenAI, ...where });

@@ -1,5 +1,7 @@
+import "./suite/globals.js";
+import OpenAI from "openai";
 import * as tidegate from "tidegate";
-import { check } from "./check.js";
-import provider from "./provider.js";
+import { runAll } from "./suite/index.js";
+import where from "./where.js";
 
-check(tidegate, provider).then(console.log);
+runAll({ tidegate, OpenAI, ...where });

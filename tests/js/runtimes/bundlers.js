@@ -5,56 +5,46 @@ import { promisify } from "node:util";
 import { build } from "esbuild";
 import * as vite from "vite";
 import webpack from "webpack";
-import { expectWorks } from "../works.js";
+import { strictly } from "./programs.js";
 
-/** Runs a bundle away from node_modules, so that whatever was left out of it is missed. */
-async function runAlone({ execute, project }, file) {
-  expectWorks(await execute(process.execPath, ["--unhandled-rejections=strict", file], { cwd: join(project, "out") }));
-}
-
-function withEsbuild(name, options) {
+/** The suite in a bundle, run away from node_modules, so that whatever was left out of it is missed. */
+function bundled(name, file, bundle) {
   return {
     name,
+    suite: {},
     async run(tools) {
-      const outfile = join(tools.project, "out", options.format === "esm" ? "bundle.mjs" : "bundle.cjs");
-      const common = { absWorkingDir: tools.project, entryPoints: ["main.js"], bundle: true, logLevel: "error", outfile };
-      const { warnings } = await build({ ...common, ...options });
-      if (warnings.length > 0) throw new Error(`esbuild warns: ${warnings.map(({ text }) => text).join("; ")}`);
-      await runAlone(tools, outfile);
+      const out = join(tools.project, "out");
+      await bundle(tools.project, out);
+      await tools.execute(process.execPath, [...strictly, file], { cwd: out });
     },
   };
 }
 
+function withEsbuild(name, file, options) {
+  return bundled(name, file, async (project, out) => {
+    const common = { absWorkingDir: project, entryPoints: ["main.js"], bundle: true, logLevel: "error", outfile: join(out, file) };
+    const { warnings } = await build({ ...common, ...options });
+    if (warnings.length > 0) throw new Error(`esbuild warns: ${warnings.map(({ text }) => text).join("; ")}`);
+  });
+}
+
 export default [
-  withEsbuild("esbuild-esm", { platform: "node", format: "esm" }),
-  withEsbuild("esbuild-iife", { platform: "browser", format: "iife", minify: true }),
-  {
-    name: "vite-node",
-    async run(tools) {
-      await vite.build({
-        root: tools.project,
-        configFile: false,
-        logLevel: "warn",
-        ssr: { noExternal: true },
-        build: { ssr: "main.js", outDir: "out", rollupOptions: { output: { entryFileNames: "bundle.mjs" } } },
-      });
-      await runAlone(tools, "bundle.mjs");
-    },
-  },
-  {
-    name: "webpack",
-    async run(tools) {
-      const stats = await promisify(webpack)({
-        context: tools.project,
-        mode: "production",
-        target: "node",
-        entry: "./main.js",
-        output: { path: join(tools.project, "out"), filename: "bundle.cjs" },
-      });
-      if (stats.hasErrors() || stats.hasWarnings()) throw new Error(stats.toString({ colors: false }));
-      await runAlone(tools, "bundle.cjs");
-    },
-  },
+  withEsbuild("esbuild-esm", "bundle.mjs", { platform: "node", format: "esm" }),
+  withEsbuild("esbuild-iife", "bundle.cjs", { platform: "browser", format: "iife", minify: true, keepNames: true }),
+  bundled("vite-node", "bundle.mjs", (project, outDir) =>
+    vite.build({
+      root: project,
+      configFile: false,
+      logLevel: "warn",
+      ssr: { noExternal: true },
+      build: { ssr: "main.js", outDir, rollupOptions: { output: { entryFileNames: "bundle.mjs" } } },
+    }),
+  ),
+  bundled("webpack", "bundle.cjs", async (project, path) => {
+    const output = { path, filename: "bundle.cjs" };
+    const stats = await promisify(webpack)({ context: project, mode: "production", target: "node", entry: "./main.js", output });
+    if (stats.hasErrors() || stats.hasWarnings()) throw new Error(stats.toString({ colors: false }));
+  }),
   {
     // An application that imports the package and uses nothing of it must not carry it along.
     name: "tree-shaking",

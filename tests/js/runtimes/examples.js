@@ -1,4 +1,4 @@
 // The examples, run as their README says.
-import { browser } from "../examples/browser.js";
+import { browserExample } from "../examples/browser.js";
 
-export default [{ name: "example-browser", run: browser }];
+export default [{ name: "example-browser", run: browserExample }];

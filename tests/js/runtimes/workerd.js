@@ -1,7 +1,8 @@
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { build } from "esbuild";
 import { Miniflare } from "miniflare";
-import { expectWorks } from "../works.js";
+import { runServed } from "../harness/served.js";
 
 /** As wrangler bundles: its conditions, and `.wasm` files beside the code. */
 async function bundle(project) {
@@ -17,30 +18,62 @@ async function bundle(project) {
   });
 }
 
+/** Calls of different requests can't wake one another, and nothing forces a collection. */
+const LACKS = ["gc", "wake-ups between calls"];
+
 function workerd(compatibilityDate) {
   return {
     name: `workerd-${compatibilityDate}`,
-    async run({ project }) {
-      await bundle(project);
+    suite: { serves: true, lacks: LACKS },
+    async run(tools) {
+      const folder = join(tools.project, "worker");
+      await bundle(tools.project);
+      let said = "";
       const miniflare = new Miniflare({
         modules: true,
-        rootPath: join(project, "worker"),
-        modulesRoot: join(project, "worker"),
+        rootPath: folder,
+        modulesRoot: folder,
         scriptPath: "worker.js",
         modulesRules: [{ type: "CompiledWasm", include: ["**/*.wasm"] }],
         compatibilityDate,
         cf: false,
+        handleRuntimeStdio(...streams) {
+          for (const stream of streams) stream.on("data", (data) => (said += data));
+        },
       });
       try {
-        const responses = await Promise.all(
-          Array.from({ length: 4 }, () => miniflare.dispatchFetch("http://worker.test/")),
-        );
-        for (const response of responses) expectWorks(await response.text());
+        await runServed(tools, (path) => miniflare.dispatchFetch(`http://worker.test${path}`));
       } finally {
         await miniflare.dispose();
       }
+      expectPeace(said);
     },
   };
 }
 
-export default [workerd("2024-01-01"), workerd("2026-04-01")];
+/** What workerd says of a request that waits for another, or touches what is another's. */
+function expectPeace(said) {
+  const bad = said.split("\n").filter((line) => /hung|cross-request|different request|uncaught|rejection/i.test(line));
+  if (bad.length > 0) throw new Error(`workerd says:\n${bad.join("\n")}`);
+}
+
+const wranglerDev = {
+  name: "wrangler-dev",
+  suite: { serves: true, lacks: LACKS },
+  async run(tools) {
+    const settings = { name: "tidegate-test", main: "worker.js", compatibility_date: "2026-04-01" };
+    await writeFile(join(tools.project, "wrangler.json"), JSON.stringify(settings));
+    const args = ["dev", "--local", "--ip", "127.0.0.1", "--port", "0", "--inspector-port", "0", "--show-interactive-dev-session=false"];
+    // Nothing is asked of Cloudflare.
+    const env = { CLOUDFLARE_CF_FETCH_ENABLED: "false", WRANGLER_SEND_METRICS: "false", CI: "true", HOME: tools.project };
+    const dev = await tools.start(join(tools.bin, "wrangler"), args, /Ready on (http:\/\/[\w.:]+)/, { env });
+    try {
+      await runServed(tools, (path) => fetch(dev.found[1] + path));
+    } finally {
+      await dev.stop();
+    }
+    expectPeace(dev.said());
+  },
+};
+
+export default [workerd("2024-01-01"), workerd("2026-04-01"), wranglerDev];

@@ -1,0 +1,250 @@
+import { deepEqual, equal, match, ok, rejection, throws } from "./assert.js";
+import { FAST, STREAMING, answer, ask, sleep, textOf, until } from "./support.js";
+
+const range = (length) => Array.from({ length }, (_, i) => i);
+
+export const calls = {
+  async "a plain call is answered"(t) {
+    const sim = await t.simulate();
+    const client = t.client(sim.url);
+    const whole = await client.chat.completions.create(ask());
+    equal(whole.object, "chat.completion");
+    equal(whole.choices[0].finish_reason, "stop");
+    ok(whole.choices[0].message.content.length > 0);
+    ok(whole.usage.total_tokens > 0);
+    ok(whole._request_id, "the server's id is kept");
+    ok(!Object.keys(whole).includes("_request_id"));
+    const { total, inFlight } = client.metrics();
+    deepEqual([total.completed, total.attempts, inFlight], [1, 1, 0]);
+    equal(total.promptTokens, whole.usage.prompt_tokens);
+    match(client.prometheus(), /^tidegate_calls_completed_total\{route=".*"\} 1$/m);
+  },
+
+  async "500 calls at once on a cap that moves all end well"(t) {
+    const cap = { steps: { points: [[0, 64], [1, 16], [2, 48]], repeat: 3 } };
+    // Browsers send six requests at once to a server, and would take a quarter of a minute.
+    const time = { uniform: t.browser ? [0.02, 0.05] : [0.05, 0.3] };
+    const sim = await t.simulate({ cap, service: { ...FAST, time } });
+    const client = t.client(sim.url);
+    const limits = [];
+    client.on("limit", ({ model, limit }) => limits.push([model, limit]));
+    const answers = await Promise.all(range(500).map((i) => client.chat.completions.create(ask(`Number ${i}.`))));
+    equal(answers.length, 500);
+    const { completed } = await sim.tally();
+    equal(completed, 500, "nothing is lost and nothing asked for twice");
+    const { total, lanes, inFlight, queued } = client.metrics();
+    deepEqual([total.completed, total.failed, inFlight, queued], [500, 0, 0, 0]);
+    ok(total.slotRejections < 250, `${total.slotRejections} of ${total.attempts} attempts were rejected`);
+    ok(limits.length > 0 && limits.every(([model]) => model === "deepseek-flash"));
+    equal(lanes[0].breaker, "closed");
+  },
+
+  // Where six requests at once are sent to a server, as browsers do, only a cap below that is felt.
+  async "a small cap that moves is found again, at a few rejections and no failure"(t) {
+    const cap = { steps: { points: [[0, 4], [0.6, 1], [1.2, 3]], repeat: 1.8 } };
+    const sim = await t.simulate({ cap, service: { ...FAST, time: { uniform: [0.05, 0.1] } } });
+    const client = t.client(sim.url);
+    const streams = range(40).map(async (i) => textOf(await client.chat.completions.create(ask(`${i}?`, { stream: true }))));
+    const texts = await Promise.all(streams);
+    ok(texts.every((text) => text.length > 0));
+    const { total, inFlight } = client.metrics();
+    deepEqual([total.completed, total.failed, inFlight], [40, 0, 0]);
+    ok(total.slotRejections > 0, "the cap was felt");
+    equal((await sim.tally()).completed, 40);
+  },
+
+  async "an overload is waited out"(t) {
+    const sim = await t.simulate({ windows: [{ status: 503, latency: 0 }] });
+    const client = t.client(sim.url);
+    const seen = [];
+    for (const name of ["pressure", "recovered", "retry"]) client.on(name, (event) => seen.push([name, event]));
+    const calls = [1, 2, 3].map(() => client.chat.completions.create(ask()));
+    await until(() => seen.some(([name]) => name === "retry"), "the overload to be noticed");
+    await sim.play({});
+    equal((await Promise.all(calls)).length, 3);
+    const names = new Set(seen.map(([name]) => name));
+    deepEqual([...names].sort(), ["pressure", "recovered", "retry"]);
+    equal(seen.find(([name]) => name === "retry")[1].cause, "pressure");
+  },
+
+  async "an account without money ends every call, and is open again after resume()"(t) {
+    const { InsufficientBalanceError, TidegateError } = t.tidegate;
+    const sim = await t.simulate({ windows: [{ status: 402, latency: 0 }] });
+    const client = t.client(sim.url);
+    const stopped = [];
+    client.on("stopped", (event) => stopped.push(event));
+    const first = await rejection(client.chat.completions.create(ask()));
+    ok(first instanceof InsufficientBalanceError);
+    ok(first instanceof TidegateError);
+    deepEqual([first.type, first.status, first.isRetryable, first.attemptsMade], ["insufficient_balance", 402, false, 1]);
+    match(first.message, /^the account is out of money \(route `127\.0\.0\.1:\d+`, attempt 1, status 402.*\): .*; top up the account, then call resume\(\)$/);
+    ok(first.body.includes("Insufficient"), first.body);
+    ok(first.headers instanceof Headers);
+    const second = await rejection(client.chat.completions.create(ask()));
+    deepEqual([second.type, second.attemptsMade], ["insufficient_balance", 0], "nothing more is sent");
+    deepEqual(stopped, [{ route: first.route, cause: "billing" }]);
+    await sim.play({});
+    client.resume();
+    ok(await client.chat.completions.create(ask()));
+  },
+
+  async "a Retry-After is never undercut"(t) {
+    const server = await t.serve({ status: 500, headers: { "retry-after": "1" }, body: "{}" }, { body: answer("yes") });
+    const whole = await t.client(server.url).chat.completions.create(ask());
+    equal(whole.choices[0].message.content, "yes");
+    const [first, second] = await server.requests();
+    ok(second.at - first.at >= 990, `asked again after ${second.at - first.at} ms`);
+  },
+
+  async "a refusal ends the call at once, with the server's own words and without the key"(t) {
+    const body = ['{"error":{"message":"no such thing for ', { echo: "authorization" }, '","type":"bad","code":"x"}}'];
+    const server = await t.serve({ status: 400, headers: { "x-ds-trace-id": "abc" }, body });
+    const client = t.client(server.url, { apiKey: "odd-key-42" });
+    const error = await rejection(client.chat.completions.create(ask()));
+    ok(error instanceof t.tidegate.RefusedError);
+    deepEqual([error.status, error.code, error.errorType, error.requestId], [400, "x", "bad", "abc"]);
+    deepEqual(error.attempts.map(({ outcome, status, requestId }) => [outcome, status, requestId]), [["refused", 400, "abc"]]);
+    const whole = [error.message, error.body, JSON.stringify(error), String(error.stack)].join();
+    ok(whole.includes("no such thing"));
+    ok(!whole.includes("odd-key-42"), whole);
+    equal(await server.count(), 1);
+  },
+
+  async "a blank 200, garbage and an error inside a 200 are failures, and retried"(t) {
+    const overloaded = JSON.stringify({ error: { message: "overloaded", code: 503 } });
+    const bodies = ["", "\n  \n", "<html>", overloaded, `\n\n${answer("at last", { odd: 1 })}\n`];
+    const server = await t.serve(...bodies.map((body) => ({ body })));
+    const client = t.client(server.url, { maxAttempts: 9 });
+    const whole = await client.chat.completions.create(ask());
+    deepEqual([whole.choices[0].message.content, whole.odd, await server.count()], ["at last", 1, 5]);
+  },
+
+  async "a route that fails is left for the next, under its own name for the model"(t) {
+    const broken = await t.serve({ status: 401, body: "{}" });
+    const sound = await t.serve({ body: answer("here") });
+    const models = { "deepseek-flash": { upstream: "ds/flash" } };
+    const other = { name: "other", baseURL: `${sound.url}/v1/`, apiKey: "sk-other-0123456789", models };
+    const client = t.client(broken.url, { routes: [other] });
+    const failovers = [];
+    client.on("failover", (event) => failovers.push(event.to));
+    equal((await client.chat.completions.create(ask())).choices[0].message.content, "here");
+    const asked = (await sound.requests()).map(({ url, authorization, body }) => [url, authorization, JSON.parse(body).model]);
+    deepEqual(asked, [["/v1/chat/completions", "Bearer sk-other-0123456789", "ds/flash"]]);
+    deepEqual(failovers, ["other"]);
+  },
+
+  async "people go before batches"(t) {
+    const sim = await t.simulate({ cap: 1, service: { ...FAST, time: 0.03 } });
+    const client = t.client(sim.url, { maxConcurrency: 1, workloads: { eval: { class: "background" } } });
+    const order = [];
+    const call = (workload) => client.chat.completions.create(ask(), { workload }).then(() => order.push(workload));
+    const calls = [1, 2, 3, 4, 5].map(() => call("eval"));
+    calls.push(call("normal"), call("interactive"));
+    await Promise.all(calls);
+    deepEqual(order.slice(0, 3), ["eval", "interactive", "normal"]);
+  },
+
+  async "fill-in-the-middle, models and balance"(t) {
+    const sim = await t.simulate();
+    const client = t.client(sim.url, { betaURL: `${sim.url}/beta` });
+    const fim = await client.completions.create({ model: "deepseek-flash", prompt: "def f(", suffix: "return 1" });
+    ok(fim.choices[0].text.length > 0);
+    ok(await textOf(await client.completions.create({ model: "deepseek-flash", prompt: "def f(", stream: true })));
+    ok((await client.models.list()).data.some(({ id }) => id === "deepseek-flash"));
+    equal(typeof (await client.balance()).is_available, "boolean");
+  },
+
+  async "a deadline ends a call that waits"(t) {
+    const sim = await t.simulate({ cap: 1, service: { ...FAST, time: 2 } });
+    const client = t.client(sim.url, { maxConcurrency: 1 });
+    const first = client.chat.completions.create(ask());
+    first.catch(() => {});
+    const error = await rejection(client.chat.completions.create(ask(), { timeout: 100 }));
+    ok(error instanceof t.tidegate.DeadlineError, String(error));
+    equal(client.metrics().queued, 0);
+  },
+
+  async "close() rejects who waits and lets who is in flight end"(t) {
+    const sim = await t.simulate({ service: { ...FAST, time: 0.2 } });
+    const client = t.client(sim.url, { maxConcurrency: 1 });
+    const first = client.chat.completions.create(ask());
+    const second = rejection(client.chat.completions.create(ask()));
+    await sleep(50);
+    await client.close();
+    ok(await first);
+    ok((await second) instanceof t.tidegate.ClosedError);
+    equal((await rejection(client.chat.completions.create(ask()))).type, "closed");
+  },
+
+  async "what was learned outlives the client"(t) {
+    const sim = await t.simulate({ cap: 8, service: { ...FAST, time: 0.02 } });
+    const client = t.client(sim.url);
+    await Promise.all(range(100).map(() => client.chat.completions.create(ask())));
+    const learned = JSON.parse(JSON.stringify(client.snapshot()));
+    equal(learned[0].model, "deepseek-flash");
+    const next = t.client(sim.url);
+    next.restore(learned);
+    await next.chat.completions.create(ask());
+    const limits = [client, next].map((client) => client.metrics().lanes[0].limit);
+    ok(limits[1] > 4 || limits[0] <= 4, `${limits} are learned limits`);
+    ok(throws(() => next.restore("nonsense"), /snapshot/) instanceof t.tidegate.InvalidRequestError);
+  },
+
+  async "bad input is refused in one shape of sentence"(t) {
+    const { ConfigError, InvalidRequestError, Tidegate } = t.tidegate;
+    const refused = (options, message) => {
+      const more = options === null ? options : { dangerouslyAllowBrowser: true, ...options };
+      const error = throws(() => new Tidegate(more), /^ConfigError: /);
+      ok(error instanceof ConfigError);
+      match(error.message, message);
+    };
+    refused({ apiKey: "" }, /^Expected `apiKey` to be a non-empty string, got "" \(route `deepseek`\)$/);
+    refused({ apiKey: "sk-secret\n" }, /^Expected `apiKey` to be without line breaks; was it read/);
+    refused({ apiKey: "sk-1", maxConcurency: 3 }, /^Expected the client's options to have no option `maxConcurency`, did you mean `maxConcurrency`\?$/);
+    refused({ apiKey: "sk-1", maxConcurrency: 0 }, /^Expected `maxConcurrency` to be a whole number between 1 and 1,000,000, got 0$/);
+    refused({ apiKey: "sk-1", fetch: 3 }, /^Expected `fetch` to be a function, got 3$/);
+    refused({ baseURL: "api.example" }, /^Expected `baseURL` to be an absolute URL such as https:\/\/api\.deepseek\.com \(route `default`\)$/);
+    refused({ apiKey: "sk-1", workloads: { chat: { class: "urgent" } } }, /^Expected `class` of workload `chat` to be "interactive" or "normal" or "background", got "urgent"$/);
+    refused({ routes: [{ name: "a", baseURL: "http://a" }, { name: "a", baseURL: "http://b" }] }, /^Expected route names to be unique, got `a` twice$/);
+    refused(null, /^Expected the client's options to be an object, got null$/);
+    const client = t.client("http://127.0.0.1:9", { apiKey: undefined });
+    const refusedCall = async (params, options, message) => {
+      const error = await rejection(client.chat.completions.create(params, options));
+      ok(error instanceof InvalidRequestError, String(error));
+      match(error.message, message);
+    };
+    await refusedCall({ messages: [] }, {}, /^Expected `model` to be a non-empty string, got undefined$/);
+    await refusedCall({ model: "m", messages: [] }, {}, /^Expected `messages` to be an array of at least one message, got an empty array$/);
+    await refusedCall(ask("", { n: 1n }), {}, /^Expected the request to be serialisable as JSON: TypeError/);
+    await refusedCall(ask(), { signal: 3 }, /^Expected `signal` to be an AbortSignal, got 3$/);
+    await refusedCall(ask(), { worklod: "x" }, /did you mean `workload`\?$/);
+    throws(() => client.on("limits", () => {}), /^InvalidRequestError: Expected the event to be one of limit/);
+  },
+
+  "a key in a browser needs to be allowed"(t) {
+    const { ConfigError, Tidegate } = t.tidegate;
+    new Tidegate({ apiKey: "sk-1", dangerouslyAllowBrowser: true });
+    new Tidegate({ baseURL: "https://proxy.example/api" });
+    if (t.browser) {
+      ok(throws(() => new Tidegate({ apiKey: "sk-1" }), /^ConfigError: Expected no `apiKey` in a browser/) instanceof ConfigError);
+    } else {
+      new Tidegate({ apiKey: "sk-1" });
+    }
+  },
+
+  // Of somebody's own, as from a framework that wraps it.
+  async "a custom fetch is called as a plain function"(t) {
+    const sim = await t.simulate();
+    const receivers = [];
+    const client = t.client(sim.url, {
+      fetch: function (...args) {
+        receivers.push(this);
+        return fetch(...args);
+      },
+    });
+    ok(await client.chat.completions.create(ask()));
+    ok(await textOf(await client.chat.completions.create(STREAMING)));
+    // In a bundle that is not strict, a plain function's receiver is the global object.
+    ok(receivers.every((receiver) => receiver === undefined || receiver === globalThis));
+  },
+};

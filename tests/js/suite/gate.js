@@ -1,0 +1,130 @@
+import { deepEqual, equal, match, ok, rejection } from "./assert.js";
+import { FAST, STREAMING, ask, delta, event, finish, sleep, textOf, until } from "./support.js";
+
+export const gate = {
+  async "client.fetch is a fetch that holds its permit until the body has ended"(t) {
+    const echo = { headers: { "x-own": "kept" }, body: ["echo ", 200, { echo: "body" }] };
+    const server = await t.serve(echo);
+    const client = t.client(`${server.url}/v1`, { maxConcurrency: 1 });
+    const init = { method: "POST", body: JSON.stringify({ model: "m" }), headers: { authorization: "Bearer theirs" } };
+    const input = new Request(`${server.url}/v1/things?x=1`, init);
+    const response = await client.fetch(input);
+    equal(response.url, input.url);
+    equal(response.headers.get("x-own"), "kept");
+    equal(client.metrics().inFlight, 1);
+    equal(await response.text(), 'echo {"model":"m"}');
+    equal(client.metrics().inFlight, 0);
+    equal(client.metrics().models[0].name, "m");
+    const [{ url, authorization }] = await server.requests();
+    deepEqual([url, authorization], ["/v1/things?x=1", "Bearer sk-simulated-0123456789"]);
+    const cancelled = await client.fetch(`${server.url}/v1/x`);
+    await cancelled.body.cancel();
+    equal(client.metrics().inFlight, 0);
+    const outside = await rejection(client.fetch("http://127.0.0.1:9/v1/x"));
+    match(outside.message, /^Expected a URL under the base URL of a route, got one at `127\.0\.0\.1:9`$/);
+  },
+
+  async "client.fetch sends a body that is a stream"(t) {
+    const server = await t.serve({ body: ["echo ", { echo: "body" }] });
+    const client = t.client(`${server.url}/v1`);
+    const bytes = new TextEncoder().encode("streamed");
+    const body = new ReadableStream({ start: (out) => (out.enqueue(bytes), out.close()) });
+    const up = await client.fetch(new URL(`${server.url}/v1/up`), { method: "PUT", body });
+    equal(await up.text(), "echo streamed");
+  },
+
+  async "the openai package runs through the gate"(t) {
+    const { OpenAI } = t;
+    const sim = await t.simulate({ cap: 4, service: { ...FAST, time: 0.02 } });
+    const client = t.client(sim.url);
+    const openaiOf = (url, fetch, maxRetries = 0) =>
+      new OpenAI({ apiKey: "unused", baseURL: url, fetch, maxRetries, dangerouslyAllowBrowser: true });
+    const openai = openaiOf(sim.url, client.fetch);
+    const answers = await Promise.all(Array.from({ length: 40 }, () => openai.chat.completions.create(ask())));
+    ok(answers.every((answer) => answer.choices[0].finish_reason === "stop"));
+    ok(await textOf(await openai.chat.completions.create(STREAMING)));
+    deepEqual([client.metrics().total.completed, client.metrics().inFlight], [41, 0]);
+    const stream = await openai.chat.completions.create(STREAMING);
+    for await (const chunk of stream) if (chunk) break;
+    await until(() => client.metrics().inFlight === 0, "the permit to be freed");
+
+    const error = '{"error":{"message":"no"}}';
+    const bad = await t.serve({ status: 400, body: error }, { status: 500, body: error });
+    const retrying = openaiOf(bad.url, t.client(bad.url, { maxAttempts: 1 }).fetch, 2);
+    ok((await rejection(retrying.chat.completions.create(ask()))) instanceof OpenAI.BadRequestError);
+    equal((await rejection(retrying.chat.completions.create(ask()))).status, 500);
+    equal(await bad.count(), 2, "its own retries are not stacked on ours");
+
+    const hanging = await t.serve({ head: false, end: "open" });
+    const controller = new AbortController();
+    const hung = openaiOf(hanging.url, t.client(hanging.url).fetch);
+    const call = hung.chat.completions.create(ask(), { signal: controller.signal });
+    setTimeout(() => controller.abort(), 50);
+    ok((await rejection(call)) instanceof OpenAI.APIUserAbortError);
+  },
+
+  async "schedule runs tasks as permits allow, once each"(t) {
+    const client = t.client("http://127.0.0.1:9", { maxConcurrency: 3 });
+    let running = 0;
+    let most = 0;
+    const task = (value) => async () => {
+      most = Math.max(most, ++running);
+      await sleep(5);
+      running--;
+      return value;
+    };
+    const results = await Promise.all(Array.from({ length: 20 }, (_, i) => client.schedule(task(i))));
+    deepEqual(results, Array.from({ length: 20 }, (_, i) => i));
+    equal(most, 3);
+    let runs = 0;
+    const fault = Object.assign(new Error("429 slow down"), { status: 429 });
+    const error = await rejection(client.schedule(() => (runs++, Promise.reject(fault)), { model: "m" }));
+    deepEqual([error, runs], [fault, 1]);
+    equal(client.metrics().total.slotRejections, 1);
+    const thrown = client.schedule(() => {
+      throw fault;
+    }, { model: "m" });
+    equal(await rejection(thrown), fault, "a task may throw at once");
+    deepEqual([client.metrics().inFlight, client.metrics().queued], [0, 0]);
+    match((await rejection(client.schedule(3))).message, /^Expected the task to be a function, got 3$/);
+    const controller = new AbortController();
+    const waiting = [1, 2, 3, 4].map(() => client.schedule(() => sleep(200), { signal: controller.signal }));
+    const last = rejection(waiting[3]);
+    await until(() => client.metrics().inFlight === 3, "three to run");
+    controller.abort("stop");
+    equal(await last, "stop");
+    equal(client.metrics().inFlight, 3, "tasks that run keep their permits");
+    await Promise.all(waiting.slice(0, 3));
+    equal(client.metrics().inFlight, 0);
+  },
+
+  async "where requests may not wake one another, every call looks for itself"(t) {
+    const sim = await t.simulate({ cap: 1, service: { ...FAST, time: 0.02 } });
+    // As on Vercel's edge; on Workers it is so already.
+    const had = Object.getOwnPropertyDescriptor(globalThis, "EdgeRuntime");
+    if (had === undefined) globalThis.EdgeRuntime = "test";
+    const client = t.client(sim.url, { maxConcurrency: 1, clocks: { firstContent: 5000 } });
+    if (had === undefined) delete globalThis.EdgeRuntime;
+    const answers = await Promise.all(Array.from({ length: 8 }, () => client.chat.completions.create(ask())));
+    equal(answers.length, 8);
+    ok(await textOf(await client.chat.completions.create(STREAMING)));
+    const controller = new AbortController();
+    const calls = [client.chat.completions.create(ask()), rejection(client.chat.completions.create(ask(), { signal: controller.signal }))];
+    controller.abort("gone");
+    equal((await Promise.all(calls))[1], "gone");
+    equal((await rejection(client.chat.completions.create(ask("", { max_tokens: 9 }), { timeout: 1 }))).type, "deadline");
+  },
+
+  async "connections that fail are tried again, and then say why"(t) {
+    // Nothing listens on the port of a server that has ended.
+    const gone = await t.serve({});
+    await gone.stop();
+    const client = t.client(gone.url, { maxAttempts: 2 });
+    const error = await rejection(client.chat.completions.create(ask()));
+    ok(error instanceof t.tidegate.ConnectionError, String(error));
+    equal(error.attemptsMade, 2);
+    const whole = event(delta({ content: "x" })) + event(finish());
+    const flaky = await t.serve({ head: false, end: "broken" }, { body: whole });
+    equal(await textOf(await t.client(flaky.url).chat.completions.create(STREAMING)), "x");
+  },
+};
