@@ -61,8 +61,8 @@ export async function serve(t, handle) {
 
 /** A cap that moves while `service` takes its time: what makes SDKs of their own lose calls. */
 export const MOVING = {
-  cap: { steps: { points: [[0, 32], [0.6, 8], [1.5, 24]], repeat: 2.5 } },
-  service: { time: { uniform: [0.05, 0.25] }, output_tokens: 40, chunk_tokens: 4 },
+  cap: { steps: { points: [[0, 14], [1.2, 5], [3, 10]], repeat: 5 } },
+  service: { time: { uniform: [0.1, 0.4] }, output_tokens: 40, chunk_tokens: 4 },
 };
 
 export const weather = {
