@@ -7,6 +7,7 @@ import { generateText } from "ai";
 import OpenAI from "openai";
 import pLimit from "p-limit";
 import PQueue from "p-queue";
+import { recipe } from "./recipe.js";
 import { openaiOptions, providerSettings, simulate, tidegate } from "./support.js";
 
 const { Tidegate } = tidegate;
@@ -22,32 +23,19 @@ const scenario = {
 const ask = (i) => ({ model, messages: [{ role: "user", content: `Question ${i}?` }] });
 const sdk = (baseURL, options = {}) => new OpenAI({ apiKey, baseURL, ...options });
 
-/** What guides recommend: three at a time, and a loop of retries around the SDK, inside the limiter. */
-function recipe(openai, most) {
-  let active = 0;
-  const queue = [];
-  const limited = async (task) => {
-    if (active >= most) await new Promise((resolve) => queue.push(resolve));
-    active += 1;
-    try {
-      return await task();
-    } finally {
-      active -= 1;
-      queue.shift()?.();
-    }
-  };
-  const retried = async (params) => {
-    for (let attempt = 0; ; attempt++) {
-      try {
-        return await openai.chat.completions.create(params);
-      } catch (error) {
-        if (![429, 500, 502, 503, 504].includes(error.status) || attempt === 5) throw error;
-        const seconds = error.headers?.["retry-after"];
-        await new Promise((resolve) => setTimeout(resolve, seconds ? seconds * 1000 : Math.min(30_000, 500 * 2 ** attempt) + Math.random() * 750));
-      }
-    }
-  };
-  return (params) => limited(() => retried(params));
+/** How long a client would need that knows the limit at every moment, and is as near as can be. */
+function oracle() {
+  const { points, repeat } = scenario.cap.steps;
+  const [low, high] = scenario.service.time.uniform;
+  const capAt = (at) => points.findLast(([from]) => from <= at % repeat)[1];
+  const ends = [];
+  let at = 0;
+  for (let sent = 0; sent < CALLS; at += 0.01) {
+    while (ends[0] <= at) ends.shift();
+    while (ends.length < capAt(at) && sent++ < CALLS) ends.push(at + low + Math.random() * (high - low));
+    ends.sort((a, b) => a - b);
+  }
+  return ends.at(-1);
 }
 
 const clients = {
@@ -104,5 +92,6 @@ for (const [name, make] of Object.entries(clients)) {
   const share = ((100 * (rejected.slot ?? 0)) / requests).toFixed(1);
   console.log(`| ${name} | ${seconds.toFixed(0)} s | ${CALLS - lost} | ${lost} | ${requests} | ${share} % |`);
 }
+console.log(`A client that knows the limit needs ${oracle().toFixed(0)} s.`);
 for (const end of endings) end();
 process.exit();
