@@ -9,7 +9,7 @@ import { requests } from "./requests.js";
 import { streams } from "./streams.js";
 import { contextOf, sleep, tell } from "./support.js";
 
-const all = { ...calls, ...requests, ...streams, ...aborts, ...gate };
+const all = { ...calls, ...streams, ...aborts, ...gate, ...requests };
 export const cases = Object.keys(all);
 
 /** What must hold once all of them have run. */
