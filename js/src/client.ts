@@ -5,9 +5,10 @@ import { EVENTS, camelCased, type TidegateEvents } from "./events.js";
 import { Exchange, ask, type Wire } from "./exchange.js";
 import { limitedFetch, type GateInit } from "./fetch.js";
 import type { LearnedLimits, Metrics } from "./metrics.js";
-import { callOptions, expected, settings, type CallOptions, type TidegateOptions } from "./options.js";
+import { callOptions, expected, settings, type CallOptions, type Settings, type TidegateOptions } from "./options.js";
 import { schedule, type ScheduleOptions } from "./schedule.js";
 import { Reading, Stream } from "./stream.js";
+import { validate } from "./validate.js";
 import type {
   Balance,
   ChatCompletion,
@@ -38,6 +39,7 @@ const ACCOUNT_TIME = 30_000;
  */
 export class Tidegate {
   readonly #gate: Gate;
+  readonly #settings: Settings;
 
   /** Chat. */
   readonly chat: {
@@ -83,12 +85,16 @@ export class Tidegate {
    * sent. Its body is read into memory, for it may have to be sent again. It is retried until a 2xx head comes; the body
    * after it holds the permit until it has ended, is cancelled or is dropped. Where the server refuses for good, its answer
    * is the result, with `x-should-retry: false`, which keeps SDKs from asking again.
+   *
+   * Where an SDK hands on nothing but headers, `tidegate-workload` and `tidegate-timeout` (in milliseconds) say what
+   * `init.tidegate` would; they are not sent.
    */
   readonly fetch: (input: string | URL | Request, init?: GateInit) => Promise<Response>;
 
   /** @throws {ConfigError} If an option makes no sense; {@link CoreUnavailableError} where WebAssembly is not allowed. */
   constructor(options: TidegateOptions = {}) {
     const checked = settings(options);
+    this.#settings = checked;
     try {
       this.#gate = new Gate(checked, makeCore(checked.config));
     } catch (error) {
@@ -98,13 +104,23 @@ export class Tidegate {
     }
     const gate = this.#gate;
     const chat = (params: ChatParamsBase & { stream?: boolean | null }, options: CallOptions = {}) =>
-      create(gate, chatWire(params), params, options);
+      create(gate, checked, chatWire(params), params, options);
     const complete = (params: CompletionParamsBase & { stream?: boolean | null }, options: CallOptions = {}) =>
-      create(gate, { path: "/completions", beta: true }, params, options);
+      create(gate, checked, { path: "/completions", beta: true }, params, options);
     this.chat = { completions: { create: chat as Tidegate["chat"]["completions"]["create"] } };
     this.completions = { create: complete as Tidegate["completions"]["create"] };
-    this.models = { list: (options = {}) => account(gate, "/models", options.signal) };
+    this.models = { list: (options = {}) => account(gate, checked, "/models", options.signal) };
     this.fetch = (input, init) => limitedFetch(gate, input, init);
+  }
+
+  /** The first route's base URL. URLs given to {@link fetch} begin so, or as that of another route. */
+  get baseURL(): string {
+    return (this.#gate.endpoints[0] as Gate["endpoints"][number]).base;
+  }
+
+  /** @internal What the adapters stand on. */
+  static gateOf(client: Tidegate): Gate {
+    return client.#gate;
   }
 
   /**
@@ -112,7 +128,7 @@ export class Tidegate {
    * for lack of money, which is when one asks.
    */
   balance(options: Pick<CallOptions, "signal"> = {}): Promise<Balance> {
-    return account(this.#gate, "/user/balance", options.signal);
+    return account(this.#gate, this.#settings, "/user/balance", options.signal);
   }
 
   /**
@@ -199,20 +215,15 @@ function chatWire(params: ChatParamsBase): { path: string; beta: boolean } {
 
 async function create<T extends { usage?: ChatCompletion["usage"] | null }, C>(
   gate: Gate,
+  { deepseek }: Settings,
   place: { path: string; beta: boolean },
   params: (ChatParamsBase | CompletionParamsBase) & { stream?: boolean | null },
   given: CallOptions,
 ): Promise<T | Stream<C>> {
   const options = callOptions(given);
   if (typeof params !== "object" || params === null) throw expected("the request", "an object", params);
+  validate(params, place.path === "/chat/completions", deepseek);
   const { model, stream } = params;
-  if (typeof model !== "string" || model === "") throw expected("`model`", "a non-empty string", model);
-  if (place.path === "/completions") {
-    if (typeof params.prompt !== "string") throw expected("`prompt`", "a string", params.prompt);
-  } else if (!Array.isArray(params.messages) || params.messages.length === 0) {
-    throw expected("`messages`", "an array of at least one message", params.messages);
-  }
-  if (stream != null && typeof stream !== "boolean") throw expected("`stream`", "a boolean", stream);
   let body: string;
   try {
     // The usage is asked for, unless the request says otherwise.
@@ -243,35 +254,49 @@ async function create<T extends { usage?: ChatCompletion["usage"] | null }, C>(
  * What is asked about an account. It passes by the queue: providers limit generation, not this, and the balance is asked
  * for just when the account is stopped.
  */
-async function account<T>(gate: Gate, path: string, signal: AbortSignal | null | undefined): Promise<T> {
-  const { core } = gate;
-  const { base, headers } = gate.endpoints[0] as Gate["endpoints"][number];
+async function account<T>(gate: Gate, { maxAttempts }: Settings, path: string, signal: AbortSignal | null | undefined): Promise<T> {
   const begun = gate.now();
   const controller = new AbortController();
   const abort = () => controller.abort(signal?.reason);
   signal?.throwIfAborted();
   signal?.addEventListener("abort", abort, { once: true });
   const timer = setTimeout(() => controller.abort(new Error("no answer came within 30 s")), ACCOUNT_TIME);
-  let status = 0;
-  let lines = "";
   try {
-    const response = await gate.fetch(base + path, { headers, signal: controller.signal, redirect: "manual" });
-    status = response.status;
-    response.headers.forEach((value, name) => (lines += `${name}\n${value}\n`));
-    const text = await response.text();
-    const clean = gate.scrub(text);
-    if (core.classify(status, gate.scrub(lines), new TextEncoder().encode(clean), Date.now() / 1000) === 0) {
-      return JSON.parse(text) as T;
+    for (let sent = 1; ; sent++) {
+      const answer = await inquire<T>(gate, path, controller.signal);
+      if ("told" in answer) return answer.told;
+      signal?.throwIfAborted();
+      const elapsed = (gate.now() - begun) / 1e3;
+      const error = failed({ ...answer.report, failure: "exhausted", sent, elapsed, attempts: [] });
+      // The calls' own backoff: full jitter, doubling.
+      const wait = Math.max(error.retryAfter ?? 0, Math.random() * 0.5 * 2 ** (sent - 1));
+      if (!error.isRetryable || sent >= maxAttempts || (elapsed + wait) * 1e3 > ACCOUNT_TIME) throw error;
+      await new Promise<void>((resolve) => {
+        const again = setTimeout(resolve, wait * 1e3);
+        controller.signal.addEventListener("abort", () => (clearTimeout(again), resolve()), { once: true });
+      });
     }
-  } catch (error) {
-    signal?.throwIfAborted();
-    core.broken(1, status === 0 ? 0 : 1, status, lines, gate.scrub(String(error instanceof Error ? error.message : error)));
   } finally {
     clearTimeout(timer);
     signal?.removeEventListener("abort", abort);
   }
-  const report = JSON.parse(core.outcome()) as Report;
-  const elapsed = (gate.now() - begun) / 1e3;
-  const route = (gate.endpoints[0] as Gate["endpoints"][number]).name;
-  throw failed({ ...report, failure: "exhausted", sent: 1, elapsed, attempts: [], route });
+}
+
+async function inquire<T>(gate: Gate, path: string, signal: AbortSignal): Promise<{ told: T } | { report: Report }> {
+  const { core } = gate;
+  const { base, headers, name } = gate.endpoints[0] as Gate["endpoints"][number];
+  let status = 0;
+  let lines = "";
+  try {
+    const response = await gate.fetch(base + path, { headers, signal, redirect: "manual" });
+    status = response.status;
+    response.headers.forEach((value, name) => (lines += `${name}\n${value}\n`));
+    const clean = gate.scrub(await response.text());
+    if (core.classify(status, gate.scrub(lines), new TextEncoder().encode(clean), Date.now() / 1000) === 0) {
+      return { told: JSON.parse(clean) as T };
+    }
+  } catch (error) {
+    core.broken(1, status === 0 ? 0 : 1, status, lines, gate.scrub(String(error instanceof Error ? error.message : error)));
+  }
+  return { report: { ...(JSON.parse(core.outcome()) as Report), route: name } };
 }

@@ -127,6 +127,8 @@ export class Exchange {
   readonly #wire: Wire;
   /** The last answer that was an error. */
   response: ErrorResponse | undefined;
+  /** The headers of the last answer that was none. */
+  headers: Headers | undefined;
 
   constructor(gate: Gate, call: Call, wire: Wire) {
     this.gate = gate;
@@ -177,6 +179,7 @@ export class Exchange {
     let headers = "";
     response.headers.forEach((value, name) => (headers += `${name}\n${value}\n`));
     if (response.ok) {
+      this.headers = response.headers;
       const opened = new Opened(this, attempt, response, headers, controller);
       call.report(attempt, HEADERS);
       return opened;

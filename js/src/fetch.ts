@@ -16,13 +16,36 @@ export interface GateInit extends RequestInit {
   };
 }
 
+/** Headers with which an SDK that only hands on headers says how one call is to be treated. They are never sent. */
+const WORKLOAD = "tidegate-workload";
+const TIMEOUT = "tidegate-timeout";
+
 /** @internal Sends any request through the gate; see `Tidegate.fetch`. */
-export async function limitedFetch(gate: Gate, input: string | URL | Request, init: GateInit = {}): Promise<Response> {
+export async function limitedFetch(gate: Gate, input: string | URL | Request, init?: GateInit): Promise<Response> {
+  const { exchange } = await submitted(gate, input, init);
+  try {
+    return handed(await opening(exchange));
+  } catch (error) {
+    const refused = error instanceof TidegateError && error.headers !== undefined ? exchange.response : undefined;
+    if (refused === undefined) throw error;
+    return refusal(refused.status, refused.headers, refused.body);
+  }
+}
+
+/** @internal Submits a request as the call it is. */
+export async function submitted(gate: Gate, input: string | URL | Request, init: GateInit = {}): Promise<Submitted> {
   const { tidegate = {}, ...plain } = init;
-  const { model, ...options } = callOptions(tidegate, [...CALL, "model"]) as CallOptions & { model?: string };
   // Firefox would take a stream for its name as a string.
   if (plain.body instanceof ReadableStream) plain.body = await new Response(plain.body).arrayBuffer();
   const request = new Request(input, plain);
+  const headers = new Headers(request.headers);
+  const given: NonNullable<GateInit["tidegate"]> & Pick<CallOptions, "signal"> = { ...tidegate };
+  const workload = headers.get(WORKLOAD);
+  const timeout = headers.get(TIMEOUT);
+  if (workload !== null) given.workload = workload;
+  if (timeout !== null) given.timeout = Number(timeout);
+  given.signal = (init.signal ?? (input instanceof Request ? input.signal : undefined)) || undefined;
+  const { model, ...options } = callOptions(given, [...CALL, "model"]) as typeof given;
   const place = placeOf(gate, request.url);
   // As `fetch` does: with the reason itself.
   request.signal.throwIfAborted();
@@ -30,32 +53,40 @@ export async function limitedFetch(gate: Gate, input: string | URL | Request, in
   const bytes = new Uint8Array(await request.arrayBuffer());
   const body = bytes.length > 0 ? bytes : undefined;
   const found = asked(body);
-  const headers = new Headers(request.headers);
   // No key of one provider may reach another.
-  for (const name of ["authorization", "host", "content-length"]) headers.delete(name);
+  for (const name of ["authorization", "host", "content-length", WORKLOAD, TIMEOUT]) headers.delete(name);
   const wire: Wire = { method: request.method, ...place, headers, body, init: { ...plain, redirect: request.redirect } };
   const subject = {
     model: model ?? found.model ?? place.path,
     userId: found.user_id,
     tokens: gate.countsTokens ? Math.ceil((body?.length ?? 0) / 4) : 0,
   };
-  const signal = (init.signal ?? (input instanceof Request ? input.signal : undefined)) || undefined;
-  const exchange = new Exchange(gate, gate.submit(subject, { ...options, signal }), wire);
-  try {
-    const opened = await exchange.turn();
-    if (opened === undefined) throw new InvalidRequestError("the answer was lost");
-    exchange.call.report(opened.attempt, DELIVERED);
-    return handed(opened);
-  } catch (error) {
-    const refused = error instanceof TidegateError && error.headers !== undefined ? exchange.response : undefined;
-    if (refused === undefined) throw error;
-    // The server's own answer, as from any `fetch`; it has been asked often enough.
-    const headers = new Headers(refused.headers);
-    for (const name of ["content-encoding", "content-length", "transfer-encoding"]) headers.delete(name);
-    headers.set("x-should-retry", "false");
-    const { status } = refused;
-    return new Response([204, 205, 304].includes(status) ? null : refused.body, { status, headers });
-  }
+  return { exchange: new Exchange(gate, gate.submit(subject, options), wire), path: place.path, streams: found.streams === true };
+}
+
+/** @internal A request under way. */
+export interface Submitted {
+  exchange: Exchange;
+  /** Below the base URL. */
+  path: string;
+  /** Whether it asks for a stream. */
+  streams: boolean;
+}
+
+/** @internal Goes on until a 2xx head comes. */
+export async function opening(exchange: Exchange): Promise<Opened> {
+  const opened = await exchange.turn();
+  // Only a whole answer ends a call without an error, and none was read.
+  if (opened === undefined) throw new InvalidRequestError("the answer was lost");
+  return opened;
+}
+
+/** @internal A server's own answer that refuses, as from any `fetch`. It has been asked often enough. */
+export function refusal(status: number, given: Headers, body: string): Response {
+  const headers = new Headers(given);
+  for (const name of ["content-encoding", "content-length", "transfer-encoding"]) headers.delete(name);
+  headers.set("x-should-retry", "false");
+  return new Response([204, 205, 304].includes(status) ? null : body, { status, headers });
 }
 
 /** Where below which base a URL lies. */
@@ -76,21 +107,23 @@ function placeOf(gate: Gate, url: string): { path: string; beta: boolean } {
   throw new InvalidRequestError(`Expected a URL under the base URL of a route, got one at \`${new URL(url).host}\``);
 }
 
-/** What the core must know of a body. */
-function asked(body: Uint8Array | undefined): { model?: string; user_id?: string } {
+/** What must be known of a body. */
+function asked(body: Uint8Array | undefined): { model?: string; user_id?: string; streams?: boolean } {
   try {
-    const { model, user_id } = JSON.parse(new TextDecoder().decode(body)) as Record<string, unknown>;
+    const { model, user_id, stream } = JSON.parse(new TextDecoder().decode(body)) as Record<string, unknown>;
     return {
       ...(typeof model === "string" && model !== "" ? { model } : {}),
       ...(typeof user_id === "string" ? { user_id } : {}),
+      streams: stream === true,
     };
   } catch {
     return {};
   }
 }
 
-/** The answer, which holds its permit until its body has ended, is cancelled or is dropped. */
-function handed(opened: Opened): Response {
+/** @internal The answer, which holds its permit until its body has ended, is cancelled or is dropped. */
+export function handed(opened: Opened): Response {
+  opened.exchange.call.report(opened.attempt, DELIVERED);
   const { response, exchange } = opened;
   const { status, statusText, headers } = response;
   const { call } = exchange;

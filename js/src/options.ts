@@ -133,9 +133,14 @@ export interface Settings {
   endpoints: Endpoint[];
   fetch: typeof globalThis.fetch;
   countsTokens: boolean;
+  /** Whether every route is DeepSeek's. */
+  deepseek: boolean;
+  maxAttempts: number;
 }
 
 const DEEPSEEK = "https://api.deepseek.com";
+/** The core's default, for what passes it by. */
+const MAX_ATTEMPTS = 5;
 
 type Fail = new (message: string) => Error;
 
@@ -143,7 +148,7 @@ type Fail = new (message: string) => Error;
 export function shown(value: unknown): string {
   if (typeof value === "string") return value.length > 40 ? `a string of ${value.length} characters` : JSON.stringify(value);
   if (value === null || typeof value !== "object") return typeof value === "function" ? "a function" : String(value);
-  if (Array.isArray(value)) return "an array";
+  if (Array.isArray(value)) return value.length === 0 ? "an empty array" : "an array";
   const name: unknown = value.constructor?.name;
   return typeof name === "string" && name !== "Object" ? `an object of class ${name}` : "an object";
 }
@@ -267,7 +272,7 @@ const ROUTE = [
   "maxConcurrency", "limitsEachUser", "requestsPerMinute", "tokensPerMinute", "requestsPerDay",
 ] as const;
 
-function route(options: RouteOptions, maxConcurrency: number | undefined): { spec: object; endpoint: Endpoint } {
+function route(options: RouteOptions, maxConcurrency: number | undefined): { spec: { deepseek: boolean }; endpoint: Endpoint } {
   const given = object(options, "a route", ROUTE, ConfigError) as RouteOptions;
   const base = url(given.baseURL ?? DEEPSEEK, "baseURL", String(given.name ?? "default"));
   const deepseek = base.hostname === "api.deepseek.com";
@@ -382,6 +387,8 @@ export function settings(options: TidegateOptions): Settings {
   };
   return {
     config: JSON.stringify(config),
+    deepseek: built.every(({ spec }) => spec.deepseek),
+    maxAttempts: given.maxAttempts ?? MAX_ATTEMPTS,
     endpoints: built.map(({ endpoint }) => endpoint),
     // Called without a receiver it would fail in browsers.
     fetch: (input, init) => fetch(input, init),

@@ -16,7 +16,8 @@ import {
   type Exchange,
   type Opened,
 } from "./exchange.js";
-import type { Usage } from "./types.js";
+import { Assembly } from "./final.js";
+import type { ChatCompletion, Completion, Usage } from "./types.js";
 import { core } from "./wasm/core.js";
 import type { SseParser } from "./wasm/glue.js";
 
@@ -394,6 +395,22 @@ export class Stream<C> implements AsyncIterableIterator<C> {
       if (this.#busy === settled) this.#busy = undefined;
     });
     return next;
+  }
+
+  /**
+   * Reads the stream to its end and puts the chunks together, in the shape of an answer that is not streamed: reasoning,
+   * tool calls and usage included. What was read before is not in it.
+   *
+   * @param onChunk Is called with every chunk as it comes.
+   * @throws {TidegateError} As {@link next}.
+   */
+  async finalCompletion(onChunk?: (chunk: C) => void): Promise<C extends Completion ? Completion : ChatCompletion> {
+    const assembly = new Assembly();
+    for await (const chunk of this) {
+      assembly.add(chunk as object);
+      onChunk?.(chunk);
+    }
+    return assembly.finish() as never;
   }
 
   /** Closes the connection and gives the permit back. `break` in a `for await` does the same. */

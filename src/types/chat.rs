@@ -1,9 +1,9 @@
 //! Requests of `/chat/completions`.
 
 use super::message::{Content, Message};
-use super::object::{JsonObject, Reader, Writer};
+use super::object::{JsonObject, lossless};
 use crate::core::tokens::{estimate, estimate_bytes};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::io;
 
@@ -23,8 +23,7 @@ use std::io;
 ///
 /// What is left `None` or empty is not sent, and the provider's default holds. A request that is read from JSON keeps
 /// its unknown fields in `extra`; numbers and a lone `stop` may change their notation (`1` and `1.0`), not their meaning.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "JsonObject")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ChatRequest {
     /// The model to ask.
     pub model: String,
@@ -65,6 +64,27 @@ pub struct ChatRequest {
     /// Everything else (see the [module](super) on `extra`).
     pub extra: JsonObject,
 }
+
+lossless!(ChatRequest {
+    model: required_string,
+    messages: required_objects,
+    thinking: parsed,
+    reasoning_effort: parsed,
+    max_tokens: parsed,
+    temperature: parsed,
+    top_p: parsed,
+    stop: texts,
+    response_format: parsed,
+    tools: objects,
+    tool_choice: parsed,
+    logprobs: parsed,
+    top_logprobs: parsed,
+    frequency_penalty: parsed,
+    presence_penalty: parsed,
+    stream: parsed,
+    stream_options: object,
+    user_id: string,
+});
 
 impl ChatRequest {
     /// A request to `model` without messages yet.
@@ -238,70 +258,6 @@ impl io::Write for Tally {
     }
 }
 
-impl From<JsonObject> for ChatRequest {
-    fn from(object: JsonObject) -> Self {
-        let mut fields = Reader::new(object);
-        Self {
-            model: fields.string("model").unwrap_or_default(),
-            messages: fields.objects("messages"),
-            thinking: fields.parsed("thinking"),
-            reasoning_effort: fields.parsed("reasoning_effort"),
-            max_tokens: fields.parsed("max_tokens"),
-            temperature: fields.parsed("temperature"),
-            top_p: fields.parsed("top_p"),
-            stop: take_stop(&mut fields),
-            response_format: fields.parsed("response_format"),
-            tools: fields.objects("tools"),
-            tool_choice: fields.parsed("tool_choice"),
-            logprobs: fields.parsed("logprobs"),
-            top_logprobs: fields.parsed("top_logprobs"),
-            frequency_penalty: fields.parsed("frequency_penalty"),
-            presence_penalty: fields.parsed("presence_penalty"),
-            stream: fields.parsed("stream"),
-            stream_options: fields.object("stream_options"),
-            user_id: fields.string("user_id"),
-            extra: fields.rest(),
-        }
-    }
-}
-
-/// `stop` is one text or a list.
-pub(super) fn take_stop(fields: &mut Reader) -> Vec<String> {
-    if let Some(stop) = fields.string("stop") {
-        return vec![stop];
-    }
-    // An empty list stays in `extra`: an empty `Vec` means absence.
-    let is_filled =
-        |stop: &Value| stop.as_array().is_some_and(|stop| !stop.is_empty() && stop.iter().all(Value::is_string));
-    let stop = fields.take_if("stop", is_filled).unwrap_or_default();
-    stop.as_array().into_iter().flatten().filter_map(|stop| Some(stop.as_str()?.to_owned())).collect()
-}
-
-impl Serialize for ChatRequest {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = Writer::new(serializer, &self.extra)?;
-        fields.required("model", &self.model, self.model.is_empty())?;
-        fields.required("messages", &self.messages, self.messages.is_empty())?;
-        fields.some("thinking", &self.thinking)?;
-        fields.some("reasoning_effort", &self.reasoning_effort)?;
-        fields.some("max_tokens", &self.max_tokens)?;
-        fields.some("temperature", &self.temperature)?;
-        fields.some("top_p", &self.top_p)?;
-        fields.filled("stop", &self.stop)?;
-        fields.some("response_format", &self.response_format)?;
-        fields.filled("tools", &self.tools)?;
-        fields.some("tool_choice", &self.tool_choice)?;
-        fields.some("logprobs", &self.logprobs)?;
-        fields.some("top_logprobs", &self.top_logprobs)?;
-        fields.some("frequency_penalty", &self.frequency_penalty)?;
-        fields.some("presence_penalty", &self.presence_penalty)?;
-        fields.some("stream", &self.stream)?;
-        fields.some("stream_options", &self.stream_options)?;
-        fields.some("user_id", &self.user_id)?;
-        fields.end()
-    }
-}
-
 /// DeepSeek's switch of reasoning.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Thinking {
@@ -360,8 +316,7 @@ pub enum ReasoningEffort {
 }
 
 /// Of streaming.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "JsonObject")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct StreamOptions {
     /// Whether to send the usage in the end. DeepSeek does so unasked; OpenAI and others only if asked.
     pub include_usage: Option<bool>,
@@ -369,20 +324,7 @@ pub struct StreamOptions {
     pub extra: JsonObject,
 }
 
-impl From<JsonObject> for StreamOptions {
-    fn from(object: JsonObject) -> Self {
-        let mut fields = Reader::new(object);
-        Self { include_usage: fields.parsed("include_usage"), extra: fields.rest() }
-    }
-}
-
-impl Serialize for StreamOptions {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = Writer::new(serializer, &self.extra)?;
-        fields.some("include_usage", &self.include_usage)?;
-        fields.end()
-    }
-}
+lossless!(StreamOptions { include_usage: parsed });
 
 /// The form of an answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -414,8 +356,7 @@ impl ResponseFormat {
 }
 
 /// A tool the model may call.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "JsonObject")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tool {
     /// `type`: `function`, as a rule.
     pub kind: Option<String>,
@@ -424,6 +365,8 @@ pub struct Tool {
     /// Everything else.
     pub extra: JsonObject,
 }
+
+lossless!(Tool { kind as "type": string, function: object });
 
 impl Tool {
     /// A function with the JSON schema of its arguments. The schema's keys are sent in the order they have here, which
@@ -449,25 +392,8 @@ impl Tool {
     }
 }
 
-impl From<JsonObject> for Tool {
-    fn from(object: JsonObject) -> Self {
-        let mut fields = Reader::new(object);
-        Self { kind: fields.string("type"), function: fields.object("function"), extra: fields.rest() }
-    }
-}
-
-impl Serialize for Tool {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = Writer::new(serializer, &self.extra)?;
-        fields.some("type", &self.kind)?;
-        fields.some("function", &self.function)?;
-        fields.end()
-    }
-}
-
 /// A function the model may call.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "JsonObject")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Function {
     /// Its name; DeepSeek: at most 128 of letters, digits, `_` and `-`.
     pub name: Option<String>,
@@ -481,29 +407,7 @@ pub struct Function {
     pub extra: JsonObject,
 }
 
-impl From<JsonObject> for Function {
-    fn from(object: JsonObject) -> Self {
-        let mut fields = Reader::new(object);
-        Self {
-            name: fields.string("name"),
-            description: fields.string("description"),
-            parameters: fields.value("parameters"),
-            strict: fields.parsed("strict"),
-            extra: fields.rest(),
-        }
-    }
-}
-
-impl Serialize for Function {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = Writer::new(serializer, &self.extra)?;
-        fields.some("name", &self.name)?;
-        fields.some("description", &self.description)?;
-        fields.some("parameters", &self.parameters)?;
-        fields.some("strict", &self.strict)?;
-        fields.end()
-    }
-}
+lossless!(Function { name: string, description: string, parameters: value, strict: parsed });
 
 /// Whether the model may, must or must not call tools.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,17 +1,16 @@
 //! Whole answers of `/chat/completions`.
 
 use super::message::{Message, ToolCall};
-use super::object::{JsonObject, Reader, Writer};
+use super::object::{JsonObject, lossless};
 use super::usage::Usage;
 use crate::core::facts::{Facts, Finish};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
 /// A whole answer.
 ///
 /// Any JSON object parses as one; [`ChatCompletion::error`] and an empty `choices` tell what is not an answer.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "JsonObject")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ChatCompletion {
     /// The provider's id of the answer.
     pub id: Option<String>,
@@ -30,6 +29,16 @@ pub struct ChatCompletion {
     /// Everything else (see the [module](super) on `extra`).
     pub extra: JsonObject,
 }
+
+lossless!(ChatCompletion {
+    id: string,
+    object: string,
+    created: parsed,
+    model: string,
+    system_fingerprint: string,
+    choices: objects,
+    usage: object,
+});
 
 impl ChatCompletion {
     /// The first choice's message.
@@ -85,39 +94,8 @@ pub(super) fn finish_of<'a>(reasons: impl Iterator<Item = &'a Option<FinishReaso
     kinds.reduce(|first, next| if first.is_complete() && !next.is_complete() { next } else { first })
 }
 
-impl From<JsonObject> for ChatCompletion {
-    fn from(object: JsonObject) -> Self {
-        let mut fields = Reader::new(object);
-        Self {
-            id: fields.string("id"),
-            object: fields.string("object"),
-            created: fields.parsed("created"),
-            model: fields.string("model"),
-            system_fingerprint: fields.string("system_fingerprint"),
-            choices: fields.objects("choices"),
-            usage: fields.object("usage"),
-            extra: fields.rest(),
-        }
-    }
-}
-
-impl Serialize for ChatCompletion {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = Writer::new(serializer, &self.extra)?;
-        fields.some("id", &self.id)?;
-        fields.some("object", &self.object)?;
-        fields.some("created", &self.created)?;
-        fields.some("model", &self.model)?;
-        fields.some("system_fingerprint", &self.system_fingerprint)?;
-        fields.filled("choices", &self.choices)?;
-        fields.some("usage", &self.usage)?;
-        fields.end()
-    }
-}
-
 /// One of the answers.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "JsonObject")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Choice {
     /// Its place among the choices.
     pub index: Option<u64>,
@@ -131,29 +109,7 @@ pub struct Choice {
     pub extra: JsonObject,
 }
 
-impl From<JsonObject> for Choice {
-    fn from(object: JsonObject) -> Self {
-        let mut fields = Reader::new(object);
-        Self {
-            index: fields.parsed("index"),
-            message: fields.object("message"),
-            logprobs: fields.object("logprobs"),
-            finish_reason: fields.parsed("finish_reason"),
-            extra: fields.rest(),
-        }
-    }
-}
-
-impl Serialize for Choice {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = Writer::new(serializer, &self.extra)?;
-        fields.some("index", &self.index)?;
-        fields.some("message", &self.message)?;
-        fields.some("logprobs", &self.logprobs)?;
-        fields.some("finish_reason", &self.finish_reason)?;
-        fields.end()
-    }
-}
+lossless!(Choice { index: parsed, message: object, logprobs: object, finish_reason: parsed });
 
 /// Why generation ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,8 +154,7 @@ impl FinishReason {
 }
 
 /// The probabilities of what was said, a token each.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "JsonObject")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Logprobs {
     /// Of the content.
     pub content: Vec<TokenLogprob>,
@@ -211,31 +166,10 @@ pub struct Logprobs {
     pub extra: JsonObject,
 }
 
-impl From<JsonObject> for Logprobs {
-    fn from(object: JsonObject) -> Self {
-        let mut fields = Reader::new(object);
-        Self {
-            content: fields.objects("content"),
-            reasoning_content: fields.objects("reasoning_content"),
-            refusal: fields.objects("refusal"),
-            extra: fields.rest(),
-        }
-    }
-}
-
-impl Serialize for Logprobs {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = Writer::new(serializer, &self.extra)?;
-        fields.filled("content", &self.content)?;
-        fields.filled("reasoning_content", &self.reasoning_content)?;
-        fields.filled("refusal", &self.refusal)?;
-        fields.end()
-    }
-}
+lossless!(Logprobs { content: objects, reasoning_content: objects, refusal: objects });
 
 /// One token's probability.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "JsonObject")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TokenLogprob {
     /// The token.
     pub token: Option<String>,
@@ -249,33 +183,11 @@ pub struct TokenLogprob {
     pub extra: JsonObject,
 }
 
+lossless!(TokenLogprob { token: string, logprob: parsed, bytes: parsed, top_logprobs: objects });
+
 impl TokenLogprob {
     /// The natural logarithm of the token's probability; DeepSeek sends -9999 for practically never.
     pub fn logprob(&self) -> Option<f64> {
         self.logprob.as_ref()?.as_f64()
-    }
-}
-
-impl From<JsonObject> for TokenLogprob {
-    fn from(object: JsonObject) -> Self {
-        let mut fields = Reader::new(object);
-        Self {
-            token: fields.string("token"),
-            logprob: fields.parsed("logprob"),
-            bytes: fields.parsed("bytes"),
-            top_logprobs: fields.objects("top_logprobs"),
-            extra: fields.rest(),
-        }
-    }
-}
-
-impl Serialize for TokenLogprob {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = Writer::new(serializer, &self.extra)?;
-        fields.some("token", &self.token)?;
-        fields.some("logprob", &self.logprob)?;
-        fields.some("bytes", &self.bytes)?;
-        fields.filled("top_logprobs", &self.top_logprobs)?;
-        fields.end()
     }
 }

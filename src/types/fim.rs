@@ -1,20 +1,18 @@
 //! Fill-in-the-middle completions: `/completions`, with DeepSeek on its beta base URL.
 
-use super::chat::{StreamOptions, take_stop};
+use super::chat::StreamOptions;
 use super::completion::{FinishReason, error_in, finish_of};
-use super::object::{JsonObject, Reader, Writer};
+use super::object::{JsonObject, lossless};
 use super::stream::{keep_first, keep_last, replace, unshadow};
 use super::usage::Usage;
 use crate::core::facts::Facts;
 use crate::core::tokens::estimate;
-use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// A request of `/completions`: what stands between `prompt` and `suffix`? DeepSeek answers without thinking, and with
 /// at most 4,096 tokens.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "JsonObject")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct FimRequest {
     /// The model to ask.
     pub model: String,
@@ -45,6 +43,22 @@ pub struct FimRequest {
     /// Everything else (see the [module](super) on `extra`).
     pub extra: JsonObject,
 }
+
+lossless!(FimRequest {
+    model: required_string,
+    prompt: required_string,
+    suffix: string,
+    max_tokens: parsed,
+    temperature: parsed,
+    top_p: parsed,
+    stop: texts,
+    echo: parsed,
+    logprobs: parsed,
+    frequency_penalty: parsed,
+    presence_penalty: parsed,
+    stream: parsed,
+    stream_options: object,
+});
 
 impl FimRequest {
     /// A request to `model` for what follows `prompt`.
@@ -93,51 +107,8 @@ impl FimRequest {
     }
 }
 
-impl From<JsonObject> for FimRequest {
-    fn from(object: JsonObject) -> Self {
-        let mut fields = Reader::new(object);
-        Self {
-            model: fields.string("model").unwrap_or_default(),
-            prompt: fields.string("prompt").unwrap_or_default(),
-            suffix: fields.string("suffix"),
-            max_tokens: fields.parsed("max_tokens"),
-            temperature: fields.parsed("temperature"),
-            top_p: fields.parsed("top_p"),
-            stop: take_stop(&mut fields),
-            echo: fields.parsed("echo"),
-            logprobs: fields.parsed("logprobs"),
-            frequency_penalty: fields.parsed("frequency_penalty"),
-            presence_penalty: fields.parsed("presence_penalty"),
-            stream: fields.parsed("stream"),
-            stream_options: fields.object("stream_options"),
-            extra: fields.rest(),
-        }
-    }
-}
-
-impl Serialize for FimRequest {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = Writer::new(serializer, &self.extra)?;
-        fields.required("model", &self.model, self.model.is_empty())?;
-        fields.required("prompt", &self.prompt, self.prompt.is_empty())?;
-        fields.some("suffix", &self.suffix)?;
-        fields.some("max_tokens", &self.max_tokens)?;
-        fields.some("temperature", &self.temperature)?;
-        fields.some("top_p", &self.top_p)?;
-        fields.filled("stop", &self.stop)?;
-        fields.some("echo", &self.echo)?;
-        fields.some("logprobs", &self.logprobs)?;
-        fields.some("frequency_penalty", &self.frequency_penalty)?;
-        fields.some("presence_penalty", &self.presence_penalty)?;
-        fields.some("stream", &self.stream)?;
-        fields.some("stream_options", &self.stream_options)?;
-        fields.end()
-    }
-}
-
 /// A whole answer of `/completions`; an event of a streamed one has the same shape.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "JsonObject")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct FimCompletion {
     /// The provider's id of the answer.
     pub id: Option<String>,
@@ -156,6 +127,16 @@ pub struct FimCompletion {
     /// Everything else (see the [module](super) on `extra`).
     pub extra: JsonObject,
 }
+
+lossless!(FimCompletion {
+    id: string,
+    object: string,
+    created: parsed,
+    model: string,
+    system_fingerprint: string,
+    choices: objects,
+    usage: object,
+});
 
 impl FimCompletion {
     /// The first choice's text: what belongs in the middle, or in a stream a piece of it.
@@ -184,39 +165,8 @@ impl FimCompletion {
     }
 }
 
-impl From<JsonObject> for FimCompletion {
-    fn from(object: JsonObject) -> Self {
-        let mut fields = Reader::new(object);
-        Self {
-            id: fields.string("id"),
-            object: fields.string("object"),
-            created: fields.parsed("created"),
-            model: fields.string("model"),
-            system_fingerprint: fields.string("system_fingerprint"),
-            choices: fields.objects("choices"),
-            usage: fields.object("usage"),
-            extra: fields.rest(),
-        }
-    }
-}
-
-impl Serialize for FimCompletion {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = Writer::new(serializer, &self.extra)?;
-        fields.some("id", &self.id)?;
-        fields.some("object", &self.object)?;
-        fields.some("created", &self.created)?;
-        fields.some("model", &self.model)?;
-        fields.some("system_fingerprint", &self.system_fingerprint)?;
-        fields.filled("choices", &self.choices)?;
-        fields.some("usage", &self.usage)?;
-        fields.end()
-    }
-}
-
 /// One of the answers.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "JsonObject")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct FimChoice {
     /// Its place among the choices.
     pub index: Option<u64>,
@@ -231,29 +181,7 @@ pub struct FimChoice {
     pub extra: JsonObject,
 }
 
-impl From<JsonObject> for FimChoice {
-    fn from(object: JsonObject) -> Self {
-        let mut fields = Reader::new(object);
-        Self {
-            index: fields.parsed("index"),
-            text: fields.string("text"),
-            logprobs: fields.object("logprobs"),
-            finish_reason: fields.parsed("finish_reason"),
-            extra: fields.rest(),
-        }
-    }
-}
-
-impl Serialize for FimChoice {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = Writer::new(serializer, &self.extra)?;
-        fields.some("index", &self.index)?;
-        fields.some("text", &self.text)?;
-        fields.some("logprobs", &self.logprobs)?;
-        fields.some("finish_reason", &self.finish_reason)?;
-        fields.end()
-    }
-}
+lossless!(FimChoice { index: parsed, text: string, logprobs: object, finish_reason: parsed });
 
 /// Puts a streamed fill-in-the-middle answer together; see [`ChatAssembler`](super::ChatAssembler).
 #[derive(Clone, Debug, Default)]

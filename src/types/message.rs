@@ -1,8 +1,8 @@
 //! Messages, in requests and in answers alike: an answer's message can be put into the next request as it is.
 
-use super::object::{JsonObject, Reader, Writer, into_objects, is_objects};
+use super::object::{JsonObject, lossless};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -32,8 +32,7 @@ pub enum Role {
 ///
 /// An assistant message with tool calls must be sent back whole, `reasoning_content` included: DeepSeek refuses a
 /// thinking model's tool-call turn without it.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "JsonObject")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Message {
     /// Who speaks.
     pub role: Option<Role>,
@@ -54,6 +53,17 @@ pub struct Message {
     /// Everything else (see the [module](super) on `extra`).
     pub extra: JsonObject,
 }
+
+lossless!(Message {
+    role: parsed,
+    content: content,
+    reasoning_content: string,
+    refusal: string,
+    tool_calls: objects,
+    tool_call_id: string,
+    name: string,
+    prefix: parsed,
+});
 
 impl Message {
     /// A message of `role`.
@@ -133,38 +143,6 @@ pub(super) fn says_something(
         || OTHER.iter().any(|key| extra.get(*key).is_some_and(is_filled))
 }
 
-impl From<JsonObject> for Message {
-    fn from(object: JsonObject) -> Self {
-        let mut fields = Reader::new(object);
-        Self {
-            role: fields.parsed("role"),
-            content: Content::take(&mut fields),
-            reasoning_content: fields.string("reasoning_content"),
-            refusal: fields.string("refusal"),
-            tool_calls: fields.objects("tool_calls"),
-            tool_call_id: fields.string("tool_call_id"),
-            name: fields.string("name"),
-            prefix: fields.parsed("prefix"),
-            extra: fields.rest(),
-        }
-    }
-}
-
-impl Serialize for Message {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = Writer::new(serializer, &self.extra)?;
-        fields.some("role", &self.role)?;
-        fields.some("content", &self.content)?;
-        fields.some("reasoning_content", &self.reasoning_content)?;
-        fields.some("refusal", &self.refusal)?;
-        fields.filled("tool_calls", &self.tool_calls)?;
-        fields.some("tool_call_id", &self.tool_call_id)?;
-        fields.some("name", &self.name)?;
-        fields.some("prefix", &self.prefix)?;
-        fields.end()
-    }
-}
-
 /// What a message says.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
@@ -197,13 +175,6 @@ impl Content {
         match self {
             Self::Text(text) => text.is_empty(),
             Self::Parts(parts) => parts.is_empty(),
-        }
-    }
-
-    pub(super) fn take(fields: &mut Reader) -> Option<Self> {
-        match fields.take_if("content", |value| value.is_string() || is_objects(value))? {
-            Value::String(text) => Some(Self::Text(text)),
-            parts => Some(Self::Parts(into_objects(parts))),
         }
     }
 
@@ -245,8 +216,7 @@ impl From<Vec<ContentPart>> for Content {
 }
 
 /// A part of a message: text, an image, a file, or what another provider has besides.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "JsonObject")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ContentPart {
     /// `type`: which of the fields counts, by name.
     pub kind: Option<String>,
@@ -259,6 +229,8 @@ pub struct ContentPart {
     /// Everything else.
     pub extra: JsonObject,
 }
+
+lossless!(ContentPart { kind as "type": string, text: string, image_url: object, file: object });
 
 impl ContentPart {
     /// A piece of text.
@@ -293,33 +265,8 @@ fn object<const N: usize>(fields: [(&str, String); N]) -> JsonObject {
     fields.into_iter().map(|(key, value)| (key.to_owned(), Value::String(value))).collect()
 }
 
-impl From<JsonObject> for ContentPart {
-    fn from(object: JsonObject) -> Self {
-        let mut fields = Reader::new(object);
-        Self {
-            kind: fields.string("type"),
-            text: fields.string("text"),
-            image_url: fields.object("image_url"),
-            file: fields.object("file"),
-            extra: fields.rest(),
-        }
-    }
-}
-
-impl Serialize for ContentPart {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = Writer::new(serializer, &self.extra)?;
-        fields.some("type", &self.kind)?;
-        fields.some("text", &self.text)?;
-        fields.some("image_url", &self.image_url)?;
-        fields.some("file", &self.file)?;
-        fields.end()
-    }
-}
-
 /// A call of a tool, or in a stream a piece of one.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "JsonObject")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ToolCall {
     /// In a stream: which of the parallel calls this is a piece of.
     pub index: Option<u64>,
@@ -332,6 +279,8 @@ pub struct ToolCall {
     /// Everything else.
     pub extra: JsonObject,
 }
+
+lossless!(ToolCall { index: parsed, id: string, kind as "type": string, function: object });
 
 impl ToolCall {
     /// The function's name; empty if there is none.
@@ -354,33 +303,8 @@ impl ToolCall {
     }
 }
 
-impl From<JsonObject> for ToolCall {
-    fn from(object: JsonObject) -> Self {
-        let mut fields = Reader::new(object);
-        Self {
-            index: fields.parsed("index"),
-            id: fields.string("id"),
-            kind: fields.string("type"),
-            function: fields.object("function"),
-            extra: fields.rest(),
-        }
-    }
-}
-
-impl Serialize for ToolCall {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = Writer::new(serializer, &self.extra)?;
-        fields.some("index", &self.index)?;
-        fields.some("id", &self.id)?;
-        fields.some("type", &self.kind)?;
-        fields.some("function", &self.function)?;
-        fields.end()
-    }
-}
-
 /// The function a tool call names.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "JsonObject")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct FunctionCall {
     /// Its name.
     pub name: Option<String>,
@@ -390,18 +314,4 @@ pub struct FunctionCall {
     pub extra: JsonObject,
 }
 
-impl From<JsonObject> for FunctionCall {
-    fn from(object: JsonObject) -> Self {
-        let mut fields = Reader::new(object);
-        Self { name: fields.string("name"), arguments: fields.string("arguments"), extra: fields.rest() }
-    }
-}
-
-impl Serialize for FunctionCall {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = Writer::new(serializer, &self.extra)?;
-        fields.some("name", &self.name)?;
-        fields.some("arguments", &self.arguments)?;
-        fields.end()
-    }
-}
+lossless!(FunctionCall { name: string, arguments: string });

@@ -1,11 +1,9 @@
 //! The list of models.
 
-use super::object::{JsonObject, Reader, Writer};
-use serde::{Deserialize, Serialize, Serializer};
+use super::object::{JsonObject, lossless};
 
 /// Answer of `GET /models`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "JsonObject")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelList {
     /// `list`.
     pub object: Option<String>,
@@ -15,25 +13,10 @@ pub struct ModelList {
     pub extra: JsonObject,
 }
 
-impl From<JsonObject> for ModelList {
-    fn from(object: JsonObject) -> Self {
-        let mut fields = Reader::new(object);
-        Self { object: fields.string("object"), data: fields.objects("data"), extra: fields.rest() }
-    }
-}
-
-impl Serialize for ModelList {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = Writer::new(serializer, &self.extra)?;
-        fields.some("object", &self.object)?;
-        fields.filled("data", &self.data)?;
-        fields.end()
-    }
-}
+lossless!(ModelList { object: string, data: objects });
 
 /// One model.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "JsonObject")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Model {
     /// The name to ask for it by.
     pub id: Option<String>,
@@ -47,26 +30,4 @@ pub struct Model {
     pub extra: JsonObject,
 }
 
-impl From<JsonObject> for Model {
-    fn from(object: JsonObject) -> Self {
-        let mut fields = Reader::new(object);
-        Self {
-            id: fields.string("id"),
-            object: fields.string("object"),
-            created: fields.parsed("created"),
-            owned_by: fields.string("owned_by"),
-            extra: fields.rest(),
-        }
-    }
-}
-
-impl Serialize for Model {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = Writer::new(serializer, &self.extra)?;
-        fields.some("id", &self.id)?;
-        fields.some("object", &self.object)?;
-        fields.some("created", &self.created)?;
-        fields.some("owned_by", &self.owned_by)?;
-        fields.end()
-    }
-}
+lossless!(Model { id: string, object: string, created: parsed, owned_by: string });

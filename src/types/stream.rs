@@ -2,16 +2,14 @@
 
 use super::completion::{ChatCompletion, Choice, FinishReason, Logprobs, error_in, finish_of};
 use super::message::{Content, FunctionCall, Message, Role, ToolCall, says_something};
-use super::object::{JsonObject, Reader, Writer};
+use super::object::{JsonObject, lossless};
 use super::usage::Usage;
 use crate::core::facts::Facts;
-use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// One event of a streamed answer.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "JsonObject")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ChatChunk {
     /// The provider's id of the answer, the same in every chunk.
     pub id: Option<String>,
@@ -30,6 +28,16 @@ pub struct ChatChunk {
     /// Everything else (see the [module](super) on `extra`).
     pub extra: JsonObject,
 }
+
+lossless!(ChatChunk {
+    id: string,
+    object: string,
+    created: parsed,
+    model: string,
+    system_fingerprint: string,
+    choices: objects,
+    usage: object,
+});
 
 impl ChatChunk {
     /// The first choice's delta.
@@ -68,39 +76,8 @@ impl ChatChunk {
     }
 }
 
-impl From<JsonObject> for ChatChunk {
-    fn from(object: JsonObject) -> Self {
-        let mut fields = Reader::new(object);
-        Self {
-            id: fields.string("id"),
-            object: fields.string("object"),
-            created: fields.parsed("created"),
-            model: fields.string("model"),
-            system_fingerprint: fields.string("system_fingerprint"),
-            choices: fields.objects("choices"),
-            usage: fields.object("usage"),
-            extra: fields.rest(),
-        }
-    }
-}
-
-impl Serialize for ChatChunk {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = Writer::new(serializer, &self.extra)?;
-        fields.some("id", &self.id)?;
-        fields.some("object", &self.object)?;
-        fields.some("created", &self.created)?;
-        fields.some("model", &self.model)?;
-        fields.some("system_fingerprint", &self.system_fingerprint)?;
-        fields.filled("choices", &self.choices)?;
-        fields.some("usage", &self.usage)?;
-        fields.end()
-    }
-}
-
 /// What a chunk adds to one choice.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "JsonObject")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ChunkChoice {
     /// Which choice.
     pub index: Option<u64>,
@@ -114,33 +91,10 @@ pub struct ChunkChoice {
     pub extra: JsonObject,
 }
 
-impl From<JsonObject> for ChunkChoice {
-    fn from(object: JsonObject) -> Self {
-        let mut fields = Reader::new(object);
-        Self {
-            index: fields.parsed("index"),
-            delta: fields.object("delta"),
-            logprobs: fields.object("logprobs"),
-            finish_reason: fields.parsed("finish_reason"),
-            extra: fields.rest(),
-        }
-    }
-}
-
-impl Serialize for ChunkChoice {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = Writer::new(serializer, &self.extra)?;
-        fields.some("index", &self.index)?;
-        fields.some("delta", &self.delta)?;
-        fields.some("logprobs", &self.logprobs)?;
-        fields.some("finish_reason", &self.finish_reason)?;
-        fields.end()
-    }
-}
+lossless!(ChunkChoice { index: parsed, delta: object, logprobs: object, finish_reason: parsed });
 
 /// What a chunk adds to a message.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "JsonObject")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Delta {
     /// Who speaks; as a rule only in the first.
     pub role: Option<Role>,
@@ -155,6 +109,8 @@ pub struct Delta {
     /// Everything else.
     pub extra: JsonObject,
 }
+
+lossless!(Delta { role: parsed, content: content, reasoning_content: string, refusal: string, tool_calls: objects });
 
 impl Delta {
     /// The text added.
@@ -174,32 +130,6 @@ impl Delta {
             !self.tool_calls.is_empty(),
             &self.extra,
         )
-    }
-}
-
-impl From<JsonObject> for Delta {
-    fn from(object: JsonObject) -> Self {
-        let mut fields = Reader::new(object);
-        Self {
-            role: fields.parsed("role"),
-            content: Content::take(&mut fields),
-            reasoning_content: fields.string("reasoning_content"),
-            refusal: fields.string("refusal"),
-            tool_calls: fields.objects("tool_calls"),
-            extra: fields.rest(),
-        }
-    }
-}
-
-impl Serialize for Delta {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = Writer::new(serializer, &self.extra)?;
-        fields.some("role", &self.role)?;
-        fields.some("content", &self.content)?;
-        fields.some("reasoning_content", &self.reasoning_content)?;
-        fields.some("refusal", &self.refusal)?;
-        fields.filled("tool_calls", &self.tool_calls)?;
-        fields.end()
     }
 }
 

@@ -1,12 +1,10 @@
 //! What an answer used.
 
-use super::object::{JsonObject, Reader, Writer};
+use super::object::{JsonObject, lossless};
 use crate::core::tokens::TokenCount;
-use serde::{Deserialize, Serialize, Serializer};
 
 /// `usage` of an answer.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "JsonObject")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Usage {
     /// Tokens of the prompt, cached or not.
     pub prompt_tokens: Option<u64>,
@@ -26,6 +24,16 @@ pub struct Usage {
     pub extra: JsonObject,
 }
 
+lossless!(Usage {
+    prompt_tokens: parsed,
+    completion_tokens: parsed,
+    total_tokens: parsed,
+    prompt_cache_hit_tokens: parsed,
+    prompt_cache_miss_tokens: parsed,
+    prompt_tokens_details: object,
+    completion_tokens_details: object,
+});
+
 impl Usage {
     /// The same for accounting. What the provider did not tell is 0, but for `prompt` and `completion`, which are
     /// derived from the other counts where possible.
@@ -43,39 +51,8 @@ impl Usage {
     }
 }
 
-impl From<JsonObject> for Usage {
-    fn from(object: JsonObject) -> Self {
-        let mut fields = Reader::new(object);
-        Self {
-            prompt_tokens: fields.parsed("prompt_tokens"),
-            completion_tokens: fields.parsed("completion_tokens"),
-            total_tokens: fields.parsed("total_tokens"),
-            prompt_cache_hit_tokens: fields.parsed("prompt_cache_hit_tokens"),
-            prompt_cache_miss_tokens: fields.parsed("prompt_cache_miss_tokens"),
-            prompt_tokens_details: fields.object("prompt_tokens_details"),
-            completion_tokens_details: fields.object("completion_tokens_details"),
-            extra: fields.rest(),
-        }
-    }
-}
-
-impl Serialize for Usage {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = Writer::new(serializer, &self.extra)?;
-        fields.some("prompt_tokens", &self.prompt_tokens)?;
-        fields.some("completion_tokens", &self.completion_tokens)?;
-        fields.some("total_tokens", &self.total_tokens)?;
-        fields.some("prompt_cache_hit_tokens", &self.prompt_cache_hit_tokens)?;
-        fields.some("prompt_cache_miss_tokens", &self.prompt_cache_miss_tokens)?;
-        fields.some("prompt_tokens_details", &self.prompt_tokens_details)?;
-        fields.some("completion_tokens_details", &self.completion_tokens_details)?;
-        fields.end()
-    }
-}
-
 /// What the prompt tokens were.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "JsonObject")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PromptTokensDetails {
     /// Those that came from the provider's cache.
     pub cached_tokens: Option<u64>,
@@ -83,24 +60,10 @@ pub struct PromptTokensDetails {
     pub extra: JsonObject,
 }
 
-impl From<JsonObject> for PromptTokensDetails {
-    fn from(object: JsonObject) -> Self {
-        let mut fields = Reader::new(object);
-        Self { cached_tokens: fields.parsed("cached_tokens"), extra: fields.rest() }
-    }
-}
-
-impl Serialize for PromptTokensDetails {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = Writer::new(serializer, &self.extra)?;
-        fields.some("cached_tokens", &self.cached_tokens)?;
-        fields.end()
-    }
-}
+lossless!(PromptTokensDetails { cached_tokens: parsed });
 
 /// What the completion tokens were.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "JsonObject")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct CompletionTokensDetails {
     /// Those of the reasoning; DeepSeek sends it only when the model was thinking.
     pub reasoning_tokens: Option<u64>,
@@ -108,17 +71,4 @@ pub struct CompletionTokensDetails {
     pub extra: JsonObject,
 }
 
-impl From<JsonObject> for CompletionTokensDetails {
-    fn from(object: JsonObject) -> Self {
-        let mut fields = Reader::new(object);
-        Self { reasoning_tokens: fields.parsed("reasoning_tokens"), extra: fields.rest() }
-    }
-}
-
-impl Serialize for CompletionTokensDetails {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = Writer::new(serializer, &self.extra)?;
-        fields.some("reasoning_tokens", &self.reasoning_tokens)?;
-        fields.end()
-    }
-}
+lossless!(CompletionTokensDetails { reasoning_tokens: parsed });

@@ -214,7 +214,7 @@ export const calls = {
       match(error.message, message);
     };
     await refusedCall({ messages: [] }, {}, /^Expected `model` to be a non-empty string, got undefined$/);
-    await refusedCall({ model: "m", messages: [] }, {}, /^Expected `messages` to be an array of at least one message, got an array$/);
+    await refusedCall({ model: "m", messages: [] }, {}, /^Expected `messages` to be an array of at least one message, got an empty array$/);
     await refusedCall(ask("", { n: 1n }), {}, /^Expected the request to be serialisable as JSON: TypeError/);
     await refusedCall(ask(), { signal: 3 }, /^Expected `signal` to be an AbortSignal, got 3$/);
     await refusedCall(ask(), { worklod: "x" }, /did you mean `workload`\?$/);

@@ -5,10 +5,11 @@ import { equal } from "./assert.js";
 import { calls } from "./calls.js";
 import { gate } from "./gate.js";
 import { touched, unhandled } from "./globals.js";
+import { requests } from "./requests.js";
 import { streams } from "./streams.js";
 import { contextOf, sleep, tell } from "./support.js";
 
-const all = { ...calls, ...streams, ...aborts, ...gate };
+const all = { ...calls, ...streams, ...aborts, ...gate, ...requests };
 export const cases = Object.keys(all);
 
 /** What must hold once all of them have run. */

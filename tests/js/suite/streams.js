@@ -81,7 +81,7 @@ export const streams = {
 
   async "an error after content is an interruption"(t) {
     const fault = event({ error: { message: "it broke", type: "server_error" } });
-    const server = await t.serve({ body: [event(delta({ content: "half" })), 30, fault] });
+    const server = await t.serve({ body: [event(delta({ content: "half" })), 500, fault] });
     const stream = await t.client(server.url).chat.completions.create(STREAMING);
     equal((await stream.next()).value.choices[0].delta.content, "half");
     const error = await rejection(stream.next());

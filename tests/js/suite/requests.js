@@ -1,0 +1,161 @@
+import { deepEqual, equal, fail, match, ok, rejection } from "./assert.js";
+import { STREAMING, answer, ask, delta, event, finish, sleep } from "./support.js";
+
+const tool = (name) => ({ type: "function", function: { name } });
+const call = (index, more) => delta({ tool_calls: [{ index, ...more }] });
+const logprobs = (token) => ({ content: [{ token, logprob: -1, bytes: null }] });
+const spelled = (token) => {
+  const chunk = delta({ content: token });
+  chunk.choices[0].logprobs = logprobs(token);
+  return chunk;
+};
+
+export const requests = {
+  async "what DeepSeek would certainly refuse is refused before anything is sent"(t) {
+    const fetch = () => fail("it was sent");
+    const client = t.client("https://api.deepseek.com", { fetch });
+    const user = { role: "user", content: "x" };
+    const refusals = [
+      [{ model: " " }, '`model` to be a non-empty string, got " "'],
+      [{ stream: 1 }, "`stream` to be a boolean, got 1"],
+      [{ messages: [null] }, "`messages[0]` to be an object, got null"],
+      [{ messages: [{ content: "x" }] }, "`messages[0].role` to be a string, got undefined"],
+      [{ messages: [{ role: "developer", content: "x" }] }, '`messages[0].role` to be "system" with DeepSeek, got "developer"'],
+      [{ messages: [{ role: "tool", content: "x" }] }, "`messages[0].tool_call_id` to be the id of the call it answers, got undefined"],
+      [{ messages: [{ role: "assistant", content: "x", prefix: true }, user] }, "`messages[0].prefix` to be set on the last message only, got true"],
+      [{ temperature: NaN }, "`temperature` to be a finite number, got NaN"],
+      [{ temperature: "1" }, '`temperature` to be a finite number, got "1"'],
+      [{ temperature: 2.1 }, "`temperature` to be between 0 and 2, got 2.1"],
+      [{ top_p: -0.1 }, "`top_p` to be between 0 and 1, got -0.1"],
+      [{ max_tokens: 0 }, "`max_tokens` to be at least 1, got 0"],
+      [{ top_logprobs: 21, logprobs: true }, "`top_logprobs` to be between 0 and 20, got 21"],
+      [{ top_logprobs: 2 }, "`logprobs` to be true where `top_logprobs` is set, got undefined"],
+      [{ stop: Array(17).fill("x") }, "`stop` to be at most 16 texts, got 17"],
+      [{ tools: Array(129).fill(tool("f")) }, "`tools` to be at most 128 tools, got 129"],
+      [{ tools: [tool("f"), tool("no spaces")] }, '`tools[1].function.name` to be 1 to 128 of letters, digits, `_` and `-`, got "no spaces"'],
+      [{ thinking: { type: "enabled" }, tool_choice: "required" }, '`tool_choice` to be "none" or "auto" while thinking, got "required"'],
+      [{ stream_options: { include_usage: true } }, "`stream_options` to be set only where `stream` is true, got an object"],
+      [{ user_id: "ü".repeat(257) }, "`user_id` to be at most 512 bytes, got 514"],
+    ];
+    for (const [more, said] of refusals) {
+      const error = await rejection(client.chat.completions.create(ask("x", more)));
+      equal(error.type, "invalid_request");
+      equal(error.message, `Expected ${said}`);
+    }
+    const fim = async (more) => (await rejection(client.completions.create({ model: "m", prompt: "", ...more }))).message;
+    equal(await fim({ prompt: 3 }), "Expected `prompt` to be a string, got 3");
+    equal(await fim({ logprobs: 21 }), "Expected `logprobs` to be between 0 and 20, got 21");
+  },
+
+  async "what another provider may accept passes, and so do fields nobody knows"(t) {
+    const server = await t.serve({ body: answer("x") });
+    const client = t.client(server.url);
+    const messages = [{ role: "developer", content: "x" }];
+    const odd = { messages, temperature: 3, max_tokens: null, stop: null, new_field: { a: [1] } };
+    await client.chat.completions.create(ask("x", odd));
+    const [{ body }] = await server.requests();
+    deepEqual(JSON.parse(body), { model: "deepseek-flash", ...odd });
+    const refused = await rejection(client.chat.completions.create(ask("x", { temperature: Infinity })));
+    equal(refused.message, "Expected `temperature` to be a finite number, got Infinity");
+  },
+
+  async "a stream can be had as the answer it would have been"(t) {
+    const usage = { prompt_tokens: 3, completion_tokens: 9, total_tokens: 12, completion_tokens_details: { reasoning_tokens: 4 } };
+    const chunks = [
+      delta({ role: "assistant", content: null, reasoning_content: "" }, { system_fingerprint: "fp" }),
+      delta({ reasoning_content: "let me " }),
+      delta({ reasoning_content: "see", content: null }),
+      spelled("It "),
+      spelled("is"),
+      call(0, { id: "a", type: "function", function: { name: "f", arguments: "" } }),
+      call(1, { id: "b", type: "function", function: { name: "g", arguments: "{" } }),
+      // Some servers say id and name again.
+      call(0, { id: "a", function: { name: "f", arguments: '{"x":' } }),
+      call(0, { function: { arguments: "1}" } }),
+      call(1, { function: { arguments: "}" } }),
+      '{"id":"1","choices":[{"index":0,"delta":{"__proto__":{"polluted":true}},"finish_reason":null}]}',
+      finish("tool_calls"),
+      { ...delta({}), choices: [], usage },
+    ];
+    const server = await t.serve({ headers: { "content-type": "text/event-stream" }, body: [...chunks, "[DONE]"].map(event) });
+    const client = t.client(server.url);
+    const seen = [];
+    const stream = await client.chat.completions.create(STREAMING);
+    const whole = await stream.finalCompletion((chunk) => seen.push(chunk));
+    equal(seen.length, chunks.length);
+    equal({}.polluted, undefined);
+    const tool_calls = [
+      { id: "a", type: "function", function: { name: "f", arguments: '{"x":1}' } },
+      { id: "b", type: "function", function: { name: "g", arguments: "{}" } },
+    ];
+    const message = { role: "assistant", content: "It is", reasoning_content: "let me see", tool_calls };
+    const content = [...logprobs("It ").content, ...logprobs("is").content];
+    deepEqual(whole, {
+      id: "1",
+      object: "chat.completion",
+      created: 1,
+      model: "m",
+      system_fingerprint: "fp",
+      choices: [{ index: 0, message, finish_reason: "tool_calls", logprobs: { content } }],
+      usage,
+    });
+    equal(client.metrics().inFlight, 0);
+  },
+
+  async "a streamed answer put together is the one that would not have been streamed"(t) {
+    const sim = await t.simulate();
+    const client = t.client(sim.url, { betaURL: `${sim.url}/beta` });
+    const same = ({ id, created, ...rest }) => (ok(id && created), rest);
+    for (const more of [{}, { thinking: { type: "enabled" } }]) {
+      const params = ask("Say the same twice.", more);
+      const whole = await client.chat.completions.create(params);
+      const stream = await client.chat.completions.create({ ...params, stream: true });
+      deepEqual(same(await stream.finalCompletion()), same(whole));
+    }
+    const params = { model: "deepseek-flash", prompt: "def f(" };
+    const stream = await client.completions.create({ ...params, stream: true });
+    const fim = await stream.finalCompletion();
+    deepEqual(same(fim), same(await client.completions.create(params)));
+    equal(fim.object, "text_completion");
+  },
+
+  async "a stream that breaks off has no final completion"(t) {
+    const server = await t.serve({ body: [event(delta({ content: "half" }))] });
+    const stream = await t.client(server.url).chat.completions.create(STREAMING);
+    const error = await rejection(stream.finalCompletion());
+    deepEqual([error.type, error.partial.text], ["interrupted", "half"]);
+  },
+
+  async "questions about an account are asked again after a failure, and not after a refusal"(t) {
+    const list = JSON.stringify({ object: "list", data: [{ id: "m", object: "model" }] });
+    const flaky = await t.serve({ status: 503, body: "{}" }, { status: 500, body: "{}" }, { body: list });
+    equal((await t.client(flaky.url).models.list()).data[0].id, "m");
+    equal(await flaky.count(), 3);
+
+    const down = await t.serve({ status: 503, body: "{}" }, { status: 503, body: "{}" }, { status: 401, body: "{}" }, { status: 503, body: "{}" });
+    const client = t.client(down.url, { maxAttempts: 2 });
+    const error = await rejection(client.balance());
+    deepEqual([error.type, error.attemptsMade, await down.count()], ["overloaded", 2, 2]);
+    equal((await rejection(client.balance())).type, "authentication");
+    equal(await down.count(), 3);
+
+    const controller = new AbortController();
+    const waiting = rejection(t.client(down.url, { maxAttempts: 30 }).models.list({ signal: controller.signal }));
+    await sleep(50);
+    controller.abort("enough");
+    equal(await waiting, "enough");
+  },
+
+  async "the gate's fetch is told of workload and time by headers, which it keeps"(t) {
+    const server = await t.serve({ body: "{}" }, { head: false });
+    const client = t.client(`${server.url}/v1`);
+    equal(client.baseURL, `${server.url}/v1`);
+    await (await client.fetch(`${client.baseURL}/quick`, { headers: { "tidegate-workload": "background" } })).text();
+    equal(client.metrics().workloads.find(({ name }) => name === "background").completed, 1);
+    const late = await rejection(client.fetch(`${client.baseURL}/slow`, { headers: { "tidegate-timeout": "200" } }));
+    equal(late.type, "deadline");
+    const wrong = await rejection(client.fetch(`${client.baseURL}/x`, { headers: { "tidegate-timeout": "0" } }));
+    match(wrong.message, /^Expected `timeout` to be a number of milliseconds above zero, got 0$/);
+    ok((await server.requests()).every(({ headers }) => !headers.some((name) => name.startsWith("tidegate"))), "no such header is sent");
+  },
+};
