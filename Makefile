@@ -4,7 +4,7 @@ CARGO ?= cargo
 WASM := wasm32-unknown-unknown
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint wasm npm test-js scenarios bench clean
+.PHONY: help demo test lint wasm npm test-rust test-wasm test-js scenarios bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,8 +14,7 @@ demo: ## 300 prompts through a simulated API whose cap moves and storms; needs n
 	  $(CARGO) run --locked --profile demo --features cli --bin tidegate -- \
 	    batch examples/prompts.jsonl -o "$$out/answers.jsonl" --simulate
 
-test: lint wasm ## every test, with lint and the wasm builds; sets up what it needs
-	tests/setup/llama-server $(CARGO) test --locked --all-features
+test: lint wasm test-rust test-wasm test-js ## every test, with lint and the wasm builds; sets up what it needs
 
 lint: ## formatting, clippy for each set of features, links in the docs; warnings are errors
 	$(CARGO) fmt --check
@@ -39,6 +38,12 @@ npm: ## build the npm package into pkg/
 	  PATH="$$tools:$$PATH" wasm-pack --log-level error build js/core --target web --mode no-install --profile npm --no-pack \
 	    --no-typescript --out-name core --out-dir ../../.cache/npm/core -- --locked; \
 	  node js/build.js .cache/npm/core
+
+test-rust: ## the crate's own tests, and those against a real engine
+	tests/setup/llama-server $(CARGO) test --locked --all-features
+
+test-wasm: ## the Rust client compiled to wasm32, in Node and in Chromium
+	tests/wasm/run
 
 test-js: npm ## the npm package, packed and installed, in every runtime
 	tests/js/run

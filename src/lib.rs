@@ -44,10 +44,15 @@
 //! | `cli` | the `tidegate` program |
 //! | `js` | on wasm32: the core's bindings for the npm package |
 //!
-//! Without any feature there is [`core`](mod@core), which does no I/O and decides everything, [`types`], and [`sse`].
+//! Without any feature there is [`core`](mod@core), which does no I/O and decides everything, and [`sse`]; it needs no
+//! standard library. The feature `std`, which all others but `js` bring, adds [`types`] and the reading of JSON.
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(not(feature = "std"), no_std)]
+
+extern crate alloc;
 
 pub mod core;
+#[cfg(feature = "std")]
 pub mod types;
 
 pub use crate::core::sse;

@@ -1,10 +1,11 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { Gate, makeCore } from "./driver.js";
-import { ConfigError, InvalidRequestError, failed, type Report } from "./errors.js";
-import { EVENTS, camelCased, type TidegateEvents } from "./events.js";
-import { Exchange, ask, type Wire } from "./exchange.js";
+import { InvalidRequestError, failed } from "./errors.js";
+import { EVENTS, type TidegateEvents } from "./events.js";
+import { Exchange, ask, classify, headerLines, type Wire } from "./exchange.js";
 import { limitedFetch, type GateInit } from "./fetch.js";
-import type { LearnedLimits, Metrics } from "./metrics.js";
+import { learned, metrics, prometheus, restore, type LearnedLimits, type Metrics } from "./metrics.js";
+import { told, type Report } from "./names.js";
 import { callOptions, expected, settings, type CallOptions, type Settings, type TidegateOptions } from "./options.js";
 import { schedule, type ScheduleOptions } from "./schedule.js";
 import { Reading, Stream } from "./stream.js";
@@ -95,13 +96,7 @@ export class Tidegate {
   constructor(options: TidegateOptions = {}) {
     const checked = settings(options);
     this.#settings = checked;
-    try {
-      this.#gate = new Gate(checked, makeCore(checked.config));
-    } catch (error) {
-      // The core's words for options are those of its configuration.
-      if (typeof error === "string") throw new ConfigError(error.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()));
-      throw error;
-    }
+    this.#gate = new Gate(checked, makeCore(checked.config));
     const gate = this.#gate;
     const chat = (params: ChatParamsBase & { stream?: boolean | null }, options: CallOptions = {}) =>
       create(gate, checked, chatWire(params), params, options);
@@ -144,13 +139,12 @@ export class Tidegate {
 
   /** Everything counted so far, and the state of every limit. */
   metrics(): Metrics {
-    const { core } = this.#gate;
-    return camelCased(JSON.parse(core.snapshot(this.#gate.now()))) as Metrics;
+    return metrics(this.#gate.core, this.#gate.now());
   }
 
   /** The same in Prometheus' text format. */
   prometheus(): string {
-    return this.#gate.core.prometheus(this.#gate.now());
+    return prometheus(this.metrics());
   }
 
   /**
@@ -166,14 +160,13 @@ export class Tidegate {
 
   /** What was learned of the limits, to be saved as JSON and given to {@link restore} by the next process. */
   snapshot(): LearnedLimits {
-    return JSON.parse(this.#gate.core.learned()) as LearnedLimits;
+    return learned(this.#gate.core);
   }
 
   /** Takes over what a former process learned of the limits. */
   restore(learned: LearnedLimits): void {
-    const { core } = this.#gate;
     try {
-      core.restore(this.#gate.now(), JSON.stringify(learned));
+      restore(this.#gate.core, this.#gate.now(), learned);
     } catch (error) {
       throw new InvalidRequestError(`Expected what \`snapshot()\` returned, got something else: ${String(error)}`);
     }
@@ -267,7 +260,8 @@ async function account<T>(gate: Gate, { maxAttempts }: Settings, path: string, s
       if ("told" in answer) return answer.told;
       signal?.throwIfAborted();
       const elapsed = (gate.now() - begun) / 1e3;
-      const error = failed({ ...answer.report, failure: "exhausted", sent, elapsed, attempts: [] });
+      const { numbers, words } = answer.report;
+      const error = failed({ numbers: Float64Array.of(...numbers, elapsed, sent), words }, gate.endpoints);
       // The calls' own backoff: full jitter, doubling.
       const wait = Math.max(error.retryAfter ?? 0, Math.random() * 0.5 * 2 ** (sent - 1));
       if (!error.isRetryable || sent >= maxAttempts || (elapsed + wait) * 1e3 > ACCOUNT_TIME) throw error;
@@ -284,19 +278,18 @@ async function account<T>(gate: Gate, { maxAttempts }: Settings, path: string, s
 
 async function inquire<T>(gate: Gate, path: string, signal: AbortSignal): Promise<{ told: T } | { report: Report }> {
   const { core } = gate;
-  const { base, headers, name } = gate.endpoints[0] as Gate["endpoints"][number];
+  const { base, headers } = gate.endpoints[0] as Gate["endpoints"][number];
   let status = 0;
   let lines = "";
   try {
     const response = await gate.fetch(base + path, { headers, signal, redirect: "manual" });
     status = response.status;
-    response.headers.forEach((value, name) => (lines += `${name}\n${value}\n`));
-    const clean = gate.scrub(await response.text());
-    if (core.classify(status, gate.scrub(lines), new TextEncoder().encode(clean), Date.now() / 1000) === 0) {
-      return { told: JSON.parse(clean) as T };
-    }
+    lines = gate.scrub(headerLines(response.headers));
+    const { kind, json } = classify(core, status, lines, gate.scrub(await response.text()));
+    if (kind === 0) return { told: json as T };
   } catch (error) {
     core.broken(1, status === 0 ? 0 : 1, status, lines, gate.scrub(String(error instanceof Error ? error.message : error)));
   }
-  return { report: { ...(JSON.parse(core.outcome()) as Report), route: name } };
+  core.outcome();
+  return { report: told(core) };
 }

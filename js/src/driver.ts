@@ -1,6 +1,7 @@
-import { AbortedError, ClosedError, NoRouteError, QueueFullError } from "./errors.js";
-import { camelCased, type TidegateEvents } from "./events.js";
-import type { CallOptions, Endpoint, Settings } from "./options.js";
+import { AbortedError, ClosedError, ConfigError, NoRouteError, QueueFullError } from "./errors.js";
+import { eventOf } from "./events.js";
+import { told, type Report } from "./names.js";
+import { span, type CallOptions, type Endpoint, type Settings } from "./options.js";
 import { core } from "./wasm/core.js";
 import type { Core } from "./wasm/glue.js";
 
@@ -11,8 +12,8 @@ export const HEADERS = 1, ALIVE = 2, CONTENT = 3, READING = 4, DELIVERED = 5;
 export type Order =
   | { kind: "send"; attempt: number; route: number; rename: string | undefined }
   | { kind: "abort" }
-  /** The call is over; `failure` is a report as JSON, and missing where it was answered. */
-  | { kind: "end"; failure: string | undefined };
+  /** The call is over; `failure` says why, and is missing where it was answered. */
+  | { kind: "end"; failure: Report | undefined };
 
 /** @internal What I/O under way rejects with when the call is to look at its orders. */
 export const INTERRUPTED = Symbol("interrupted");
@@ -55,6 +56,10 @@ export class Gate {
   readonly fetch: typeof globalThis.fetch;
   readonly countsTokens: boolean;
   readonly isolated = isolated();
+  readonly #maxQueued: number;
+  /** The core's numbers of what it knows. */
+  readonly #models = new Map<string, number>();
+  readonly #workloads = new Map<string, number>();
   /** By place in the core's table. */
   readonly #calls: (Call | undefined)[] = [];
   readonly #listeners = new Map<string, Set<(event: never) => void>>();
@@ -68,6 +73,7 @@ export class Gate {
     this.endpoints = settings.endpoints;
     this.fetch = settings.fetch;
     this.countsTokens = settings.countsTokens;
+    this.#maxQueued = settings.maxQueued;
   }
 
   /** Milliseconds since the first call. Not since the client was made: Workers have no clock before a request comes. */
@@ -87,24 +93,30 @@ export class Gate {
     if (signal?.aborted) {
       throw new AbortedError("Expected `signal` to be still open, got one already aborted", { cause: signal.reason });
     }
-    const clock = (span: number | false | undefined) => (span === false ? Infinity : (span ?? 0));
-    const handle = this.core.submit(
+    const { core } = this;
+    let model = this.#models.get(subject.model);
+    if (model === undefined) {
+      model = core.model(subject.model);
+      // Names that nobody serves are not kept: callers may make up any number.
+      if (model < 0) throw new NoRouteError(`no route serves the model \`${subject.model}\``);
+      this.#models.set(subject.model, model);
+    }
+    let work = this.#workloads.get(workload);
+    if (work === undefined) this.#workloads.set(workload, (work = core.workload(workload)));
+    if (subject.userId !== undefined) core.user(subject.userId);
+    const handle = core.submit(
       this.now(),
-      subject.model,
-      workload,
-      subject.userId,
+      model,
+      work,
       subject.tokens ?? 0,
       options.timeout ?? 0,
-      clock(clocks?.headers),
-      clock(clocks?.firstContent),
-      clock(clocks?.idle),
+      span(clocks?.headers),
+      span(clocks?.firstContent),
+      span(clocks?.idle),
       options.maxAttempts ?? 0,
       options.onFull === "wait",
     );
-    if (handle < 0) {
-      const Refusal = handle === -1 ? QueueFullError : handle === -2 ? NoRouteError : ClosedError;
-      throw new Refusal(this.core.refusal());
-    }
+    if (handle < 0) throw this.#refusal(handle);
     const call = new Call(this, handle, signal ?? undefined);
     this.#calls[handle % PLACES] = call;
     this.#live++;
@@ -112,14 +124,24 @@ export class Gate {
     return call;
   }
 
+  #refusal(code: number): Error {
+    if (code === -3) return new ClosedError("the client is closed");
+    const full =
+      code === -1
+        ? `${this.#maxQueued} calls are waiting; send fewer at once, or wait for room`
+        : `${PLACES} calls are under way`;
+    return new QueueFullError(`the queue is full: ${full}`, { isRetryable: true });
+  }
+
   /** Carries out what the core wants done. */
   pump(): void {
     const { core } = this;
     const now = this.now();
-    let events: (TidegateEvents[keyof TidegateEvents] & { type: string })[] | undefined;
+    let events: ReturnType<typeof eventOf>[] | undefined;
     for (let action; (action = core.poll(now)) !== 0; ) {
       if (action === 5) {
-        (events ??= []).push(camelCased(JSON.parse(core.detail())) as never);
+        core.detail();
+        (events ??= []).push(eventOf(told(core), this.endpoints));
         continue;
       }
       const handle = core.call();
@@ -133,11 +155,16 @@ export class Gate {
         call.deliver({ kind: "abort" });
       } else {
         this.forget(call);
-        call.deliver({ kind: "end", failure: action === 3 ? undefined : core.detail() });
+        let failure: Report | undefined;
+        if (action === 4) {
+          core.detail();
+          failure = told(core);
+        }
+        call.deliver({ kind: "end", failure });
       }
     }
     this.#arm(now);
-    if (events !== undefined) for (const { type, ...event } of events) this.#tell(type, event);
+    if (events !== undefined) for (const { type, event } of events) this.#tell(type, event);
   }
 
   /** Forgets a call that is over. */
@@ -385,7 +412,10 @@ export interface Tokens {
   reasoning: number;
 }
 
-/** @internal Makes the core of a client. @throws {string} What is wrong with the configuration. */
-export function makeCore(config: string): Core {
-  return new (core().Core)(config, Math.random());
+/** @internal Makes the core of a client. */
+export function makeCore({ numbers, words }: Settings["config"]): Core {
+  const made = core().make(Float64Array.from(numbers), words.join("\0"), Math.random());
+  // All that the core refuses has been refused in better words.
+  if (made === undefined) throw new ConfigError("Expected options that the core takes, got others");
+  return made;
 }

@@ -1,3 +1,5 @@
+import { names, type Report } from "./names.js";
+import type { Endpoint } from "./options.js";
 import type { Usage } from "./types.js";
 
 /** What went wrong, in the words in which a program decides what to do about it. */
@@ -83,6 +85,7 @@ export interface ErrorDetails {
   headers?: Headers | undefined;
   body?: string | undefined;
   partial?: Partial | undefined;
+  isRetryable?: boolean;
   cause?: unknown;
 }
 
@@ -117,6 +120,8 @@ export abstract class TidegateError extends Error {
   readonly body: string | undefined;
   /** What had come of an answer that broke off. */
   readonly partial: Partial | undefined;
+  /** Whether the same call might succeed later. The client has retried already: this is for who can wait longer. */
+  readonly isRetryable: boolean;
 
   /** @internal */
   constructor(message: string, details: ErrorDetails = {}) {
@@ -133,25 +138,9 @@ export abstract class TidegateError extends Error {
     this.headers = details.headers;
     this.body = details.body;
     this.partial = details.partial;
-  }
-
-  /** Whether the same call might succeed later. The client has retried already: this is for who can wait longer. */
-  get isRetryable(): boolean {
-    return RETRYABLE.has(this.type);
+    this.isRetryable = details.isRetryable ?? false;
   }
 }
-
-const RETRYABLE: ReadonlySet<ErrorType> = new Set<ErrorType>([
-  "queue_full",
-  "deadline",
-  "rate_limited",
-  "overloaded",
-  "server",
-  "connection",
-  "first_content_timeout",
-  "interrupted",
-  "malformed",
-]);
 
 /** The client's configuration makes no sense. Nothing was sent. */
 export class ConfigError extends TidegateError {
@@ -264,84 +253,20 @@ export class MalformedError extends TidegateError {
   override readonly type = "malformed";
 }
 
-/** @internal What the core tells of a failure, and of a call that was answered. */
-export interface Report {
-  failure?: string;
-  route?: string;
-  elapsed: number;
-  sent: number;
-  attempts: (Omit<Attempt, "requestId"> & { request_id?: string })[];
-  outcome?: string;
-  status?: number;
-  message?: string;
-  code?: string;
-  error_type?: string;
-  retry_after?: number;
-  request_id?: string;
-}
-
-type Kind = {
-  make: new (message: string, details: ErrorDetails) => TidegateError;
-  what: string;
-  advice: string;
-};
-
-const later = "try again later";
-const laterOrElsewhere = "try again later, or add a fallback route";
-
-/** By the failure's name, or where attempts or time were used up, by the last outcome's. */
-const KINDS: Record<string, Kind> = {
-  refused: {
-    make: RefusedError,
-    what: "the provider refused the request",
-    advice: "mend the request, it would be refused again",
-  },
-  authentication: {
-    make: AuthenticationError,
-    what: "the provider refused the key",
-    advice: "check the route's API key, then call resume()",
-  },
-  forbidden: {
-    make: ForbiddenError,
-    what: "the key may not do this",
-    advice: "check what the route's API key may do, then call resume()",
-  },
-  insufficient_balance: {
-    make: InsufficientBalanceError,
-    what: "the account is out of money",
-    advice: "top up the account, then call resume()",
-  },
-  deadline: {
-    make: DeadlineError,
-    what: "the deadline passed",
-    advice: "allow it more time, or send fewer calls at once",
-  },
-  interrupted: {
-    make: StreamInterruptedError,
-    what: "the answer broke off",
-    advice: "what came is in `partial`; ask again if you need the whole",
-  },
-  closed: { make: ClosedError, what: "the client was closed", advice: "make a new client" },
-  slot: {
-    make: RateLimitError,
-    what: "the provider kept rejecting for too many requests",
-    advice: laterOrElsewhere,
-  },
-  pressure: { make: OverloadedError, what: "the service stayed overloaded", advice: laterOrElsewhere },
-  server: { make: ServerError, what: "the server failed", advice: later },
-  transport: { make: ConnectionError, what: "the connection failed", advice: later },
-  first_content_timeout: { make: FirstContentTimeoutError, what: "no content came in time", advice: later },
-  malformed: { make: MalformedError, what: "the answer could not be understood", advice: later },
-};
-
-/** Outcomes that are errors under another name. */
-const ALIASES: Record<string, string> = {
-  rate: "slot",
-  billing: "insufficient_balance",
-  // Nothing had been delivered, so nothing was interrupted as far as the caller is concerned.
-  interrupted: "transport",
-  cancelled: "closed",
-  success: "server",
+/** By the core's name for what went wrong. */
+const CLASSES: Record<string, new (message: string, details: ErrorDetails) => TidegateError> = {
+  closed: ClosedError,
+  refused: RefusedError,
+  authentication: AuthenticationError,
+  forbidden: ForbiddenError,
+  insufficient_balance: InsufficientBalanceError,
+  deadline: DeadlineError,
+  rate_limited: RateLimitError,
+  overloaded: OverloadedError,
+  connection: ConnectionError,
+  first_content_timeout: FirstContentTimeoutError,
+  interrupted: StreamInterruptedError,
+  malformed: MalformedError,
 };
 
 /** @internal The answer that was an error. */
@@ -351,33 +276,55 @@ export interface ErrorResponse {
   body: string;
 }
 
-/** @internal The error of a call that failed. Its message is one sentence: what, where, the server's words, what to do. */
-export function failed(report: Report, response?: ErrorResponse, partial?: Partial): TidegateError {
-  const { failure = "exhausted", outcome = "server", sent = 0 } = report;
-  const name = failure === "exhausted" ? (ALIASES[outcome] ?? outcome) : failure;
-  const { make, what, advice } = KINDS[name] ?? (KINDS.server as Kind);
-  const attempts = (report.attempts ?? []).map(({ request_id, ...rest }) =>
-    request_id === undefined ? rest : { ...rest, requestId: request_id },
-  );
-  const route = attempts.at(-1)?.route ?? report.route;
+/**
+ * @internal The error of a call that failed, by what the core told of it (`failure` and `error` in src/wasm/report.rs). Its
+ * message is one sentence: what, where, the server's words, what to do.
+ */
+export function failed(
+  { numbers, words }: Report,
+  endpoints: Endpoint[],
+  response?: ErrorResponse,
+  partial?: Partial,
+): TidegateError {
+  const { errors, outcomes } = names;
+  const number = (at: number) => (Number.isNaN(numbers[at]) ? undefined : numbers[at]);
+  const routeAt = (at: number) => (endpoints[numbers[at] as number] as Endpoint).name;
+  const [name = "", what, advice, retryable] = errors[numbers[0] as number] as string[];
+  const [status, retryAfter, elapsed, sent = 0] = [number(1), number(2), number(3), number(4)];
+  const [message, code, errorType, requestId] = words.map((word) => word || undefined);
+  const attempts: Attempt[] = [];
+  for (let at = 5, word = 4; at < numbers.length; at += 5, word += 2) {
+    attempts.push({
+      route: routeAt(at),
+      sent: number(at + 1) as number,
+      took: number(at + 2) as number,
+      outcome: outcomes[numbers[at + 3] as number] as string,
+      ...(number(at + 4) !== undefined && { status: number(at + 4) as number }),
+      ...(words[word] && { message: words[word] }),
+      ...(words[word + 1] && { requestId: words[word + 1] as string }),
+    });
+  }
+  // What passes the queue by goes to the first.
+  const route = sent > 0 ? (attempts.at(-1)?.route ?? (endpoints[0] as Endpoint).name) : undefined;
   const where = [sent > 0 ? `route \`${route}\`, attempt ${sent}` : "nothing was sent"];
-  if (report.status !== undefined) where.push(`status ${report.status}`);
-  if (report.request_id !== undefined) where.push(`request id ${report.request_id}`);
-  const words = report.message === undefined ? "" : `: ${report.message.replace(/\.+$/, "")}`;
+  if (status !== undefined) where.push(`status ${status}`);
+  if (requestId !== undefined) where.push(`request id ${requestId}`);
+  const said = message === undefined ? "" : `: ${message.replace(/\.+$/, "")}`;
   // The response belongs to the last attempt; a failure for another reason must not show it as its cause.
-  const shown = response?.status === report.status ? response : undefined;
-  return new make(`${what} (${where.join(", ")})${words}; ${advice}`, {
-    status: report.status,
-    code: report.code,
-    errorType: report.error_type,
+  const shown = response?.status === status ? response : undefined;
+  return new (CLASSES[name] ?? ServerError)(`${what} (${where.join(", ")})${said}; ${advice}`, {
+    status,
+    code,
+    errorType,
     route,
     attempts,
     attemptsMade: sent,
-    elapsed: report.elapsed,
-    retryAfter: report.retry_after,
-    requestId: report.request_id,
+    elapsed,
+    retryAfter,
+    requestId,
     headers: shown?.headers,
     body: shown?.body,
     partial,
+    isRetryable: retryable === "1",
   });
 }

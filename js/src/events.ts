@@ -1,3 +1,6 @@
+import { names, type Report } from "./names.js";
+import type { Endpoint } from "./options.js";
+
 /** What a client tells its listeners, by the event's name. Lanes are what a provider limits as one: account and model. */
 export interface TidegateEvents {
   /** The learned limit of a lane changed. */
@@ -33,13 +36,26 @@ export interface LaneEvent {
   userId?: string;
 }
 
-/** @internal */
+/** @internal By the core's numbers. */
 export const EVENTS = ["limit", "pressure", "recovered", "breaker", "retry", "failover", "low-balance", "stopped"] as const;
 
-/** @internal `in_flight` to `inFlight`, in every key of a value that came as JSON. */
-export function camelCased(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(camelCased);
-  if (typeof value !== "object" || value === null) return value;
-  const camel = (key: string) => key.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
-  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [camel(key), camelCased(inner)]));
+/** @internal An event by what the core told of it (`notice` in src/wasm/report.rs). */
+export function eventOf({ numbers, words }: Report, endpoints: Endpoint[]): { type: string; event: object } {
+  const [type = 0, a = 0, b = 0, c = 0] = numbers;
+  const [account, model, userId] = words;
+  const lane = { account, model, ...(userId && { userId }) };
+  const route = (at: number) => (endpoints[at] as Endpoint).name;
+  const cause = names.outcomes[b];
+  const event = [
+    { ...lane, limit: a },
+    lane,
+    lane,
+    { ...lane, open: a === 1 },
+    { attempts: a, cause, delay: c },
+    // Only these two are about routes.
+    type === 5 && { from: route(a), to: route(b) },
+    { ...lane, limit: a },
+    type === 7 && { route: route(a), cause },
+  ][type] as object;
+  return { type: EVENTS[type] as string, event };
 }

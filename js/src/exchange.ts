@@ -1,6 +1,9 @@
 import { ALIVE, CONTENT, HEADERS, INTERRUPTED, READING, type Call, type Gate, type Tokens } from "./driver.js";
-import { failed, type ErrorResponse, type Partial, type Report } from "./errors.js";
+import { failed, type ErrorResponse, type Partial } from "./errors.js";
+import { lines } from "./lines.js";
+import type { Report } from "./names.js";
 import type { Usage } from "./types.js";
+import type { Core } from "./wasm/glue.js";
 
 /** @internal A request as it is sent to whichever route: everything but where and with which key. */
 export interface Wire {
@@ -18,6 +21,8 @@ export interface Wire {
 /** @internal How much of an error's body is read and kept, in bytes, and how long its rest is waited for, in ms. */
 const ERROR_BODY = 64 * 1024;
 const ERROR_BODY_TIME = 10_000;
+/** How much of it can decide anything. */
+const ERROR_TEXT = 16 * 1024;
 /** The largest answer that is read, where it is not a stream. */
 const MAX_BODY = 256 * 2 ** 20;
 
@@ -28,6 +33,32 @@ export const BEFORE_HEADERS = 0, BEFORE_CONTENT = 1, AFTER_CONTENT = 2;
 
 /** @internal Seconds since 1970, for dates in headers. */
 export const unix = (): number => Math.floor(Date.now() / 1000);
+
+/** @internal Headers as the core takes them. HTTP dates are read here, for any host can: `@` and the seconds since 1970. */
+export function headerLines(headers: Headers): string {
+  let lines = "";
+  headers.forEach((value, name) => {
+    const date = / GMT$|^\w{3} \w{3} .{16}$/.test(value) ? Date.parse(/ GMT$/.test(value) ? value : `${value} GMT`) : NaN;
+    lines += `${name}\n${date >= 0 ? `@${Math.floor(date / 1000)}` : value}\n`;
+  });
+  return lines;
+}
+
+/** @internal Has the core judge a whole answer that is no stream. Returns the outcome's number, 0 for a good one, and the JSON. */
+export function classify(core: Core, status: number, headers: string, text: string): { kind: number; json: unknown } {
+  let json: unknown;
+  let found = "";
+  let why = "";
+  try {
+    json = JSON.parse(text);
+    found = lines(json);
+  } catch (error) {
+    why = words(error);
+  }
+  // Of a good answer the core needs no text.
+  const start = found !== "" && status < 300 ? "" : text.slice(0, ERROR_TEXT);
+  return { kind: core.classify(status, headers, found, start, why, unix()), json };
+}
 
 /** @internal A transport's own words, all the way down. */
 export function words(error: unknown): string {
@@ -152,8 +183,8 @@ export class Exchange {
   }
 
   /** The end of the call: nothing to say of one that was answered. */
-  end(failure: string | undefined, partial?: Partial): undefined {
-    if (failure !== undefined) throw failed(JSON.parse(failure) as Report, this.response, partial);
+  end(failure: Report | undefined, partial?: Partial): undefined {
+    if (failure !== undefined) throw failed(failure, this.gate.endpoints, this.response, partial);
   }
 
   async #send(attempt: number, route: number, rename: string | undefined): Promise<Opened | undefined> {
@@ -176,8 +207,7 @@ export class Exchange {
       call.ended(attempt);
       return undefined;
     }
-    let headers = "";
-    response.headers.forEach((value, name) => (headers += `${name}\n${value}\n`));
+    const headers = headerLines(response.headers);
     if (response.ok) {
       this.headers = response.headers;
       const opened = new Opened(this, attempt, response, headers, controller);
@@ -195,7 +225,7 @@ export class Exchange {
     }
     const text = gate.scrub(new TextDecoder().decode(body));
     this.response = { status: response.status, headers: response.headers, body: text };
-    gate.core.classify(response.status, gate.scrub(headers), new TextEncoder().encode(text), unix());
+    classify(gate.core, response.status, gate.scrub(headers), text);
     call.ended(attempt);
     return undefined;
   }
@@ -282,16 +312,12 @@ export async function ask<T extends { usage?: Usage | null | undefined }>(exchan
     const body = await readWhole(opened);
     if (body === undefined) continue;
     answer = undefined;
-    if (gate.core.classify(opened.status, opened.headers, body, unix()) === 0) {
-      try {
-        const parsed = JSON.parse(new TextDecoder().decode(body).trim()) as (T & { choices?: unknown }) | null;
-        if (Array.isArray(parsed?.choices) && parsed.choices.length > 0) {
-          answer = Object.defineProperty(parsed, "_request_id", { value: requestId(opened.response.headers) });
-        }
-        else gate.core.malformed("the answer has no choices", false);
-      } catch (error) {
-        gate.core.malformed(`the answer has another shape than expected: ${words(error)}`, false);
-      }
+    const { kind, json } = classify(gate.core, opened.status, opened.headers, new TextDecoder().decode(body));
+    if (kind === 0) {
+      const parsed = json as (T & { choices?: unknown }) | null;
+      if (Array.isArray(parsed?.choices) && parsed.choices.length > 0) {
+        answer = Object.defineProperty(parsed, "_request_id", { value: requestId(opened.response.headers) });
+      } else gate.core.malformed("the answer has no choices", false);
     }
     call.ended(opened.attempt, tokens(answer?.usage));
   }

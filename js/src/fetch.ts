@@ -183,6 +183,9 @@ export function handed(opened: Opened): Response {
     // Nothing is read before somebody asks for it.
     { highWaterMark: 0 },
   );
+  // Chromium collects the object of a stream that is still being read, where that object has nothing of its own, and
+  // makes another when it is asked for; its reader would wait for ever.
+  Object.defineProperty(body, Symbol("tidegate"), { value: true });
   watchDropped(body, reading);
   const copy = new Response(body, { status, statusText, headers });
   for (const name of ["url", "redirected", "type"] as const) Object.defineProperty(copy, name, { value: response[name] });

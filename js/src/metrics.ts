@@ -1,3 +1,6 @@
+import { names, told, type Report } from "./names.js";
+import type { Core } from "./wasm/glue.js";
+
 /** Durations, in seconds. */
 export interface Summary {
   count: number;
@@ -95,3 +98,111 @@ export interface Metrics {
 
 /** What was learned of the limits, by account and model. JSON to be saved; its inside may change with the version. */
 export type LearnedLimits = { account: string; model: string; learned: unknown }[];
+
+/** @internal How many numbers stand for what was learned of one limit. */
+const LEARNED = 15;
+
+const camelCased = (name: string): string => name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
+
+/** @internal Everything at one moment, by what the core tells (`snapshot` in src/wasm/report.rs). */
+export function metrics(core: Core, now: number): Metrics {
+  core.snapshot(now);
+  const { numbers, words }: Report = told(core);
+  const { counters, distributions } = names;
+  let at = 0;
+  let word = 0;
+  const number = () => numbers[at++] as number;
+  const summary = (): Summary => {
+    const [count, sum, p50, p90, p99, max] = [number(), number(), number(), number(), number(), number()];
+    return { count, sum, p50, p90, p99, max };
+  };
+  const counts = (): Counts => {
+    const scope: Record<string, unknown> = { name: words[word++] };
+    for (const [name = ""] of counters) scope[camelCased(name.replace("calls_", ""))] = number();
+    for (const [name = ""] of distributions) scope[camelCased(name.replace("_seconds", ""))] = summary();
+    return scope as unknown as Counts;
+  };
+  const [uptime, queued, backingOff, inFlight] = [number(), number(), number(), number()];
+  const sizes = [number(), number(), number()];
+  const total = counts();
+  const [routes = [], models = [], workloads = []] = sizes.map((length) => Array.from({ length }, counts));
+  const lanes: LaneMetrics[] = [];
+  while (at < numbers.length) {
+    const [limit, measured, inFlight, paused] = [number(), number(), number(), number()];
+    const [account = "", model = "", userId, state = "", breaker = ""] = words.slice(word, (word += 5));
+    const user = userId ? { userId } : {};
+    lanes.push({ account, model, ...user, limit, measured: Number.isNaN(measured) ? null : measured, inFlight, state, breaker, paused });
+  }
+  return { uptime, queued, backingOff, inFlight, total, routes, models, workloads, lanes };
+}
+
+/** @internal The same in Prometheus' text format, version 0.0.4. */
+export function prometheus(snapshot: Metrics): string {
+  const { counters, gauges, distributions } = names;
+  const { queued, backingOff, lanes } = snapshot;
+  let out = "";
+  const labelled = (labels: Record<string, string | undefined>) => {
+    const said = Object.entries(labels).filter(([, value]) => value !== undefined) as [string, string][];
+    const escaped = (value: string) => value.replace(/[\\"]/g, "\\$&").replaceAll("\n", "\\n");
+    return `{${said.map(([name, value]) => `${name}="${escaped(value)}"`).join()}}`;
+  };
+  const head = ([name, help]: string[], type: string, suffix = "") =>
+    (out += `# HELP tidegate_${name}${suffix} ${help}\n# TYPE tidegate_${name}${suffix} ${type}\n`);
+  const row = (name: string | undefined, labels: string, value: unknown) => (out += `tidegate_${name}${labels} ${String(value)}\n`);
+  const of: ((lane: LaneMetrics) => number)[] = [
+    ({ limit }) => limit,
+    ({ inFlight }) => inFlight,
+    ({ breaker }) => (breaker === "closed" ? 1 : 0),
+    ({ paused }) => paused,
+  ];
+  gauges.forEach((gauge, at) => {
+    head(gauge, "gauge");
+    if (at < 2) return row(gauge[0], "", [queued, backingOff][at]);
+    for (const lane of lanes) {
+      row(gauge[0], labelled({ account: lane.account, model: lane.model, user_id: lane.userId }), of[at - 2]?.(lane));
+    }
+    return undefined;
+  });
+  const lists = { route: snapshot.routes, model: snapshot.models, workload: snapshot.workloads };
+  const scopes = Object.entries(lists).flatMap(([label, list]) => list.map((scope) => [label, scope] as const));
+  for (const counter of counters) {
+    head(counter, "counter", "_total");
+    const [name = ""] = counter;
+    for (const [label, scope] of scopes) {
+      row(`${name}_total`, labelled({ [label]: scope.name }), scope[camelCased(name.replace("calls_", "")) as keyof Counts]);
+    }
+  }
+  for (const distribution of distributions) {
+    head(distribution, "summary");
+    const [name = ""] = distribution;
+    for (const [label, scope] of scopes) {
+      const { p50, p90, p99, sum, count } = scope[camelCased(name.replace("_seconds", "")) as keyof Counts] as Summary;
+      for (const [quantile, value] of Object.entries({ 0.5: p50, 0.9: p90, 0.99: p99 })) {
+        row(name, labelled({ [label]: scope.name, quantile }), value);
+      }
+      row(`${name}_sum`, labelled({ [label]: scope.name }), sum);
+      row(`${name}_count`, labelled({ [label]: scope.name }), count);
+    }
+  }
+  return out;
+}
+
+/** @internal What was learned, as JSON can hold it. */
+export function learned(core: Core): LearnedLimits {
+  core.learned();
+  const { numbers, words } = told(core);
+  return Array.from({ length: numbers.length / LEARNED }, (_, at) => ({
+    account: words[2 * at] as string,
+    model: words[2 * at + 1] as string,
+    learned: Array.from(numbers.slice(at * LEARNED, (at + 1) * LEARNED), (value) => (Number.isNaN(value) ? null : value)),
+  }));
+}
+
+/** @internal Takes it over. @throws {Error} If it is something else. */
+export function restore(core: Core, now: number, limits: LearnedLimits): void {
+  for (const { account, model, learned } of limits) {
+    if (typeof account !== "string" || typeof model !== "string" || !Array.isArray(learned)) throw new Error("no limits");
+    const numbers = Float64Array.from(learned, (value: unknown) => (typeof value === "number" ? value : NaN));
+    if (!core.restore(now, account, model, numbers)) throw new Error("limits of another version");
+  }
+}

@@ -129,18 +129,25 @@ export interface Endpoint {
 /** @internal Options that have been checked. */
 export interface Settings {
   /** For the core. */
-  config: string;
+  config: { numbers: number[]; words: string[] };
   endpoints: Endpoint[];
   fetch: typeof globalThis.fetch;
   countsTokens: boolean;
   /** Whether every route is DeepSeek's. */
   deepseek: boolean;
   maxAttempts: number;
+  maxQueued: number;
 }
 
 const DEEPSEEK = "https://api.deepseek.com";
-/** The core's default, for what passes it by. */
+/** The defaults: of attempts a call, and of calls that wait. */
 const MAX_ATTEMPTS = 5;
+const MAX_QUEUED = 10_000;
+/** By the core's numbers. */
+const STRATEGIES = ["ordered", "weighted", "round-robin"] as const;
+
+/** @internal A clock as the core takes it: 0 leaves it as it is, infinity turns it off. */
+export const span = (millis: number | false | undefined): number => (millis === false ? Infinity : (millis ?? 0));
 
 type Fail = new (message: string) => Error;
 
@@ -272,7 +279,7 @@ const ROUTE = [
   "maxConcurrency", "limitsEachUser", "requestsPerMinute", "tokensPerMinute", "requestsPerDay",
 ] as const;
 
-function route(options: RouteOptions, maxConcurrency: number | undefined): { spec: { deepseek: boolean }; endpoint: Endpoint } {
+function route(options: RouteOptions, maxConcurrency: number | undefined): { numbers: number[]; words: string[]; deepseek: boolean; endpoint: Endpoint } {
   const given = object(options, "a route", ROUTE, ConfigError) as RouteOptions;
   const base = url(given.baseURL ?? DEEPSEEK, "baseURL", String(given.name ?? "default"));
   const deepseek = base.hostname === "api.deepseek.com";
@@ -285,31 +292,35 @@ function route(options: RouteOptions, maxConcurrency: number | undefined): { spe
   }
   const models = given.models ?? {};
   const named: [string, ModelOptions][] = Array.isArray(models) ? models.map((model) => [model, {}]) : Object.entries(models);
-  const spec = {
-    name,
-    account: optional("account", text) ?? name,
-    any_model: optional("onlyNamedModels", flag) !== true,
-    weight: optional("weight", weight),
-    max_concurrency: optional("maxConcurrency", count) ?? maxConcurrency,
-    per_user: optional("limitsEachUser", flag),
-    requests_per_minute: optional("requestsPerMinute", quota),
-    tokens_per_minute: optional("tokensPerMinute", quota),
-    requests_per_day: optional("requestsPerDay", quota),
-    deepseek,
-    models: named.map(([model, about]) => {
-      const { upstream, lane, hint } = object(about, `model \`${model}\``, ["upstream", "lane", "hint"], ConfigError);
-      text(model, "a model's name", ConfigError);
-      if (upstream !== undefined) text(upstream, `\`upstream\` of model \`${model}\``, ConfigError);
-      if (lane !== undefined) text(lane, `\`lane\` of model \`${model}\``, ConfigError);
-      if (hint !== undefined) count(hint, `\`hint\` of model \`${model}\``, ConfigError);
-      return { name: model, upstream, lane, hint };
-    }),
-  };
+  const numbers = [
+    optional("weight", weight) ?? 1,
+    Number(optional("onlyNamedModels", flag) !== true),
+    Number(optional("limitsEachUser", flag) === true),
+    optional("maxConcurrency", count) ?? maxConcurrency ?? 0,
+    optional("requestsPerMinute", quota) ?? 0,
+    optional("tokensPerMinute", quota) ?? 0,
+    optional("requestsPerDay", quota) ?? 0,
+    Number(deepseek),
+    named.length,
+  ] as number[];
+  const words = [name, String(optional("account", text) ?? name)];
+  for (const [model, about] of named) {
+    const { upstream, lane, hint } = object(about, `model \`${model}\``, ["upstream", "lane", "hint"], ConfigError);
+    text(model, "a model's name", ConfigError);
+    if (upstream !== undefined) text(upstream, `\`upstream\` of model \`${model}\``, ConfigError);
+    if (lane !== undefined) text(lane, `\`lane\` of model \`${model}\``, ConfigError);
+    if (hint !== undefined) count(hint, `\`hint\` of model \`${model}\``, ConfigError);
+    numbers.push((hint as number | undefined) ?? 0);
+    words.push(model, (upstream as string | undefined) ?? "", (lane as string | undefined) ?? "");
+  }
+  if (named.length === 0 && given.onlyNamedModels === true && !deepseek) {
+    throw new ConfigError(`Expected \`models\` of route \`${name}\` to name a model, got none and \`onlyNamedModels\``);
+  }
   const beta = given.betaURL === undefined ? (deepseek ? new URL("/beta", base) : base) : url(given.betaURL, "betaURL", name);
   const headers = headersOf(given.headers ?? {}, of("headers"), ConfigError);
   const apiKey = given.apiKey === undefined ? undefined : key(given.apiKey, name);
   if (apiKey !== undefined) headers.set("authorization", `Bearer ${apiKey}`);
-  return { spec, endpoint: { name, base: strip(base), beta: strip(beta), key: apiKey, headers } };
+  return { numbers, words, deepseek, endpoint: { name, base: strip(base), beta: strip(beta), key: apiKey, headers } };
 }
 
 /** What the environment says, where there is one that may be read. */
@@ -366,33 +377,50 @@ export function settings(options: TidegateOptions): Settings {
   }
   const workloads = object(given.workloads ?? {}, "`workloads`", Object.keys(given.workloads ?? {}), ConfigError);
   const times = clocks(given.clocks ?? {}, ConfigError);
-  const config = {
-    routes: built.map(({ spec }) => spec),
-    strategy: optional("strategy", oneOf("ordered", "weighted", "round-robin")),
-    workloads: Object.entries(workloads).map(([name, about]) => {
-      const of = (field: string) => `\`${field}\` of workload \`${name}\``;
-      const spec = object(about, `workload \`${name}\``, ["class", "weight", "maxConcurrency"], ConfigError);
-      text(name, "a workload's name", ConfigError);
-      if (spec.class !== undefined) oneOf("interactive", "normal", "background")(spec.class, of("class"), ConfigError);
-      if (spec.weight !== undefined) weight(spec.weight, of("weight"), ConfigError);
-      if (spec.maxConcurrency !== undefined) count(spec.maxConcurrency, of("maxConcurrency"), ConfigError);
-      return { name, class: spec.class, weight: spec.weight, max_concurrency: spec.maxConcurrency };
-    }),
-    max_queued: optional("maxQueued", between(1, 2_000_000, true)),
-    deadline: optional("timeout", millis),
-    max_attempts: optional("maxAttempts", count),
-    headers: times.headers,
-    first_content: times.firstContent,
-    idle: times.idle,
-  };
+  if (built.length > 64) throw new ConfigError(`Expected \`routes\` to hold at most 64 routes, got ${built.length}`);
+  built.forEach(({ endpoint: { name } }, at) => {
+    if (built.findIndex(({ endpoint }) => endpoint.name === name) < at) {
+      throw new ConfigError(`Expected route names to be unique, got \`${name}\` twice`);
+    }
+  });
+  const strategy = optional("strategy", oneOf(...STRATEGIES)) ?? "ordered";
+  const maxQueued = (optional("maxQueued", between(1, 2_000_000, true)) ?? MAX_QUEUED) as number;
+  const maxAttempts = (optional("maxAttempts", count) ?? MAX_ATTEMPTS) as number;
+  // In the order in which src/wasm/config.rs reads them.
+  const numbers: number[] = [
+    STRATEGIES.indexOf(strategy as (typeof STRATEGIES)[number]),
+    maxQueued,
+    (optional("timeout", millis) ?? 0) as number,
+    maxAttempts,
+    span(times.headers),
+    span(times.firstContent),
+    span(times.idle),
+    built.length,
+    Object.keys(workloads).length,
+    ...built.flatMap(({ numbers }) => numbers),
+  ];
+  const words = built.flatMap(({ words }) => words);
+  for (const [name, about] of Object.entries(workloads)) {
+    const of = (field: string) => `\`${field}\` of workload \`${name}\``;
+    const spec = object(about, `workload \`${name}\``, ["class", "weight", "maxConcurrency"], ConfigError);
+    text(name, "a workload's name", ConfigError);
+    if (spec.class !== undefined) oneOf("interactive", "normal", "background")(spec.class, of("class"), ConfigError);
+    if (spec.weight !== undefined) weight(spec.weight, of("weight"), ConfigError);
+    if (spec.maxConcurrency !== undefined) count(spec.maxConcurrency, of("maxConcurrency"), ConfigError);
+    const place = ["normal", "interactive", "background"].indexOf((spec.class as string | undefined) ?? "normal");
+    numbers.push(place, (spec.weight as number | undefined) ?? 1, (spec.maxConcurrency as number | undefined) ?? 0);
+    words.push(name);
+  }
   return {
-    config: JSON.stringify(config),
-    deepseek: built.every(({ spec }) => spec.deepseek),
-    maxAttempts: given.maxAttempts ?? MAX_ATTEMPTS,
+    // NULs set them off.
+    config: { numbers, words: words.map((word) => word.replaceAll("\0", " ")) },
+    deepseek: built.every(({ deepseek }) => deepseek),
+    maxAttempts,
+    maxQueued,
     endpoints: built.map(({ endpoint }) => endpoint),
     // Called without a receiver it would fail in browsers.
     fetch: (input, init) => fetch(input, init),
-    countsTokens: (config.routes as { tokens_per_minute?: number }[]).some((spec) => spec.tokens_per_minute !== undefined),
+    countsTokens: routes.some(({ tokensPerMinute }) => tokensPerMinute !== undefined),
   };
 }
 

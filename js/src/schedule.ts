@@ -1,6 +1,7 @@
 import type { Call, Gate } from "./driver.js";
-import { failed, type Report } from "./errors.js";
-import { unix, words } from "./exchange.js";
+import { failed } from "./errors.js";
+import { classify, headerLines, unix, words } from "./exchange.js";
+import type { Report } from "./names.js";
 import { callOptions, expected, type CallOptions } from "./options.js";
 
 /** How a task is to be treated. */
@@ -27,7 +28,7 @@ export function schedule<T>(gate: Gate, task: Task<T>, given: ScheduleOptions): 
       try {
         const order = call.take();
         if (order === undefined) return call.watch(look);
-        if (order.kind === "end") throw failed(JSON.parse(order.failure ?? "{}") as Report);
+        if (order.kind === "end") throw failed(order.failure as Report, gate.endpoints);
         // From now on only the task's end gives the permit back: it may not listen to the signal.
         call.ignoreSignal();
         const { attempt } = order as { attempt: number };
@@ -51,11 +52,9 @@ async function run<T>(gate: Gate, call: Call, attempt: number, task: Task<T>, si
     // What an SDK in the task says of an overload is learned from, as if the request had been ours. Everything else is the
     // task's own affair (400): a wrong key of another service must not close our route.
     const { status, headers } = (typeof error === "object" && error !== null ? error : {}) as Record<string, unknown>;
-    let lines = "";
-    if (headers instanceof Headers) headers.forEach((value, name) => (lines += `${name}\n${value}\n`));
     const told = typeof status === "number" && (status === 429 || (status >= 500 && status < 600));
-    if (told) gate.core.classify(status, lines, new TextEncoder().encode(words(error)), unix());
-    else gate.core.classify(400, "", new Uint8Array(), unix());
+    if (told) classify(gate.core, status, headers instanceof Headers ? headerLines(headers) : "", words(error));
+    else classify(gate.core, 400, "", "");
     call.settled(attempt);
     throw error;
   }

@@ -7,6 +7,7 @@ import {
   CLOSED_BEFORE_START,
   CLOSED_MID_STREAM,
   RESET,
+  classify,
   joined,
   requestId,
   tokens,
@@ -17,6 +18,7 @@ import {
   type Opened,
 } from "./exchange.js";
 import { Assembly } from "./final.js";
+import { lines } from "./lines.js";
 import type { ChatCompletion, Completion, Usage } from "./types.js";
 import { core } from "./wasm/core.js";
 import type { SseParser } from "./wasm/glue.js";
@@ -264,12 +266,11 @@ export class Reading<C> {
     const choices = Array.isArray(chunk?.choices) ? chunk.choices : [];
     const bare = choices.length === 0 && chunk?.usage == null;
     if (chunk === undefined || isError || bare || chunk.error != null || choices.some((choice) => choice?.error != null)) {
-      const clean = gate.scrub(data);
-      const kind = chunk === undefined ? 0 : gate.core.error_event(status, headers, clean, unix());
+      const kind = chunk === undefined ? 0 : gate.core.error_event(status, headers, gate.scrub(lines(chunk)), unix());
       if (kind !== 0) return () => call.ended(attempt, this.#tokens);
       if (isError || chunk === undefined) {
         gate.core.finished(status, headers, undefined, unix());
-        const start = clean.slice(0, 200);
+        const start = gate.scrub(data).slice(0, 200);
         gate.core.malformed(isError ? start : `an event is not JSON (${why}): ${start}`, isError);
         return () => call.ended(attempt, this.#tokens);
       }
@@ -327,7 +328,7 @@ export class Reading<C> {
     }
     if (this.keepAlives > 0) return opened.broken(CLOSED_BEFORE_START, BEFORE_CONTENT);
     const { core } = gate;
-    if (core.classify(opened.status, opened.headers, joined(this.#stray), unix()) === 0) {
+    if (classify(core, opened.status, opened.headers, new TextDecoder().decode(joined(this.#stray))).kind === 0) {
       core.malformed("expected a stream of events, got one JSON document", false);
     }
     call.ended(opened.attempt);

@@ -3,148 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::core::call::{Failure, FailureKind, History};
+use crate::core::call::{Failure, History};
+pub use crate::core::error::ErrorKind;
 use crate::core::outcome::{Outcome, OutcomeKind};
 use crate::core::scheduler::{ConfigError, SubmitError};
 use crate::transport::{Endpoint, ErrorResponse};
 use crate::types::{InvalidRequest, Usage};
-
-/// What went wrong, in the words in which a program decides what to do about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ErrorKind {
-    /// The client's configuration makes no sense. Nothing was sent.
-    Config,
-    /// The request makes no sense. Nothing was sent.
-    InvalidRequest,
-    /// As many calls wait as may. Nothing was sent.
-    QueueFull,
-    /// No route serves the model. Nothing was sent.
-    NoRoute,
-    /// The client was closed.
-    Closed,
-    /// The provider refuses this request (400, 404, 413, 422 …) and would do so again.
-    Refused,
-    /// The key is wrong (401).
-    Authentication,
-    /// The key may not do this (403).
-    Forbidden,
-    /// The account is out of money (402).
-    InsufficientBalance,
-    /// The deadline passed.
-    Deadline,
-    /// Rejected for too many requests (429) for as long as retrying is allowed.
-    RateLimited,
-    /// The service stayed overloaded (503, blank answers) for as long as retrying is allowed.
-    Overloaded,
-    /// The server failed (500), again and again.
-    Server,
-    /// The connection failed, again and again.
-    Connection,
-    /// No content came in time, again and again.
-    FirstContentTimeout,
-    /// The answer broke off after part of it had been delivered; [`Error::partial`] has that part.
-    Interrupted,
-    /// What came is not what the protocol says.
-    Malformed,
-}
-
-impl ErrorKind {
-    /// Its name in logs and metrics, after OpenTelemetry's `error.type`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Config => "config",
-            Self::InvalidRequest => "invalid_request",
-            Self::QueueFull => "queue_full",
-            Self::NoRoute => "no_route",
-            Self::Closed => "closed",
-            Self::Refused => "refused",
-            Self::Authentication => "authentication",
-            Self::Forbidden => "forbidden",
-            Self::InsufficientBalance => "insufficient_balance",
-            Self::Deadline => "deadline",
-            Self::RateLimited => "rate_limited",
-            Self::Overloaded => "overloaded",
-            Self::Server => "server",
-            Self::Connection => "connection",
-            Self::FirstContentTimeout => "first_content_timeout",
-            Self::Interrupted => "interrupted",
-            Self::Malformed => "malformed",
-        }
-    }
-
-    fn of(failure: FailureKind, outcome: Option<&Outcome>) -> Self {
-        match failure {
-            FailureKind::Refused => Self::Refused,
-            FailureKind::Authentication => Self::Authentication,
-            FailureKind::Forbidden => Self::Forbidden,
-            FailureKind::InsufficientBalance => Self::InsufficientBalance,
-            FailureKind::Deadline => Self::Deadline,
-            FailureKind::Interrupted => Self::Interrupted,
-            FailureKind::Closed => Self::Closed,
-            // Nothing had been delivered, so nothing was interrupted as far as the caller is concerned.
-            FailureKind::Exhausted if outcome.is_some_and(|outcome| outcome.kind == OutcomeKind::Interrupted) => {
-                Self::Connection
-            }
-            FailureKind::Exhausted => outcome.map_or(Self::Server, |outcome| Self::of_outcome(outcome.kind)),
-        }
-    }
-
-    pub(super) fn of_outcome(outcome: OutcomeKind) -> Self {
-        match outcome {
-            OutcomeKind::Slot | OutcomeKind::Rate => Self::RateLimited,
-            OutcomeKind::Pressure => Self::Overloaded,
-            OutcomeKind::Success | OutcomeKind::Server => Self::Server,
-            OutcomeKind::Transport => Self::Connection,
-            OutcomeKind::FirstContentTimeout => Self::FirstContentTimeout,
-            OutcomeKind::Interrupted => Self::Interrupted,
-            OutcomeKind::Billing => Self::InsufficientBalance,
-            OutcomeKind::Authentication => Self::Authentication,
-            OutcomeKind::Forbidden => Self::Forbidden,
-            OutcomeKind::Refused => Self::Refused,
-            OutcomeKind::Malformed => Self::Malformed,
-            OutcomeKind::Cancelled => Self::Closed,
-        }
-    }
-
-    fn what_happened(self) -> &'static str {
-        match self {
-            Self::Config => "the configuration makes no sense",
-            Self::InvalidRequest => "the request makes no sense",
-            Self::QueueFull => "the queue is full",
-            Self::NoRoute => "no route serves the model",
-            Self::Closed => "the client was closed",
-            Self::Refused => "the provider refused the request",
-            Self::Authentication => "the provider refused the key",
-            Self::Forbidden => "the key may not do this",
-            Self::InsufficientBalance => "the account is out of money",
-            Self::Deadline => "the deadline passed",
-            Self::RateLimited => "the provider kept rejecting for too many requests",
-            Self::Overloaded => "the service stayed overloaded",
-            Self::Server => "the server failed",
-            Self::Connection => "the connection failed",
-            Self::FirstContentTimeout => "no content came in time",
-            Self::Interrupted => "the answer broke off",
-            Self::Malformed => "the answer could not be understood",
-        }
-    }
-
-    /// What to do about it; empty where the message itself says so.
-    fn advice(self) -> &'static str {
-        match self {
-            Self::Config | Self::NoRoute | Self::InvalidRequest | Self::QueueFull => "",
-            Self::Closed => "make a new client",
-            Self::Refused => "mend the request, it would be refused again",
-            Self::Authentication => "check the route's API key, then call resume()",
-            Self::Forbidden => "check what the route's API key may do, then call resume()",
-            Self::InsufficientBalance => "top up the account, then call resume()",
-            Self::Deadline => "allow it more time, or send fewer calls at once",
-            Self::RateLimited | Self::Overloaded => "try again later, or add a fallback route",
-            Self::Server | Self::Connection | Self::FirstContentTimeout | Self::Malformed => "try again later",
-            Self::Interrupted => "what came is in partial(); ask again if you need the whole",
-        }
-    }
-}
 
 /// One attempt of a call.
 #[derive(Clone, Debug, PartialEq)]
@@ -224,7 +88,7 @@ impl Error {
         let Failure { kind, outcome, history, elapsed } = failure;
         let attempts = reports(&history, endpoints);
         Self(Box::new(Inner {
-            kind: ErrorKind::of(kind, outcome.as_ref()),
+            kind: ErrorKind::of(kind, outcome.as_ref().map(|outcome| outcome.kind)),
             message: None,
             route: attempts.last().map(|last| last.route.clone()),
             sent: history.sent(),
@@ -328,18 +192,7 @@ impl Error {
 
     /// Whether the same call might succeed later. The client has retried already: this is for who can wait longer.
     pub fn is_retryable(&self) -> bool {
-        matches!(
-            self.0.kind,
-            ErrorKind::QueueFull
-                | ErrorKind::Deadline
-                | ErrorKind::RateLimited
-                | ErrorKind::Overloaded
-                | ErrorKind::Server
-                | ErrorKind::Connection
-                | ErrorKind::FirstContentTimeout
-                | ErrorKind::Interrupted
-                | ErrorKind::Malformed
-        )
+        self.0.kind.is_retryable()
     }
 }
 

@@ -3,8 +3,8 @@
 //! Slot rejections and overload do not come here: a call rejected for concurrency waits for a slot, not for a timer,
 //! and an overloaded lane pauses as a whole.
 
-use std::collections::VecDeque;
-use std::time::Duration;
+use alloc::collections::VecDeque;
+use core::time::Duration;
 
 use super::time::Timestamp;
 

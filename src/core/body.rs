@@ -4,12 +4,6 @@
 //! spaces (67 of the recorded responses). They prove that the connection lives, and are no progress. A body of nothing
 //! else, with status 200, is how DeepSeek's overload has looked from outside.
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::Value;
-
-use super::classify;
-
 /// What a chunk of a body brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival<'a> {
@@ -83,6 +77,7 @@ impl Inspector {
 }
 
 /// What a whole body of a 2xx response is.
+#[cfg(feature = "std")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Inspection {
     /// Empty, or white space only.
@@ -90,8 +85,8 @@ pub enum Inspection {
     /// Not JSON, and why.
     NotJson(Box<str>),
     /// JSON that says the request failed, whatever the status was: what
-    /// [`classify_error_object`](classify::classify_error_object) takes.
-    Error(Value),
+    /// [`classify_error_object`](super::classify::classify_error_object) takes.
+    Error(serde_json::Value),
     /// Any other JSON.
     Answer {
         /// The finish reason of its first choice, or that of the first that failed.
@@ -100,7 +95,15 @@ pub enum Inspection {
 }
 
 /// Says what the whole body of a 2xx response is, without building a tree of it where there is nothing wrong.
+#[cfg(feature = "std")]
 pub fn inspect(body: &[u8]) -> Inspection {
+    use serde::Deserialize;
+    use serde::de::IgnoredAny;
+    use serde_json::Value;
+
+    use super::classify::{has_error, worst_reason};
+    use super::json::{Json, lines};
+
     #[derive(Deserialize)]
     struct Envelope<'a> {
         error: Option<IgnoredAny>,
@@ -113,7 +116,7 @@ pub fn inspect(body: &[u8]) -> Inspection {
     struct Choice<'a> {
         error: Option<IgnoredAny>,
         #[serde(borrow)]
-        finish_reason: Option<std::borrow::Cow<'a, str>>,
+        finish_reason: Option<alloc::borrow::Cow<'a, str>>,
     }
 
     let content = content_of(body);
@@ -125,15 +128,15 @@ pub fn inspect(body: &[u8]) -> Inspection {
         && choices.iter().all(|choice| choice.error.is_none())
     {
         let reasons = choices.iter().map(|choice| choice.finish_reason.as_deref());
-        return Inspection::Answer { finish_reason: worst_reason(reasons) };
+        return Inspection::Answer { finish_reason: worst_reason(reasons).map(Into::into) };
     }
     match serde_json::from_slice::<Value>(content) {
         Err(error) => Inspection::NotJson(error.to_string().into()),
-        Ok(value) if classify::has_error(&value) => Inspection::Error(value),
+        Ok(value) if Json::read(&lines(&value)).is_some_and(|json| has_error(&json)) => Inspection::Error(value),
         Ok(value) => {
             let choices = value.get("choices").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
             let reasons = choices.iter().map(|choice| choice.get("finish_reason").and_then(Value::as_str));
-            Inspection::Answer { finish_reason: worst_reason(reasons) }
+            Inspection::Answer { finish_reason: worst_reason(reasons).map(Into::into) }
         }
     }
 }
@@ -142,11 +145,6 @@ pub fn inspect(body: &[u8]) -> Inspection {
 pub fn content_of(body: &[u8]) -> &[u8] {
     let body = body.trim_ascii();
     body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body).trim_ascii()
-}
-
-fn worst_reason<'a>(reasons: impl Iterator<Item = Option<&'a str>> + Clone) -> Option<Box<str>> {
-    let failed = |reason: &&str| classify::finish_reason_kind(reason) != super::outcome::OutcomeKind::Success;
-    reasons.clone().flatten().find(failed).or_else(|| reasons.clone().next().flatten()).map(Into::into)
 }
 
 #[cfg(test)]

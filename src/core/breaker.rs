@@ -6,7 +6,7 @@
 //! complete, the end of any other leaves that state (a cancelled one by letting the next trial go at once), and one
 //! nobody hears of gives way to the next.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use super::time::Timestamp;
 

@@ -3,7 +3,9 @@
 //! This module holds what a call is and the decision after a failed attempt; [`scheduler`](super::scheduler) moves it
 //! along.
 
-use std::time::Duration;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::backoff::{RetryPolicy, jittered_floor};
 use super::limit::Seq;

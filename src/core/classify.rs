@@ -8,13 +8,14 @@
 //!
 //! Keys that a server echoes are struck out of every text that leaves this module; see [`redact`].
 
-use std::borrow::Cow;
-use std::time::Duration;
+use alloc::borrow::Cow;
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::string::String;
+use core::time::Duration;
 
-use serde_json::Value;
-
-use super::body::{self, Inspection};
 use super::headers::{self, Headers};
+use super::json::Json;
 use super::outcome::{Outcome, OutcomeKind, QuotaHints, Told};
 
 /// How much of an error body's text is read, in bytes: the words that matter come early, and bodies can be pages.
@@ -29,27 +30,70 @@ pub struct Head<'a> {
     pub headers: &'a dyn Headers,
 }
 
+/// A whole body, as its host's JSON parser found it.
+#[derive(Clone, Debug)]
+pub struct Body<'a> {
+    /// The document, if it is one.
+    pub json: Option<Json<'a>>,
+    /// Its text, of which the first kilobytes are enough. Needed if it is an error, or no JSON.
+    pub text: &'a str,
+    /// Why it is no JSON, in the parser's words.
+    pub why: &'a str,
+}
+
 /// Classifies a whole response that is not a stream: an error, or a 2xx body that may turn out to be one.
 ///
 /// `unix_now`, in seconds, stands in where a date in a header has no `Date` beside it. An error body may be handed in
 /// cut to its first kilobytes; what is no JSON then is read as text.
+#[cfg(feature = "std")]
 pub fn classify(head: &Head<'_>, body: &[u8], unix_now: Option<u64>) -> Outcome {
-    if (200..300).contains(&head.status) {
-        return match body::inspect(body) {
-            Inspection::Blank => blank(head, unix_now),
-            Inspection::NotJson(why) => {
-                let text = format!("the body is not JSON ({why}): {}", plain_text(body));
-                bare(OutcomeKind::Malformed, head, unix_now).with_message(&clean(&text))
-            }
-            Inspection::Error(value) => in_band(head, &value, unix_now),
-            Inspection::Answer { finish_reason } => finished(head, finish_reason.as_deref(), unix_now),
-        };
+    use super::body::{self, Inspection};
+
+    let content = body::content_of(body);
+    let error = if (200..300).contains(&head.status) {
+        match body::inspect(body) {
+            Inspection::Answer { finish_reason } => return finished(head, finish_reason.as_deref(), unix_now),
+            Inspection::Error(value) => Ok(value),
+            Inspection::Blank => Err(Box::default()),
+            Inspection::NotJson(why) => Err(why),
+        }
+    } else {
+        serde_json::from_slice::<serde_json::Value>(content).map_err(|_| Box::default())
+    };
+    let lines = error.as_ref().map(super::json::lines).unwrap_or_default();
+    let text = String::from_utf8_lossy(&content[..content.len().min(4 * TEXT_LIMIT)]);
+    let why = error.as_ref().err().map_or("", |why| why);
+    classify_body(head, &Body { json: Json::read(&lines), text: &text, why }, unix_now)
+}
+
+/// Classifies a whole response whose body the host has parsed; see [`classify`].
+pub fn classify_body(head: &Head<'_>, body: &Body<'_>, unix_now: Option<u64>) -> Outcome {
+    let Body { json, text, why } = body;
+    let ok = (200..300).contains(&head.status);
+    match json {
+        Some(json) if ok && has_error(json) => in_band(head, json, unix_now),
+        Some(json) if ok => {
+            let choices = json.get("choices").map(Json::list).unwrap_or_default();
+            let reasons = choices.iter().map(|choice| choice.get("finish_reason").and_then(Json::text));
+            finished(head, worst_reason(reasons), unix_now)
+        }
+        None if ok && text.trim_ascii().is_empty() => blank(head, unix_now),
+        None if ok => {
+            let text = joined(&["the body is not JSON (", why, "): ", &plain_text(text)]);
+            bare(OutcomeKind::Malformed, head, unix_now).with_message(&clean(&text))
+        }
+        _ => {
+            let facts = json.as_ref().and_then(Facts::of);
+            let facts = facts.unwrap_or_else(|| Facts { message: plain_text(text).into(), ..Facts::default() });
+            facts.outcome(head, unix_now)
+        }
     }
-    let value = serde_json::from_slice::<Value>(body::content_of(body)).ok();
-    match value.as_ref().and_then(Facts::of) {
-        Some(facts) => facts.outcome(head, unix_now),
-        None => Facts { message: plain_text(body).into(), ..Facts::default() }.outcome(head, unix_now),
-    }
+}
+
+/// The first finish reason that is a failure, or else the first.
+pub(super) fn worst_reason<'a>(reasons: impl Iterator<Item = Option<&'a str>> + Clone) -> Option<&'a str> {
+    let failed = |reason: &&str| finish_reason_kind(reason) != OutcomeKind::Success;
+    reasons.clone().flatten().find(failed).or_else(|| reasons.clone().next().flatten())
 }
 
 /// Classifies the error in a body or a stream event that came with a 2xx status, by its code, its type and its words as
@@ -57,7 +101,13 @@ pub fn classify(head: &Head<'_>, body: &[u8], unix_now: Option<u64>) -> Outcome 
 ///
 /// Known shapes: `{"error": …}` (OpenRouter's with a number as `code`), an `error` on the first choice, the Responses
 /// API's `{"response": {"error": …}}`, and SiliconFlow's flat `{"code": 20012, "message": …, "data": null}`.
-pub fn classify_error_object(head: &Head<'_>, object: &Value, unix_now: Option<u64>) -> Option<Outcome> {
+#[cfg(feature = "std")]
+pub fn classify_error_object(head: &Head<'_>, object: &serde_json::Value, unix_now: Option<u64>) -> Option<Outcome> {
+    classify_event(head, &Json::read(&super::json::lines(object))?, unix_now)
+}
+
+/// [`classify_error_object`] of what the host has parsed.
+pub fn classify_event(head: &Head<'_>, object: &Json<'_>, unix_now: Option<u64>) -> Option<Outcome> {
     has_error(object).then(|| in_band(head, object, unix_now))
 }
 
@@ -80,7 +130,7 @@ pub fn finished(head: &Head<'_>, finish_reason: Option<&str>, unix_now: Option<u
     if kind == OutcomeKind::Success {
         outcome
     } else {
-        outcome.with_message(&format!("the answer ended with finish_reason {reason}"))
+        outcome.with_message(&joined(&["the answer ended with finish_reason ", reason]))
     }
 }
 
@@ -165,7 +215,7 @@ pub fn classify_transport(
         _ => OutcomeKind::Transport,
     };
     let words = words.map(str::trim).filter(|words| !words.is_empty());
-    let message = words.map_or(failure.words().into(), |words| format!("{}: {words}", failure.words()));
+    let message = words.map_or(failure.words().into(), |words| joined(&[failure.words(), ": ", words]));
     Outcome { status, ..Outcome::new(kind).with_message(&clean(&message)) }
 }
 
@@ -221,30 +271,30 @@ pub fn redact(text: &str) -> Cow<'_, str> {
 }
 
 /// Whether a 2xx body or a stream event says that the request failed.
-pub(crate) fn has_error(value: &Value) -> bool {
-    let filled = |error: &Value| match error {
-        Value::Object(fields) => !fields.is_empty(),
-        Value::String(text) => !text.is_empty(),
-        _ => false,
+pub(crate) fn has_error(value: &Json<'_>) -> bool {
+    let filled = |error: &Json<'_>| match error {
+        Json::Object(fields) => !fields.is_empty(),
+        other => other.text().is_some_and(|text| !text.is_empty()),
     };
     if error_places(value).any(filled) {
         return true;
     }
-    let message = value.get("message").is_some_and(Value::is_string);
-    let marked = |field: &str| value.get(field).and_then(Value::as_str) == Some("error");
-    let numbered = value.get("code").and_then(Value::as_i64).is_some_and(|code| !matches!(code, 0 | 200 | 20000));
-    let payload = value.get("choices").is_some() || value.get("data").is_some_and(|data| !data.is_null());
-    message && !payload && (numbered || marked("object") || marked("type"))
+    let text = |field: &str| value.get(field).and_then(Json::text);
+    let marked = |field: &str| text(field) == Some("error");
+    let whole = |number: &str| number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    let numbered = matches!(value.get("code"), Some(Json::Number(code)) if whole(code) && !is_in("0 200 20000", code));
+    let payload = value.get("choices").is_some() || value.get("data").is_some_and(|data| *data != Json::Null);
+    text("message").is_some() && !payload && (numbered || marked("object") || marked("type"))
 }
 
 /// Where in a body or a stream event an error can stand.
-fn error_places(value: &Value) -> impl Iterator<Item = &Value> {
-    let choices = value.get("choices").and_then(Value::as_array).into_iter().flatten();
-    let choice_errors = choices.filter_map(|choice| choice.get("error"));
-    [value.get("error"), value.pointer("/response/error")].into_iter().flatten().chain(choice_errors)
+fn error_places<'v, 'a>(value: &'v Json<'a>) -> impl Iterator<Item = &'v Json<'a>> {
+    let choices = value.get("choices").map(Json::list).unwrap_or_default();
+    let choice_errors = choices.iter().filter_map(|choice| choice.get("error"));
+    [value.get("error"), value.at("response/error")].into_iter().flatten().chain(choice_errors)
 }
 
-fn in_band(head: &Head<'_>, value: &Value, unix_now: Option<u64>) -> Outcome {
+fn in_band(head: &Head<'_>, value: &Json<'_>, unix_now: Option<u64>) -> Outcome {
     let facts = Facts::of(value).or_else(|| error_places(value).find_map(Facts::of_error));
     facts.unwrap_or_default().outcome(head, unix_now)
 }
@@ -270,10 +320,10 @@ struct Facts<'v> {
     message: Cow<'v, str>,
     /// The words of the provider behind the one we talk to.
     upstream: Option<Cow<'v, str>>,
-    code: Option<Cow<'v, str>>,
+    code: Option<&'v str>,
     error_type: Option<&'v str>,
     /// The object with everything the provider adds.
-    object: Option<&'v Value>,
+    object: Option<&'v Json<'v>>,
     /// The body is the error itself, as SiliconFlow's and Mistral's are.
     flat: bool,
 }
@@ -287,27 +337,21 @@ enum Meaning {
 
 impl<'v> Facts<'v> {
     /// Reads the error of a body; `None` if nothing in it looks like one.
-    fn of(body: &'v Value) -> Option<Self> {
+    fn of(body: &'v Json<'v>) -> Option<Self> {
         // Google wraps its errors in an array.
-        let body = body.as_array().map_or(Some(body), |array| array.first())?;
-        let text = |field: &str| body.get(field).and_then(Value::as_str);
-        let error = body.get("error").or_else(|| body.pointer("/errors/0"));
+        let body = if let Json::List(list) = body { list.first()? } else { body };
+        let text = |field: &str| body.at(field).and_then(Json::text);
+        let code = body.get("code").and_then(Json::scalar);
+        let error = body.get("error").or_else(|| body.at("errors/0"));
         if let Some(facts) = error.and_then(Self::of_error) {
             let error_type = facts.error_type.or_else(|| text("error_type"));
-            let code = facts.code.or_else(|| scalar(body.get("code")));
-            return Some(Self { error_type, code, ..facts });
+            return Some(Self { error_type, code: facts.code.or(code), ..facts });
         }
-        let detail = body.get("detail");
-        let message = ["message", "msg", "error_message", "error_msg"]
-            .into_iter()
-            .find_map(text)
-            .or_else(|| detail.and_then(Value::as_str))
-            .or_else(|| {
-                detail.and_then(|detail| detail.get("message").or_else(|| detail.pointer("/0/msg")))?.as_str()
-            })?;
+        let fields = ["message", "msg", "error_message", "error_msg", "detail", "detail/message", "detail/0/msg"];
+        let message = fields.into_iter().find_map(text)?;
         Some(Self {
             message: message.into(),
-            code: scalar(body.get("code")),
+            code,
             error_type: text("type").filter(|kind| *kind != "error"),
             object: Some(body),
             flat: true,
@@ -316,34 +360,37 @@ impl<'v> Facts<'v> {
     }
 
     /// Reads the value of an `error` field.
-    fn of_error(error: &'v Value) -> Option<Self> {
-        if let Value::String(message) = error {
+    fn of_error(error: &'v Json<'v>) -> Option<Self> {
+        if let Some(message) = error.text() {
             return (!message.is_empty()).then(|| Self { message: message.into(), ..Self::default() });
         }
-        let fields = error.as_object().filter(|fields| !fields.is_empty())?;
-        let text = |field: &str| fields.get(field).and_then(Value::as_str);
+        let Json::Object(fields) = error else { return None };
+        if fields.is_empty() {
+            return None;
+        }
+        let text = |field: &str| error.get(field).and_then(Json::text);
         Some(Self {
             message: text("message").or_else(|| text("msg")).unwrap_or_default().into(),
-            upstream: error.pointer("/metadata/raw").and_then(upstream_words),
-            code: scalar(fields.get("code")),
+            upstream: error.at("metadata/raw").and_then(upstream_words),
+            code: error.get("code").and_then(Json::scalar),
             error_type: text("type"),
             object: Some(error),
             flat: false,
         })
     }
 
-    fn at(&self, pointer: &str) -> Option<&'v Value> {
-        self.object.and_then(|object| object.pointer(pointer))
+    fn at(&self, path: &str) -> Option<&'v Json<'v>> {
+        self.object.and_then(|object| object.at(path))
     }
 
-    fn text_at(&self, pointer: &str) -> Option<&'v str> {
-        self.at(pointer).and_then(Value::as_str)
+    fn text_at(&self, path: &str) -> Option<&'v str> {
+        self.at(path).and_then(Json::text)
     }
 
     fn outcome(&self, head: &Head<'_>, unix_now: Option<u64>) -> Outcome {
         let mut outcome = bare(OutcomeKind::Server, head, unix_now);
         // OpenRouter repeats the headers of its limits in the body.
-        if let Some(inner) = self.at("/metadata/headers") {
+        if let Some(inner) = self.at("metadata/headers") {
             let (inner_quota, inner_delay) =
                 (headers::quota_hints(&inner, unix_now), headers::retry_after(&inner, unix_now));
             if outcome.quota == QuotaHints::default() {
@@ -353,7 +400,7 @@ impl<'v> Facts<'v> {
         }
         let whole = match &self.upstream {
             Some(upstream) if self.message.is_empty() => Cow::Borrowed(upstream.as_ref()),
-            Some(upstream) => Cow::Owned(format!("{}: {upstream}", self.message)),
+            Some(upstream) => Cow::Owned(joined(&[&self.message, ": ", upstream])),
             None => Cow::Borrowed(self.message.as_ref()),
         };
         let words = Words::of(&whole);
@@ -362,7 +409,7 @@ impl<'v> Facts<'v> {
         match outcome.kind {
             OutcomeKind::Slot => {
                 outcome.told = words.told();
-                outcome.low_balance = words.any(&["remaining balance"]);
+                outcome.low_balance = words.any("remaining balance");
                 outcome.retry_after = outcome.retry_after.max(words.delay());
             }
             // What a window has left matters where a window was the reason.
@@ -377,8 +424,8 @@ impl<'v> Facts<'v> {
             _ => {}
         }
         let small = |text: &str| Box::<str>::from(cut(&clean(text), 128));
-        outcome.code = self.code.as_deref().map(small);
-        outcome.error_type = self.text_at("/metadata/error_type").or(self.error_type).map(small);
+        outcome.code = self.code.map(small);
+        outcome.error_type = self.text_at("metadata/error_type").or(self.error_type).map(small);
         let message = clean(&whole);
         if message.is_empty() { outcome } else { outcome.with_message(&message) }
     }
@@ -386,7 +433,7 @@ impl<'v> Facts<'v> {
     fn kind(&self, http_status: u16, words: &Words, so_far: &Outcome) -> OutcomeKind {
         // SiliconFlow's numbers: https://docs.siliconflow.cn/en/faqs/error-code
         if self.flat {
-            match self.code.as_deref() {
+            match self.code {
                 Some("50505" | "50508") => return OutcomeKind::Pressure,
                 Some("50602") => return OutcomeKind::Rate,
                 Some("30001") => return OutcomeKind::Billing,
@@ -402,7 +449,7 @@ impl<'v> Facts<'v> {
             return self.too_many(meaning, words, so_far);
         }
         // Requests in flight whose cost is reserved: it passes as they end. Without a Retry-After it doesn't.
-        if self.text_at("/metadata/limit_source") == Some("openrouter_in_flight_budget") && so_far.retry_after.is_some()
+        if self.text_at("metadata/limit_source") == Some("openrouter_in_flight_budget") && so_far.retry_after.is_some()
         {
             return OutcomeKind::Slot;
         }
@@ -410,7 +457,7 @@ impl<'v> Facts<'v> {
             return OutcomeKind::Billing;
         }
         // OpenRouter says of some errors, whatever their status, that they will pass.
-        if self.at("/availability/retryable") == Some(&Value::Bool(true)) && (400..500).contains(&status) {
+        if self.at("availability/retryable") == Some(&Json::Bool(true)) && (400..500).contains(&status) {
             return OutcomeKind::Pressure;
         }
         let kind = match meaning {
@@ -420,14 +467,14 @@ impl<'v> Facts<'v> {
         match status {
             401 => OutcomeKind::Authentication,
             // A moderated prompt is the request's fault, not the key's.
-            403 if kind == Some(OutcomeKind::Refused) || self.at("/metadata/flagged_input").is_some() => {
+            403 if kind == Some(OutcomeKind::Refused) || self.at("metadata/flagged_input").is_some() => {
                 OutcomeKind::Refused
             }
             403 => OutcomeKind::Forbidden,
             408 | 425 => OutcomeKind::Server,
             // Google and xAI send 400 for a wrong key.
             400 if kind == Some(OutcomeKind::Authentication) => OutcomeKind::Authentication,
-            400 if words.any(&["api key not valid", "incorrect api key provided"]) => OutcomeKind::Authentication,
+            400 if words.any("api key not valid|incorrect api key provided") => OutcomeKind::Authentication,
             502..=504 | 521..=524 | 529 => OutcomeKind::Pressure,
             500.. if kind == Some(OutcomeKind::Pressure) || words.overloaded() => OutcomeKind::Pressure,
             500.. => OutcomeKind::Server,
@@ -437,10 +484,11 @@ impl<'v> Facts<'v> {
 
     /// The HTTP status that an error inside a 2xx amounts to.
     fn status(&self, meaning: Option<Meaning>) -> u16 {
-        let number = |value: &str| value.parse::<u16>().ok().filter(|status| (400..600).contains(status));
-        let fields = ["/status_code", "/raw_status_code", "/status"];
-        let stated = self.code.as_deref().and_then(number);
-        let stated = stated.or_else(|| fields.iter().find_map(|field| number(&scalar(self.at(field))?)));
+        let number = |value: &str| headers::whole(value).filter(|status| (400..600).contains(status));
+        let fields = ["status_code", "raw_status_code", "status"];
+        let stated = self.code.and_then(number);
+        let stated = stated.or_else(|| fields.iter().find_map(|field| number(self.at(field)?.scalar()?)));
+        let stated = stated.map(|status| status as u16);
         let meant = || match meaning? {
             Meaning::TooMany => Some(429),
             Meaning::Kind(kind) => Some(match kind {
@@ -453,8 +501,7 @@ impl<'v> Facts<'v> {
             }),
         };
         // SiliconFlow's 20xxx are faults of the request.
-        let flat_code =
-            || self.flat && self.code.as_deref().is_some_and(|code| code.len() == 5 && code.starts_with("20"));
+        let flat_code = || self.flat && self.code.is_some_and(|code| code.len() == 5 && code.starts_with("20"));
         stated.or_else(meant).unwrap_or_else(|| if flat_code() { 400 } else { 500 })
     }
 
@@ -469,11 +516,11 @@ impl<'v> Facts<'v> {
             return OutcomeKind::Pressure;
         }
         // Google's words about a used-up minute are OpenAI's about unpaid bills ("exceeded your current quota").
-        let google = self.text_at("/status") == Some("RESOURCE_EXHAUSTED") || self.retry_info().is_some();
+        let google = self.text_at("status") == Some("RESOURCE_EXHAUSTED") || self.retry_info().is_some();
         if !google && (meaning == Some(Meaning::Kind(OutcomeKind::Billing)) || words.billing(429)) {
             return OutcomeKind::Billing;
         }
-        let named = self.text_at("/metadata/error_type").or(self.code.as_deref()) == Some("rate_limit_exceeded");
+        let named = self.text_at("metadata/error_type").or(self.code) == Some("rate_limit_exceeded");
         if google || named || words.rate() || headers::exhausted(&so_far.quota).is_some() {
             return OutcomeKind::Rate;
         }
@@ -482,98 +529,61 @@ impl<'v> Facts<'v> {
 
     /// What the first name that means something means, OpenRouter's canonical one before all others.
     fn meaning(&self) -> Option<Meaning> {
-        use OutcomeKind as K;
         let names = [
-            self.text_at("/metadata/error_type"),
+            self.text_at("metadata/error_type"),
             self.error_type,
-            self.text_at("/status"),
+            self.text_at("status"),
             // DeepSeek's code for everything.
-            self.code.as_deref().filter(|code| *code != "invalid_request_error"),
+            self.code.filter(|code| *code != "invalid_request_error"),
         ];
         // One table, for one provider's type is another's code. That a request is at fault is the vaguest of meanings
         // (OpenAI's type of a wrong key, with a telling code beside it), so any other name goes before it.
-        let meanings = names.into_iter().flatten().filter_map(|name| {
-            Some(match name.to_ascii_lowercase().as_str() {
-                "rate_limit_exceeded"
-                | "rate_limit_error"
-                | "rate_limit_reached_error"
-                | "rate_limited"
-                | "too_many_requests"
-                | "resource_exhausted" => Meaning::TooMany,
-                "insufficient_quota"
-                | "insufficient_balance"
-                | "insufficient_credits"
-                | "insufficient_funds"
-                | "payment_required"
-                | "payment_required_error"
-                | "billing_error"
-                | "billing_not_active"
-                | "billing_hard_limit_reached"
-                | "exceeded_current_quota_error"
-                | "arrearage" => Meaning::Kind(K::Billing),
-                "provider_overloaded"
-                | "provider_unavailable"
-                | "overloaded"
-                | "overloaded_error"
-                | "engine_overloaded_error"
-                | "service_unavailable"
-                | "service_unavailable_error"
-                | "unavailable"
-                | "unavailable_error"
-                | "insufficient_system_resource"
-                | "timeout"
-                | "timeout_error"
-                | "gateway_timeout"
-                | "deadline_exceeded" => Meaning::Kind(K::Pressure),
-                "server"
-                | "server_error"
-                | "internal"
-                | "internal_error"
-                | "internal_server_error"
-                | "api_error"
-                | "unmapped" => Meaning::Kind(K::Server),
-                "authentication"
-                | "authentication_error"
-                | "unauthenticated"
-                | "unauthorized"
-                | "invalid_api_key"
-                | "invalid_authentication_error" => Meaning::Kind(K::Authentication),
-                "permission_denied" | "permission_error" | "permission_denied_error" | "forbidden" => {
-                    Meaning::Kind(K::Forbidden)
-                }
-                "invalid_request_error"
-                | "invalid_request"
-                | "invalid_prompt"
-                | "invalid_argument"
-                | "context_length_exceeded"
-                | "max_tokens_exceeded"
-                | "token_limit_exceeded"
-                | "string_too_long"
-                | "not_found"
-                | "not_found_error"
-                | "model_not_found"
-                | "precondition_failed"
-                | "failed_precondition"
-                | "out_of_range"
-                | "payload_too_large"
-                | "request_too_large"
-                | "unprocessable"
-                | "content_policy_violation"
-                | "content_filter"
-                | "refusal"
-                | "invalid_image"
-                | "image_too_large"
-                | "image_too_small"
-                | "unsupported_image_format"
-                | "image_not_found"
-                | "image_download_failed"
-                | "tool_use_failed" => Meaning::Kind(K::Refused),
-                _ => return None,
-            })
-        });
+        const NAMES: [(&str, Meaning); 7] = [
+            (
+                "rate_limit_exceeded rate_limit_error rate_limit_reached_error rate_limited too_many_requests \
+                 resource_exhausted",
+                Meaning::TooMany,
+            ),
+            (
+                "insufficient_quota insufficient_balance insufficient_credits insufficient_funds \
+                 payment_required payment_required_error billing_error billing_not_active \
+                 billing_hard_limit_reached exceeded_current_quota_error arrearage",
+                Meaning::Kind(OutcomeKind::Billing),
+            ),
+            (
+                "provider_overloaded provider_unavailable overloaded overloaded_error engine_overloaded_error \
+                 service_unavailable service_unavailable_error unavailable unavailable_error \
+                 insufficient_system_resource timeout timeout_error gateway_timeout deadline_exceeded",
+                Meaning::Kind(OutcomeKind::Pressure),
+            ),
+            (
+                "server server_error internal internal_error internal_server_error api_error unmapped",
+                Meaning::Kind(OutcomeKind::Server),
+            ),
+            (
+                "authentication authentication_error unauthenticated unauthorized invalid_api_key \
+                 invalid_authentication_error",
+                Meaning::Kind(OutcomeKind::Authentication),
+            ),
+            (
+                "permission_denied permission_error permission_denied_error forbidden",
+                Meaning::Kind(OutcomeKind::Forbidden),
+            ),
+            (
+                "invalid_request_error invalid_request invalid_prompt invalid_argument context_length_exceeded \
+                 max_tokens_exceeded token_limit_exceeded string_too_long not_found not_found_error \
+                 model_not_found precondition_failed failed_precondition out_of_range payload_too_large \
+                 request_too_large unprocessable content_policy_violation content_filter refusal invalid_image \
+                 image_too_large image_too_small unsupported_image_format image_not_found image_download_failed \
+                 tool_use_failed",
+                Meaning::Kind(OutcomeKind::Refused),
+            ),
+        ];
+        let meanings =
+            names.into_iter().flatten().filter_map(|name| NAMES.iter().find(|(names, _)| is_in(names, name)));
         let mut vague = None;
-        for meaning in meanings {
-            if meaning != Meaning::Kind(K::Refused) {
+        for &(_, meaning) in meanings {
+            if meaning != Meaning::Kind(OutcomeKind::Refused) {
                 return Some(meaning);
             }
             vague = Some(meaning);
@@ -583,56 +593,69 @@ impl<'v> Facts<'v> {
 
     /// The delay in the body's fields.
     fn delay(&self) -> Option<Duration> {
-        let seconds = |pointer: &str| headers::delay(number(self.at(pointer)?)?);
-        let fields = ["/retry_after", "/retry_after_seconds", "/metadata/retry_after", "/metadata/retry_after_seconds"];
+        let seconds = |path: &str| headers::delay(number(self.at(path)?)?);
+        let fields = ["retry_after", "retry_after_seconds", "metadata/retry_after", "metadata/retry_after_seconds"];
         let longest = fields.iter().filter_map(|field| seconds(field)).max();
-        longest.max(seconds("/availability/retry_after")).max(self.retry_info())
+        longest.max(seconds("availability/retry_after")).max(self.retry_info())
     }
 
     /// Google's `RetryInfo`: `"retryDelay": "48s"`, or `{"seconds": 48}`.
     fn retry_info(&self) -> Option<Duration> {
-        let details = self.at("/details").and_then(Value::as_array)?;
-        details.iter().find_map(|detail| match detail.get("retryDelay")? {
-            Value::String(text) => headers::go_duration(text),
-            other => headers::delay(number(other.get("seconds")?)?),
+        let details = self.at("details")?.list();
+        details.iter().find_map(|detail| {
+            let delay = detail.get("retryDelay")?;
+            match delay.text() {
+                Some(text) => headers::go_duration(text),
+                None => headers::delay(number(delay.get("seconds")?)?),
+            }
         })
     }
 }
 
 /// Headers repeated in a body.
-impl Headers for &Value {
+impl Headers for &Json<'_> {
     fn get(&self, name: &str) -> Option<&str> {
-        let (_, value) = self.as_object()?.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
-        value.as_str()
+        let Json::Object(fields) = self else { return None };
+        fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?.1.text()
     }
 }
 
 /// The words of the provider behind OpenRouter: text, or an error body as text or as JSON.
-fn upstream_words(raw: &Value) -> Option<Cow<'_, str>> {
-    let inner =
-        |value: &Value| Facts::of(value).map(|facts| facts.message.into_owned()).filter(|words| !words.is_empty());
+fn upstream_words<'v>(raw: &'v Json<'v>) -> Option<Cow<'v, str>> {
+    let inner = |json: &'v Json<'v>| Facts::of(json).map(|facts| facts.message).filter(|words| !words.is_empty());
     match raw {
-        Value::String(text) if text.trim().is_empty() => None,
-        Value::String(text) => {
-            let json = serde_json::from_str::<Value>(text).ok();
-            Some(json.as_ref().and_then(inner).map_or(Cow::Borrowed(text.as_str()), Cow::Owned))
-        }
-        other => inner(other).map(Cow::Owned),
-    }
-}
-
-/// A string or a number as text.
-fn scalar(value: Option<&Value>) -> Option<Cow<'_, str>> {
-    match value? {
-        Value::String(text) => Some(text.into()),
-        Value::Number(number) => Some(number.to_string().into()),
-        _ => None,
+        Json::Text(text) => (!text.trim().is_empty()).then(|| (*text).into()),
+        Json::Embedded(text, json) => Some(inner(json).unwrap_or((*text).into())),
+        other => inner(other),
     }
 }
 
 /// A number, or a string that is one.
-fn number(value: &Value) -> Option<f64> {
-    value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())
+fn number(value: &Json<'_>) -> Option<f64> {
+    headers::decimal(value.scalar()?.trim())
+}
+
+/// Whether one of the names in a list, set off by spaces, is this one.
+fn is_in(names: &str, name: &str) -> bool {
+    names.split(' ').any(|other| other.eq_ignore_ascii_case(name))
+}
+
+/// Where `phrase` first stands in `text`. The standard library's search is as large as all of this file's decisions, and
+/// texts in here are short.
+fn find(text: &str, phrase: &str) -> Option<usize> {
+    let first = *phrase.as_bytes().first()?;
+    let places = text.bytes().enumerate().filter(|&(_, byte)| byte == first);
+    places.map(|(at, _)| at).find(|&at| text.as_bytes()[at..].starts_with(phrase.as_bytes()))
+}
+
+/// What stands behind `phrase` in `text`.
+fn behind<'t>(text: &'t str, phrase: &str) -> Option<&'t str> {
+    text.get(find(text, phrase)? + phrase.len()..)
+}
+
+/// Texts, one behind the other.
+fn joined(parts: &[&str]) -> String {
+    parts.concat()
 }
 
 /// A message in lower case, and what can be read from it.
@@ -640,81 +663,43 @@ struct Words(String);
 
 impl Words {
     fn of(message: &str) -> Self {
-        Self(cut(message, TEXT_LIMIT).to_lowercase())
+        Self(cut(message, TEXT_LIMIT).to_ascii_lowercase())
     }
 
-    fn any(&self, phrases: &[&str]) -> bool {
-        phrases.iter().any(|phrase| self.0.contains(phrase))
+    /// Whether one of the phrases in a list, set off by bars, stands in it.
+    fn any(&self, phrases: &str) -> bool {
+        phrases.split('|').any(|phrase| find(&self.0, phrase).is_some())
     }
 
     fn concurrency(&self) -> bool {
-        self.any(&["concurren", "in-flight", "in flight", "parallel request", "simultaneous", "并发"])
+        self.any("concurren|in-flight|in flight|parallel request|simultaneous|并发")
     }
 
     fn overloaded(&self) -> bool {
-        self.any(&["overloaded", "too busy", "insufficient_system_resource", "over capacity"])
+        self.any("overloaded|too busy|insufficient_system_resource|over capacity")
     }
 
     fn rate(&self) -> bool {
-        const PHRASES: [&str; 22] = [
-            "requests per",
-            "request per",
-            "tokens per",
-            "queries per",
-            "calls per",
-            "per minute",
-            "per second",
-            "per hour",
-            "per day",
-            "per min",
-            "per-day",
-            "per-min",
-            "rate limiting",
-            "rate-limited",
-            "token rate limit",
-            "call rate limit",
-            "too quickly",
-            "too fast",
-            "request rate",
-            "每分钟",
-            "每秒",
-            "每天",
-        ];
-        const UNITS: [&str; 12] = ["rpm", "rph", "rpd", "rps", "tpm", "tph", "tpd", "tps", "ipm", "ipd", "qps", "qpm"];
+        const PHRASES: &str = "requests per|request per|tokens per|queries per|calls per|per minute|per second|per hour|\
+             per day|per min|per-day|per-min|rate limiting|rate-limited|token rate limit|\
+             call rate limit|too quickly|too fast|request rate|每分钟|每秒|每天";
+        const UNITS: &str = "rpm rph rpd rps tpm tph tpd tps ipm ipd qps qpm";
         let mut tokens = self.0.split(|c: char| !c.is_ascii_alphanumeric());
-        self.any(&PHRASES) || tokens.any(|token| UNITS.contains(&token))
+        self.any(PHRASES) || tokens.any(|token| is_in(UNITS, token))
     }
 
     /// Words for an account without money. A fault of the request quotes the request, so there they don't count behind
     /// a quotation mark.
     fn billing(&self, status: u16) -> bool {
-        const PHRASES: [&str; 22] = [
-            "insufficient balance",
-            "insufficient_balance",
-            "insufficient account balance",
-            "balance is insufficient",
-            "balance is not enough",
-            "balance not enough",
-            "not enough balance",
-            "insufficient credit",
-            "insufficient fund",
-            "credit balance is too low",
-            "out of credits",
-            "not enough credits",
-            "requires more credits",
-            "exceed your available credits",
-            "exceeded your current quota",
-            "insufficient_quota",
-            "insufficient quota",
-            "billing hard limit",
-            "check your billing",
-            "key limit exceeded",
-            "余额不足",
-            "欠费",
-        ];
+        const PHRASES: &str = "insufficient balance|insufficient_balance|insufficient account balance|\
+             balance is insufficient|balance is not enough|balance not enough|not enough balance|\
+             insufficient credit|insufficient fund|credit balance is too low|out of credits|\
+             not enough credits|requires more credits|exceed your available credits|\
+             exceeded your current quota|insufficient_quota|insufficient quota|billing hard limit|\
+             check your billing|key limit exceeded|余额不足|欠费";
         let fault = matches!(status, 400 | 404 | 413 | 422);
-        PHRASES.iter().any(|phrase| {
-            let at = self.0.find(phrase);
+        PHRASES.split('|').any(|phrase| {
+            let at = find(&self.0, phrase);
             at.is_some_and(|at| !fault || !self.0[..at].contains(['"', '\'', '`']))
         })
     }
@@ -722,25 +707,24 @@ impl Words {
     /// DeepSeek's "Your current concurrency is 26, which exceeds your concurrency limit of 25 …". The two numbers can be
     /// equal; a limit of zero is no measurement.
     fn told(&self) -> Option<Told> {
-        let after = |text: &str, phrase: &str| text.split_once(phrase).map(|(_, rest)| rest.to_owned());
-        let rest = after(&self.0, "concurrency is ")?;
-        let current = leading_number(&rest)?;
-        let limit = leading_number(&after(&rest, "limit of ")?)?;
+        let rest = behind(&self.0, "concurrency is ")?;
+        let current = leading_number(rest)?;
+        let limit = leading_number(behind(rest, "limit of ")?)?;
         (limit > 0).then_some(Told { current, limit })
     }
 
     /// "Please try again in 7.66s", "retry after 48 seconds", "please retry in 48.2s".
     fn delay(&self) -> Option<Duration> {
         let markers = ["try again in ", "try again after ", "retry in ", "retry after "];
-        let spans = markers.iter().filter_map(|marker| self.0.split_once(marker));
-        spans.filter_map(|(_, rest)| headers::delay(spoken_seconds(rest.trim_start())?)).max()
+        let spans = markers.iter().filter_map(|marker| behind(&self.0, marker));
+        spans.filter_map(|rest| headers::delay(spoken_seconds(rest.trim_ascii_start())?)).max()
     }
 }
 
 /// The seconds of `7.66s …`, `6m0s …` or `48 seconds …`.
 fn spoken_seconds(text: &str) -> Option<f64> {
     if let Some((seconds, rest)) = headers::go_duration_prefix(text)
-        && !rest.starts_with(char::is_alphabetic)
+        && !rest.starts_with(|c: char| c.is_ascii_alphabetic())
     {
         return Some(seconds);
     }
@@ -748,14 +732,14 @@ fn spoken_seconds(text: &str) -> Option<f64> {
     let (number, rest) = text.split_at(end);
     let rest = rest.trim_start();
     let unit = &rest[..rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len())];
-    let unit = match unit {
-        "ms" | "millisecond" | "milliseconds" => 1e-3,
-        "s" | "sec" | "secs" | "second" | "seconds" => 1.0,
-        "m" | "min" | "mins" | "minute" | "minutes" => 60.0,
-        "h" | "hour" | "hours" => 3600.0,
-        _ => return None,
-    };
-    Some(number.parse::<f64>().ok()? * unit)
+    const UNITS: [(&str, f64); 4] = [
+        ("ms millisecond milliseconds", 1e-3),
+        ("s sec secs second seconds", 1.0),
+        ("m min mins minute minutes", 60.0),
+        ("h hour hours", 3600.0),
+    ];
+    let (_, unit) = UNITS.iter().find(|(names, _)| is_in(names, unit))?;
+    Some(headers::decimal(number)? * unit)
 }
 
 /// The number `text` begins with, its thousands perhaps set off by commas.
@@ -771,7 +755,7 @@ fn leading_number(text: &str) -> Option<u32> {
         }
         rest = tail;
     }
-    digits.parse().ok()
+    headers::whole(&digits)?.try_into().ok()
 }
 
 /// `text` in one line and without keys.
@@ -797,21 +781,20 @@ fn cut(text: &str, limit: usize) -> &str {
 }
 
 /// The text of a body that is no JSON error: itself, or what can be read of an HTML page.
-fn plain_text(body: &[u8]) -> String {
-    let body = body::content_of(body);
-    let text = String::from_utf8_lossy(&body[..body.len().min(4 * TEXT_LIMIT)]);
+fn plain_text(body: &str) -> String {
+    let text = cut(body, 4 * TEXT_LIMIT);
     if !text.starts_with('<') {
-        return text.into_owned();
+        return text.into();
     }
     let lower = text.to_ascii_lowercase();
-    let title = lower.find("<title").and_then(|at| {
+    let title = find(&lower, "<title").and_then(|at| {
         let start = at + lower[at..].find('>')? + 1;
         let end = start + lower[start..].find('<')?;
         Some(text[start..end].trim()).filter(|title| !title.is_empty())
     });
-    let words = title.map_or_else(|| without_tags(&text), str::to_owned);
+    let words = title.map_or_else(|| without_tags(text), str::to_owned);
     let words = cut(words.trim(), 200);
-    if words.is_empty() { "HTML error page".into() } else { format!("HTML error page: {words}") }
+    if words.is_empty() { "HTML error page".into() } else { joined(&["HTML error page: ", words]) }
 }
 
 /// The text between tags, without that of scripts and styles.
@@ -824,7 +807,7 @@ fn without_tags(html: &str) -> String {
         rest = &rest[open..];
         for (start, end) in [("<script", "</script"), ("<style", "</style"), ("<!--", "--")] {
             if rest.get(..start.len()).is_some_and(|tag| tag.eq_ignore_ascii_case(start)) {
-                let close = rest.to_ascii_lowercase().find(end).unwrap_or(rest.len());
+                let close = find(&rest.to_ascii_lowercase(), end).unwrap_or(rest.len());
                 rest = &rest[close..];
             }
         }
@@ -842,7 +825,7 @@ mod tests {
     use super::OutcomeKind::*;
     use super::*;
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     const NOW: Option<u64> = Some(1_764_000_000);
 

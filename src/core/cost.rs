@@ -4,10 +4,15 @@
 //! year by year and are not known here, so on a holiday the peak price is assumed: an upper bound. Money granted by
 //! DeepSeek is not told apart from money paid.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+#[cfg(not(feature = "std"))]
+use num_traits::Float as _;
+
 use super::tokens::TokenCount;
-use std::fmt;
-use std::iter::Sum;
-use std::ops::AddAssign;
+use core::fmt;
+use core::iter::Sum;
+use core::ops::AddAssign;
 
 /// The currency of a price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -5,7 +5,8 @@
 //! OpenRouter (a unix time in milliseconds), and the IETF drafts' `RateLimit` headers. What can't be read is as if it
 //! were absent: a wrong header never fails a request.
 
-use std::time::{Duration, SystemTime};
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::outcome::{QuotaHint, QuotaHints};
 
@@ -98,12 +99,12 @@ pub fn unix_time(headers: &dyn Headers, unix_now: Option<u64>) -> Option<u64> {
 /// `unix_now` is the time in seconds, if known; it stands in where a date has no `Date` beside it. A date that has
 /// passed asks for no wait; negative, infinite and unreadable values ask for nothing.
 pub fn retry_after(headers: &dyn Headers, unix_now: Option<u64>) -> Option<Duration> {
-    let ms = headers.get("retry-after-ms").and_then(|value| delay(value.trim().parse::<f64>().ok()? / 1e3));
+    let ms = headers.get("retry-after-ms").and_then(|value| delay(decimal(value.trim())? / 1e3));
     let plain = headers.get("retry-after").and_then(|value| {
         let value = value.trim();
-        match value.parse::<f64>() {
-            Ok(seconds) => delay(seconds),
-            Err(_) => match unix_date(value) {
+        match decimal(value) {
+            Some(seconds) => delay(seconds),
+            None => match unix_date(value) {
                 Some(at) => {
                     let now = unix_time(headers, unix_now)?;
                     Some(Duration::from_secs(at.saturating_sub(now)).min(MAX_DELAY))
@@ -169,7 +170,7 @@ fn combined_ratelimit(headers: &dyn Headers) -> QuotaHint {
     let parameter = |header: &str, names: &[&str]| {
         let mut parts = headers.get(header)?.split([';', ',']).filter_map(|part| part.split_once('='));
         let (_, value) = parts.find(|(name, _)| names.iter().any(|wanted| name.trim().eq_ignore_ascii_case(wanted)))?;
-        value.trim().parse::<u64>().ok()
+        whole(value.trim())
     };
     QuotaHint {
         limit: parameter("ratelimit", &["limit"]).or_else(|| parameter("ratelimit-policy", &["q"])),
@@ -180,7 +181,7 @@ fn combined_ratelimit(headers: &dyn Headers) -> QuotaHint {
 
 /// The first number of a header such as `100` or `100, 100;w=60`.
 fn count(value: &str) -> Option<f64> {
-    let number = value.split([',', ';']).next()?.trim().parse::<f64>().ok()?;
+    let number = decimal(value.split([',', ';']).next()?.trim())?;
     number.is_finite().then_some(number)
 }
 
@@ -193,18 +194,19 @@ fn reset_in(value: &str, unix_now: Option<u64>) -> Option<Duration> {
         // A moment gone by is no wait.
         delay((at - now as f64).max(0.0))
     };
-    match value.parse::<f64>() {
+    match decimal(value) {
         // Nothing resets in 30 years: what is larger is a moment, not a span.
-        Ok(number) if number >= 1e12 => until(number / 1e3),
-        Ok(number) if number >= 1e9 => until(number),
-        Ok(number) => delay(number),
-        Err(_) => go_duration(value).or_else(|| unix_date(value).and_then(|at| until(at as f64))),
+        Some(number) if number >= 1e12 => until(number / 1e3),
+        Some(number) if number >= 1e9 => until(number),
+        Some(number) => delay(number),
+        None => go_duration(value).or_else(|| unix_date(value).and_then(|at| until(at as f64))),
     }
 }
 
 /// `seconds` as a believable delay: not negative, not NaN, not infinite, at most [`MAX_DELAY`].
 pub(crate) fn delay(seconds: f64) -> Option<Duration> {
-    (seconds.is_finite() && seconds >= 0.0).then(|| Duration::from_secs_f64(seconds.min(MAX_DELAY.as_secs_f64())))
+    // To the microsecond. The cast saturates.
+    (seconds.is_finite() && seconds >= 0.0).then(|| Duration::from_micros((seconds * 1e6 + 0.5) as u64).min(MAX_DELAY))
 }
 
 /// A duration as Go prints it (`1h2m3.5s`, `6m0s`, `120ms`; days are taken too), which Google's `48s` is as well.
@@ -231,7 +233,7 @@ pub(crate) fn go_duration_prefix(text: &str) -> Option<(f64, &str)> {
     while rest.starts_with(|c: char| c.is_ascii_digit()) {
         let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let (number, tail) = rest.split_at(end);
-        let number: f64 = number.parse().ok()?;
+        let number = decimal(number)?;
         let (after, unit) = UNITS.iter().find_map(|(name, unit)| Some((tail.strip_prefix(name)?, unit)))?;
         seconds += number * unit;
         rest = after;
@@ -239,10 +241,56 @@ pub(crate) fn go_duration_prefix(text: &str) -> Option<(f64, &str)> {
     (rest.len() < text.len()).then_some((seconds, rest))
 }
 
+/// A number as headers write it (`7`, `-1`, `7.66`, `1e3`). Exact up to fifteen digits, and then near enough; infinite if
+/// it is beyond all numbers. The standard library's tables for the last bit would be a tenth of the npm package.
+pub(crate) fn decimal(text: &str) -> Option<f64> {
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let (digits, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
+    let (mut value, mut scale, mut any) = (0.0, 0i32, false);
+    let mut parts = digits.split('.');
+    for byte in parts.next()?.bytes() {
+        value = value * 10.0 + f64::from(digit(byte)?);
+        any = true;
+    }
+    for byte in parts.next().unwrap_or_default().bytes() {
+        value = value * 10.0 + f64::from(digit(byte)?);
+        scale -= 1;
+        any = true;
+    }
+    if !any || parts.next().is_some() {
+        return None;
+    }
+    let power = whole(exponent.strip_prefix(['-', '+']).unwrap_or(exponent))?.min(999) as i32;
+    scale += if exponent.starts_with('-') { -power } else { power };
+    // One step for what is usual, so that it is exact.
+    let tens = |power: i32| (0..power).fold(1.0, |tens, _| tens * 10.0);
+    value = if scale < 0 { value / tens(-scale) } else { value * tens(scale) };
+    Some(if text.starts_with('-') { -value } else { value })
+}
+
+/// A number of nothing but digits.
+pub(crate) fn whole(text: &str) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.bytes().try_fold(0u64, |number, byte| number.checked_mul(10)?.checked_add(u64::from(digit(byte)?)))
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    byte.is_ascii_digit().then(|| byte - b'0')
+}
+
 /// The unix time of an HTTP date (RFC 9110, its obsolete forms too).
+#[cfg(feature = "std")]
 fn unix_date(value: &str) -> Option<u64> {
     let at = httpdate::parse_http_date(value.trim()).ok()?;
-    at.duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs())
+    at.duration_since(std::time::SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs())
+}
+
+/// The unix time of a date that the host has read: `@` and the seconds. JavaScript can read dates by itself.
+#[cfg(not(feature = "std"))]
+fn unix_date(value: &str) -> Option<u64> {
+    whole(value.trim().strip_prefix('@')?)
 }
 
 #[cfg(test)]
@@ -254,6 +302,18 @@ mod tests {
 
     fn secs(secs: f64) -> Option<Duration> {
         Some(Duration::from_secs_f64(secs))
+    }
+
+    #[test]
+    fn a_number_is_read_as_it_is_written() {
+        for text in ["0", "7", "-1", "7.66", ".5", "5.", "1e3", "1.5e-3", "+2", "123456789012345", "0.000001", "-0.25"]
+        {
+            assert_eq!(decimal(text), Some(text.parse().unwrap()), "{text}");
+        }
+        assert_eq!(decimal("1e999"), Some(f64::INFINITY));
+        for text in ["", ".", "-", "e3", "1e", "1.2.3", "1x", "NaN", "inf", "--1", "1e1.5", "1 "] {
+            assert_eq!(decimal(text), None, "{text:?}");
+        }
     }
 
     #[test]

@@ -1,9 +1,16 @@
 //! What happened, counted: by route, model and workload, as a snapshot and as Prometheus text.
 
-use std::fmt::Write as _;
-use std::time::Duration;
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+#[cfg(feature = "std")]
+use core::fmt::Write as _;
+use core::time::Duration;
 
 use serde::Serialize;
+
+#[cfg(not(feature = "std"))]
+use num_traits::Float as _;
 
 use super::outcome::OutcomeKind;
 use super::tokens::TokenCount;
@@ -146,31 +153,71 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// (name, help, value) of every counter.
-    fn list(&self) -> [(&'static str, &'static str, u64); 19] {
+    /// (name, help) of every counter in Prometheus' format.
+    pub const NAMES: [(&'static str, &'static str); 19] = [
+        ("calls_submitted", "Calls submitted."),
+        ("calls_completed", "Calls that ended with an answer."),
+        ("calls_failed", "Calls that ended with an error."),
+        ("calls_cancelled", "Calls the caller gave up."),
+        ("attempts", "Requests sent."),
+        ("slot_rejections", "Attempts rejected because too many were in flight."),
+        ("rate_rejections", "Attempts rejected because they came too fast."),
+        ("pressure", "Attempts that met an overloaded service."),
+        ("server_errors", "Attempts that met a failing server."),
+        ("transport_errors", "Attempts whose connection failed before an answer."),
+        ("first_content_timeouts", "Attempts without content in time."),
+        ("interrupted", "Attempts that broke off after content had come."),
+        ("refused", "Attempts refused for good."),
+        ("retries", "Attempts after a failed one."),
+        ("failovers", "Attempts on another route than the last one."),
+        ("prompt_tokens", "Prompt tokens reported."),
+        ("cached_tokens", "Prompt tokens read from the context cache."),
+        ("completion_tokens", "Completion tokens reported."),
+        ("reasoning_tokens", "Reasoning tokens reported."),
+    ];
+
+    /// The values, in the order of [`Counters::NAMES`].
+    pub fn values(&self) -> [u64; 19] {
         [
-            ("calls_submitted", "Calls submitted.", self.submitted),
-            ("calls_completed", "Calls that ended with an answer.", self.completed),
-            ("calls_failed", "Calls that ended with an error.", self.failed),
-            ("calls_cancelled", "Calls the caller gave up.", self.cancelled),
-            ("attempts", "Requests sent.", self.attempts),
-            ("slot_rejections", "Attempts rejected because too many were in flight.", self.slot_rejections),
-            ("rate_rejections", "Attempts rejected because they came too fast.", self.rate_rejections),
-            ("pressure", "Attempts that met an overloaded service.", self.pressure),
-            ("server_errors", "Attempts that met a failing server.", self.server_errors),
-            ("transport_errors", "Attempts whose connection failed before an answer.", self.transport_errors),
-            ("first_content_timeouts", "Attempts without content in time.", self.first_content_timeouts),
-            ("interrupted", "Attempts that broke off after content had come.", self.interrupted),
-            ("refused", "Attempts refused for good.", self.refused),
-            ("retries", "Attempts after a failed one.", self.retries),
-            ("failovers", "Attempts on another route than the last one.", self.failovers),
-            ("prompt_tokens", "Prompt tokens reported.", self.prompt_tokens),
-            ("cached_tokens", "Prompt tokens read from the context cache.", self.cached_tokens),
-            ("completion_tokens", "Completion tokens reported.", self.completion_tokens),
-            ("reasoning_tokens", "Reasoning tokens reported.", self.reasoning_tokens),
+            self.submitted,
+            self.completed,
+            self.failed,
+            self.cancelled,
+            self.attempts,
+            self.slot_rejections,
+            self.rate_rejections,
+            self.pressure,
+            self.server_errors,
+            self.transport_errors,
+            self.first_content_timeouts,
+            self.interrupted,
+            self.refused,
+            self.retries,
+            self.failovers,
+            self.prompt_tokens,
+            self.cached_tokens,
+            self.completion_tokens,
+            self.reasoning_tokens,
         ]
     }
 }
+
+/// (name, help) of what is told of the whole and of the lanes at one moment.
+pub const GAUGES: [(&str, &str); 6] = [
+    ("queued", "Calls waiting for a permit."),
+    ("backing_off", "Calls waiting for their backoff to end."),
+    ("limit", "The learned limit of requests in flight."),
+    ("in_flight", "Requests in flight."),
+    ("breaker_closed", "Whether the breaker is closed."),
+    ("paused_seconds", "Until the lane sends again."),
+];
+
+/// (name, help) of every distribution.
+pub const DISTRIBUTIONS: [(&str, &str); 3] = [
+    ("queue_wait_seconds", "From submission to the first attempt."),
+    ("first_content_seconds", "From an attempt's sending to its first content."),
+    ("duration_seconds", "From submission to a successful end."),
+];
 
 /// One route's, model's or workload's share of what happened, or all of it.
 #[derive(Clone, Debug, Default)]
@@ -289,6 +336,13 @@ pub struct ScopeSnapshot {
     pub duration: Summary,
 }
 
+impl ScopeSnapshot {
+    /// In the order of [`DISTRIBUTIONS`].
+    pub fn distributions(&self) -> [&Summary; 3] {
+        [&self.queue_wait, &self.first_content, &self.duration]
+    }
+}
+
 /// One lane's state.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LaneSnapshot {
@@ -336,13 +390,14 @@ pub struct MetricsSnapshot {
     pub lanes: Vec<LaneSnapshot>,
 }
 
+#[cfg(feature = "std")]
 impl MetricsSnapshot {
     /// The snapshot in the Prometheus text format, version 0.0.4
     /// (<https://prometheus.io/docs/instrumenting/exposition_formats/>). Counters end in `_total`, durations are summaries
     /// in seconds; everything begins with `tidegate_`.
     pub fn prometheus(&self) -> String {
         let mut out = String::with_capacity(16 * 1024);
-        let scopes: Vec<(&str, &ScopeSnapshot)> = std::iter::empty()
+        let scopes: Vec<(&str, &ScopeSnapshot)> = core::iter::empty()
             .chain(self.routes.iter().map(|scope| ("route", scope)))
             .chain(self.models.iter().map(|scope| ("model", scope)))
             .chain(self.workloads.iter().map(|scope| ("workload", scope)))
@@ -354,33 +409,32 @@ impl MetricsSnapshot {
                 let _ = writeln!(out, "tidegate_{name}{labels} {value}");
             }
         };
-        let one = |value: u64| [(String::new(), value as f64)];
-        gauge("queued", "Calls waiting for a permit.", &one(self.queued));
-        gauge("backing_off", "Calls waiting for their backoff to end.", &one(self.backing_off));
+        let one = |value: u64| vec![(String::new(), value as f64)];
         let lanes = |value: fn(&LaneSnapshot) -> f64| -> Vec<_> {
             self.lanes.iter().map(|lane| (lane_labels(lane), value(lane))).collect()
         };
-        gauge("limit", "The learned limit of requests in flight.", &lanes(|lane| f64::from(lane.limit)));
-        gauge("in_flight", "Requests in flight.", &lanes(|lane| f64::from(lane.in_flight)));
-        gauge("breaker_closed", "Whether the breaker is closed.", &lanes(|lane| f64::from(lane.breaker == "closed")));
-        gauge("paused_seconds", "Until the lane sends again.", &lanes(|lane| lane.paused));
-        for (at, (name, help, _)) in self.total.counters.list().into_iter().enumerate() {
+        let rows = [
+            one(self.queued),
+            one(self.backing_off),
+            lanes(|lane| f64::from(lane.limit)),
+            lanes(|lane| f64::from(lane.in_flight)),
+            lanes(|lane| f64::from(lane.breaker == "closed")),
+            lanes(|lane| lane.paused),
+        ];
+        for ((name, help), rows) in GAUGES.into_iter().zip(&rows) {
+            gauge(name, help, rows);
+        }
+        for (at, (name, help)) in Counters::NAMES.into_iter().enumerate() {
             let _ = writeln!(out, "# HELP tidegate_{name}_total {help}\n# TYPE tidegate_{name}_total counter");
             for (label, scope) in &scopes {
-                let value = scope.counters.list()[at].2;
+                let value = scope.counters.values()[at];
                 let _ = writeln!(out, "tidegate_{name}_total{{{label}=\"{}\"}} {value}", escape(&scope.name));
             }
         }
-        type Distribution = (&'static str, &'static str, fn(&ScopeSnapshot) -> &Summary);
-        let distributions: [Distribution; 3] = [
-            ("queue_wait_seconds", "From submission to the first attempt.", |scope| &scope.queue_wait),
-            ("first_content_seconds", "From an attempt's sending to its first content.", |scope| &scope.first_content),
-            ("duration_seconds", "From submission to a successful end.", |scope| &scope.duration),
-        ];
-        for (name, help, of) in distributions {
+        for (at, (name, help)) in DISTRIBUTIONS.into_iter().enumerate() {
             let _ = writeln!(out, "# HELP tidegate_{name} {help}\n# TYPE tidegate_{name} summary");
             for (label, scope) in &scopes {
-                let (summary, id) = (of(scope), escape(&scope.name));
+                let (summary, id) = (scope.distributions()[at], escape(&scope.name));
                 for (quantile, value) in [("0.5", summary.p50), ("0.9", summary.p90), ("0.99", summary.p99)] {
                     let _ = writeln!(out, "tidegate_{name}{{{label}=\"{id}\",quantile=\"{quantile}\"}} {value}");
                 }
@@ -392,6 +446,7 @@ impl MetricsSnapshot {
     }
 }
 
+#[cfg(feature = "std")]
 fn lane_labels(lane: &LaneSnapshot) -> String {
     let mut labels = format!("{{account=\"{}\",model=\"{}\"", escape(&lane.account), escape(&lane.model));
     if let Some(user) = &lane.user_id {
@@ -400,6 +455,7 @@ fn lane_labels(lane: &LaneSnapshot) -> String {
     labels + "}"
 }
 
+#[cfg(feature = "std")]
 fn escape(label: &str) -> String {
     label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -12,8 +12,11 @@ pub mod breaker;
 pub mod call;
 pub mod classify;
 pub mod cost;
+pub mod error;
+#[cfg(feature = "std")]
 pub mod facts;
 pub mod headers;
+pub mod json;
 pub mod limit;
 pub mod metrics;
 pub mod outcome;

@@ -1,6 +1,7 @@
 //! What an attempt came to, classified: the words in which the rest of the core decides.
 
-use std::time::Duration;
+use alloc::boxed::Box;
+use core::time::Duration;
 
 /// The class of an attempt's end. Only [`Slot`](OutcomeKind::Slot) moves the concurrency limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +35,46 @@ pub enum OutcomeKind {
     Malformed,
     /// The caller went away.
     Cancelled,
+}
+
+impl OutcomeKind {
+    /// All of them; each stands at the place that is its number.
+    pub const ALL: [Self; 14] = [
+        Self::Success,
+        Self::Slot,
+        Self::Rate,
+        Self::Pressure,
+        Self::Server,
+        Self::Transport,
+        Self::FirstContentTimeout,
+        Self::Interrupted,
+        Self::Billing,
+        Self::Authentication,
+        Self::Forbidden,
+        Self::Refused,
+        Self::Malformed,
+        Self::Cancelled,
+    ];
+
+    /// Its name in logs and histories.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Slot => "slot",
+            Self::Rate => "rate",
+            Self::Pressure => "pressure",
+            Self::Server => "server",
+            Self::Transport => "transport",
+            Self::FirstContentTimeout => "first_content_timeout",
+            Self::Interrupted => "interrupted",
+            Self::Billing => "billing",
+            Self::Authentication => "authentication",
+            Self::Forbidden => "forbidden",
+            Self::Refused => "refused",
+            Self::Malformed => "malformed",
+            Self::Cancelled => "cancelled",
+        }
+    }
 }
 
 /// An attempt's end with everything the decision needs, and what an error message should quote.

@@ -5,8 +5,9 @@
 //! (Waldspurger and Weihl, MIT/LCS/TM-528, 1995): each dispatch moves a workload on by the inverse of its weight, and the
 //! one least far goes next. A workload that was idle starts level with the others: idling saves up no credit.
 
-use std::collections::VecDeque;
-use std::time::Duration;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::time::Timestamp;
 

@@ -3,8 +3,9 @@
 //! DeepSeek has none (its limit is on requests in flight), but providers that carry its models do, and a 429 about rate
 //! must slow the sending without touching the concurrency limit.
 
-use std::collections::VecDeque;
-use std::time::Duration;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::backoff::jittered_floor;
 use super::outcome::{QuotaHint, QuotaHints};

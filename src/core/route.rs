@@ -5,8 +5,10 @@
 //! keys of one account raise nothing. Keys of different accounts, and other providers, are lanes of their own. Routes
 //! are for availability; they are not a means to evade a provider's limits.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::breaker::{Breaker, BreakerPolicy, BreakerState};
 use super::call::counts;
@@ -14,6 +16,7 @@ use super::limit::{Admission, Ceiling, Params};
 use super::outcome::Outcome;
 use super::queue::Class;
 use super::quota::{Quota, QuotaSpec};
+use super::scheduler::ConfigError;
 use super::time::Timestamp;
 
 /// A route, by its place in the configuration.
@@ -120,19 +123,19 @@ impl RouteSpec {
         }
     }
 
-    pub(crate) fn validate(&self) -> Result<(), String> {
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         let name = &self.name;
+        let refuse = |field, expected, found| {
+            Err(ConfigError::Field { field, kind: "route", name: name.clone(), expected, found })
+        };
         if name.is_empty() {
-            return Err("Expected a route's `name` to be a non-empty string, got \"\"".into());
+            return Err(ConfigError::Unnamed { kind: "route" });
         }
         if !(self.weight.is_finite() && self.weight > 0.0) {
-            return Err(format!(
-                "Expected `weight` of route `{name}` to be finite and above zero, got {}",
-                self.weight
-            ));
+            return refuse("weight", "finite and above zero", self.weight);
         }
         if self.max_concurrency == Some(0) {
-            return Err(format!("Expected `max_concurrency` of route `{name}` to be at least 1, got 0"));
+            return refuse("max_concurrency", "at least 1", 0.0);
         }
         let quota = &self.quota;
         for (field, value) in [
@@ -141,13 +144,11 @@ impl RouteSpec {
             ("requests_per_day", quota.requests_per_day),
         ] {
             if value == Some(0) {
-                return Err(format!("Expected `{field}` of route `{name}` to be at least 1, got 0"));
+                return refuse(field, "at least 1", 0.0);
             }
         }
         if self.models.is_empty() && !self.any_model {
-            return Err(format!(
-                "Expected route `{name}` to serve some model, got an empty `models` without `any_model`"
-            ));
+            return Err(ConfigError::NoModel(name.clone()));
         }
         Ok(())
     }
@@ -171,6 +172,16 @@ pub struct LaneKey {
     /// The end user, on accounts that limit each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<String>,
+}
+
+impl LaneKey {
+    /// All of it in one text, by which lanes are found and sorted.
+    pub(crate) fn joined(&self) -> Box<str> {
+        let user = self.user_id.as_deref();
+        // No name that can be sent holds a NUL.
+        let mark = if user.is_some() { "\0" } else { "" };
+        [&*self.account, "\0", &*self.model, "\0", mark, user.unwrap_or("")].concat().into()
+    }
 }
 
 /// Why an account or a route takes nothing for now.
@@ -207,10 +218,10 @@ pub(crate) struct Lane {
     pub(crate) ceiling: Ceiling,
     pub(crate) breaker: Breaker,
     pub(crate) quota: Quota,
-    /// How many pools' jobs may use it.
-    pub(crate) pools: usize,
-    /// The pools with jobs waiting for it.
-    pub(crate) waiting: BTreeSet<u32>,
+    /// The pools whose jobs may use it.
+    pub(crate) pools: Vec<u32>,
+    /// The pools with jobs waiting for it, in order.
+    pub(crate) waiting: Vec<u32>,
     /// The pool served last.
     pub(crate) turn: u32,
     /// When each class was last served.
@@ -238,8 +249,8 @@ impl Lane {
             ceiling,
             breaker: Breaker::new(breaker),
             quota: Quota::new(quota),
-            pools: 0,
-            waiting: BTreeSet::new(),
+            pools: Vec::new(),
+            waiting: Vec::new(),
             turn: 0,
             served: [Timestamp::ZERO; 3],
             pressure: None,
@@ -249,6 +260,20 @@ impl Lane {
             armed: Timestamp::MAX,
             reported_balance: None,
             in_flight: [0; 3],
+        }
+    }
+
+    /// Notes that a pool has jobs waiting for it.
+    pub(crate) fn wait(&mut self, pool: u32) {
+        if let Err(place) = self.waiting.binary_search(&pool) {
+            self.waiting.insert(place, pool);
+        }
+    }
+
+    /// Notes that a pool has none any more.
+    pub(crate) fn stop_waiting(&mut self, pool: u32) {
+        if let Ok(place) = self.waiting.binary_search(&pool) {
+            self.waiting.remove(place);
         }
     }
 

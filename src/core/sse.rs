@@ -29,9 +29,11 @@
 //!
 //! [spec]: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 
-use std::borrow::Cow;
-use std::ops::Range;
-use std::time::Duration;
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::time::Duration;
 
 use memchr::memchr2;
 
@@ -179,7 +181,8 @@ impl Parser {
             }
             Cut { data: String::from_utf8_lossy(&data).into_owned() }
         });
-        *self = Self { last_id: std::mem::take(&mut self.last_id), ..Self::with_max_event_bytes(self.max_event_bytes) };
+        *self =
+            Self { last_id: core::mem::take(&mut self.last_id), ..Self::with_max_event_bytes(self.max_event_bytes) };
         cut
     }
 
@@ -333,7 +336,7 @@ impl Parser {
     fn dispatch(&mut self, lent: Option<&[u8]>, on: &mut impl FnMut(Item<'_>)) {
         if self.id_set {
             self.id_set = false;
-            std::mem::swap(&mut self.id, &mut self.last_id);
+            core::mem::swap(&mut self.id, &mut self.last_id);
         }
         let data = match lent {
             None if self.has_data => self.buf.get(self.data.clone()),
@@ -341,7 +344,7 @@ impl Parser {
         };
         if let Some(data) = data {
             // `from_utf8_lossy` would look at valid data in pieces; one check of the whole is several times quicker.
-            let data = std::str::from_utf8(data).map_or_else(|_| String::from_utf8_lossy(data), Cow::Borrowed);
+            let data = core::str::from_utf8(data).map_or_else(|_| String::from_utf8_lossy(data), Cow::Borrowed);
             let event = if self.event.is_empty() { "message" } else { &self.event };
             on(Item::Event { event, data: &data, id: &self.last_id });
         }

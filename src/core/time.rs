@@ -1,8 +1,8 @@
 //! Time as the core sees it: handed in, monotonic, in microseconds.
 
-use std::fmt;
-use std::ops::{Add, AddAssign, Sub};
-use std::time::Duration;
+use core::fmt;
+use core::ops::{Add, AddAssign, Sub};
+use core::time::Duration;
 
 /// A moment, in microseconds since the gate was made.
 ///

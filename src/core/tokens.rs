@@ -1,5 +1,8 @@
 //! Tokens: what an answer used, and what a request will use before anybody counted.
 
+#[cfg(not(feature = "std"))]
+use num_traits::Float as _;
+
 /// The tokens of one answer, for accounting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TokenCount {
@@ -25,7 +28,7 @@ impl TokenCount {
     }
 }
 
-impl std::ops::AddAssign for TokenCount {
+impl core::ops::AddAssign for TokenCount {
     fn add_assign(&mut self, other: Self) {
         self.prompt = self.prompt.saturating_add(other.prompt);
         self.cached = self.cached.saturating_add(other.cached);

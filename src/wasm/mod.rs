@@ -6,8 +6,10 @@
 //! - **Numbers, wherever it can be numbers**: they cross for nothing. A call is one `f64` (its slab index and serial, see
 //!   [`Handle`]); an action is a code returned by [`Core::poll`], and its parts are read by getters. A typed array would
 //!   cost an allocation, a copy and a release each time, and most polls find nothing.
-//! - **One string** where there are words: headers as `name\nvalue\n…`, a stream's items separated by a carriage return,
-//!   which the standard keeps out of every field. JSON only where people read it: failures, events, metrics.
+//! - **One string** where there are words: headers as `name\nvalue\n…`, a JSON document as the lines of
+//!   [`core::json`](crate::core::json), a stream's items separated by a carriage return, which the standard keeps out of
+//!   every field. Reports that people read are numbers and words apart (see `report`): no JSON, and no floating-point
+//!   number as text, is written or read in here, for each costs more than all the rest.
 //! - **An outcome never crosses.** [`Core::classify`] and its kin keep it here and tell its kind; [`Core::ended`] takes
 //!   it. So whatever the scheduler learns from an answer, it learns from the same code as in the Rust client.
 //!
@@ -17,18 +19,25 @@ mod config;
 mod report;
 mod stream;
 
-use std::time::Duration;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use self::report::Report;
+use self::report::{Report, place};
 use crate::core::call::{Attempt, Clocks, Ticket};
 use crate::core::classify::{
-    Head, Phase, TransportFailure, blank, classify, classify_error_object, classify_transport, finished,
+    Body, Head, Phase, TransportFailure, blank, classify_body, classify_event, classify_transport, finished,
 };
 use crate::core::headers::{Headers, request_id};
+use crate::core::json::Json;
+use crate::core::limit::Learned;
 use crate::core::outcome::{Outcome, OutcomeKind};
-use crate::core::scheduler::{Action, Event, JobSpec, OnFull, Scheduler, SubmitError};
+use crate::core::queue::WorkloadId;
+use crate::core::route::LaneKey;
+use crate::core::scheduler::{Action, Event, JobSpec, LearnedLane, OnFull, Scheduler, SubmitError};
 use crate::core::time::Timestamp;
 use crate::core::tokens::TokenCount;
 
@@ -42,11 +51,25 @@ mod code {
     pub(super) const NOTICE: u32 = 5;
 }
 
-/// The version of the compiled core.
+/// The names of what is told as numbers; see `report`.
 #[wasm_bindgen]
 #[allow(unreachable_pub, reason = "JavaScript reaches it")]
-pub fn version() -> String {
-    env!("CARGO_PKG_VERSION").into()
+pub fn names() -> String {
+    report::names()
+}
+
+/// The core of one client by its configuration (see `config`), if it makes sense. `seed` feeds its jitter.
+#[wasm_bindgen]
+#[allow(unreachable_pub, reason = "JavaScript reaches it")]
+pub fn make(numbers: &[f64], words: &str, seed: f64) -> Option<Core> {
+    let scheduler = Scheduler::new(config::read(numbers, words), seed.to_bits()).ok()?;
+    Some(Core {
+        scheduler,
+        action: None,
+        outcome: Outcome::new(OutcomeKind::Success),
+        report: Report::default(),
+        user: None,
+    })
 }
 
 /// The core of one client.
@@ -56,28 +79,36 @@ pub struct Core {
     scheduler: Scheduler,
     action: Option<Action>,
     outcome: Outcome,
-    refusal: String,
+    report: Report,
+    /// Whom the next call is for.
+    user: Option<String>,
 }
 
 #[wasm_bindgen]
 impl Core {
-    /// A core by its configuration as JSON. `seed` feeds its jitter.
-    #[wasm_bindgen(constructor)]
-    pub fn new(config: &str, seed: f64) -> Result<Core, String> {
-        let scheduler = config::read(config)
-            .and_then(|config| Scheduler::new(config, seed.to_bits()).map_err(|e| e.to_string()))?;
-        Ok(Self { scheduler, action: None, outcome: Outcome::new(OutcomeKind::Success), refusal: String::new() })
+    /// The number of a model, for calls to it; −1 if no route serves it.
+    pub fn model(&mut self, name: &str) -> f64 {
+        self.scheduler.model(name).map_or(-1.0, f64::from)
+    }
+
+    /// The number of a workload, for calls of it.
+    pub fn workload(&mut self, name: &str) -> u32 {
+        self.scheduler.workload(name).0
+    }
+
+    /// Says for which end user the next call is.
+    pub fn user(&mut self, id: String) {
+        self.user = Some(id);
     }
 
     /// Takes a call in. Times are in milliseconds; 0 takes the client's, infinity turns it off. Returns its handle; −1 if
-    /// the queue is full, −2 if no route serves the model, −3 if the client is closed, and then [`Core::refusal`] says so.
+    /// as many calls wait as may, −2 if as many are under way as can be told apart, −3 if the client is closed.
     #[allow(clippy::too_many_arguments, reason = "flat arguments cross the border without an allocation")]
     pub fn submit(
         &mut self,
         now: f64,
-        model: &str,
-        workload: &str,
-        user_id: Option<String>,
+        model: u32,
+        workload: u32,
         tokens: u32,
         deadline: f64,
         headers: f64,
@@ -86,39 +117,24 @@ impl Core {
         max_attempts: u32,
         wait_for_room: bool,
     ) -> f64 {
-        let workload = self.scheduler.workload(workload);
+        let user = self.user.take();
         let spec = JobSpec {
-            user_id: user_id.as_deref(),
+            user_id: user.as_deref(),
             tokens,
             deadline: span(deadline),
-            clocks: self.clocks(headers, first_content, idle),
+            clocks: self.clocks([headers, first_content, idle]),
             max_attempts: (max_attempts > 0).then_some(max_attempts),
             on_full: if wait_for_room { OnFull::Wait } else { OnFull::Fail },
-            ..JobSpec::new(model, workload)
+            ..JobSpec::new("", WorkloadId(workload))
         };
-        match self.scheduler.submit(at(now), spec) {
-            Ok(ticket) => match handle(ticket) {
-                Some(handle) => handle,
-                None => {
-                    self.scheduler.cancel(at(now), ticket);
-                    self.refusal = format!("the queue is full: {MOST_CALLS} calls are under way");
-                    -1.0
-                }
-            },
-            Err(error) => {
-                self.refusal = error.to_string();
-                match error {
-                    SubmitError::QueueFull { .. } => -1.0,
-                    SubmitError::NoRoute { .. } => -2.0,
-                    SubmitError::Closed => -3.0,
-                }
-            }
+        match self.scheduler.submit_to(at(now), model, spec) {
+            Ok(ticket) => handle(ticket).unwrap_or_else(|| {
+                self.scheduler.cancel(at(now), ticket);
+                -2.0
+            }),
+            Err(SubmitError::Closed) => -3.0,
+            Err(_) => -1.0,
         }
-    }
-
-    /// Why the last call was not taken in.
-    pub fn refusal(&self) -> String {
-        self.refusal.clone()
     }
 
     /// Reports what happens to an attempt: 1 its head came, 2 a keep-alive, 3 content, 4 the driver waits for more,
@@ -148,7 +164,7 @@ impl Core {
         completion: f64,
         reasoning: f64,
     ) {
-        let outcome = std::mem::replace(&mut self.outcome, Outcome::new(OutcomeKind::Success));
+        let outcome = core::mem::replace(&mut self.outcome, Outcome::new(OutcomeKind::Success));
         // The casts saturate.
         let tokens = (prompt >= 0.0).then_some(TokenCount {
             prompt: prompt as u64,
@@ -213,16 +229,24 @@ impl Core {
         }
     }
 
-    /// All about the last action, as JSON: how a call came about or why it failed, or what is worth telling.
-    pub fn detail(&self) -> String {
-        let mut report = Report::new(&self.scheduler);
+    /// Tells all about the last action, if a call failed by it or it is worth telling.
+    pub fn detail(&mut self) {
+        self.report = Report::default();
         match &self.action {
-            Some(Action::End { result: Ok(done), .. }) => report.done(done),
-            Some(Action::End { result: Err(failure), .. }) => report.failure(failure),
-            Some(Action::Notify(notice)) => report.notice(notice),
+            Some(Action::End { result: Err(failure), .. }) => self.report.failure(failure),
+            Some(Action::Notify(notice)) => self.report.notice(notice, &self.scheduler),
             _ => {}
         }
-        report.finish()
+    }
+
+    /// The numbers of what was told last.
+    pub fn numbers(&mut self) -> Vec<f64> {
+        core::mem::take(&mut self.report.numbers)
+    }
+
+    /// The words of what was told last.
+    pub fn words(&mut self) -> String {
+        core::mem::take(&mut self.report.words)
     }
 
     /// Whether notices are wanted. Not at first.
@@ -250,33 +274,38 @@ impl Core {
         self.scheduler.resume(at(now));
     }
 
-    /// Everything counted and the state of every lane, as JSON.
-    pub fn snapshot(&mut self, now: f64) -> String {
-        serde_json::to_string(&self.scheduler.snapshot(at(now))).unwrap_or_default()
+    /// Tells everything counted and the state of every lane.
+    pub fn snapshot(&mut self, now: f64) {
+        self.report = Report::default();
+        self.report.snapshot(&self.scheduler.snapshot(at(now)));
     }
 
-    /// The same in Prometheus' text format.
-    pub fn prometheus(&mut self, now: f64) -> String {
-        self.scheduler.snapshot(at(now)).prometheus()
+    /// Tells what was learned of the limits: for each as many numbers, and its account and model.
+    pub fn learned(&mut self) {
+        self.report = Report::default();
+        for LearnedLane { lane, learned } in self.scheduler.learned() {
+            self.report.numbers.extend(learned.numbers());
+            self.report.words.extend([&lane.account, "\0", &lane.model, "\0"]);
+        }
     }
 
-    /// What was learned of the limits, as JSON.
-    pub fn learned(&self) -> String {
-        serde_json::to_string(&self.scheduler.learned()).unwrap_or_default()
+    /// Takes over what [`Core::learned`] told of one limit. Returns whether it could be read.
+    pub fn restore(&mut self, now: f64, account: String, model: String, numbers: &[f64]) -> bool {
+        let learned = Learned::from_numbers(numbers);
+        let lane = LaneKey { account, model, user_id: None };
+        learned.is_some_and(|learned| {
+            self.scheduler.restore(at(now), vec![LearnedLane { lane, learned }]);
+            true
+        })
     }
 
-    /// Takes over what [`Core::learned`] told.
-    pub fn restore(&mut self, now: f64, learned: &str) -> Result<(), String> {
-        let learned = serde_json::from_str(learned).map_err(|error| error.to_string())?;
-        self.scheduler.restore(at(now), learned);
-        Ok(())
-    }
+    // ---- what an answer came to; each returns the outcome's kind (see `report::place`) ----
 
-    // ---- what an answer came to; each returns the outcome's kind (see `report::kind`) ----
-
-    /// Classifies a whole answer that is no stream. `unix` is the time in seconds.
-    pub fn classify(&mut self, status: u16, headers: &str, body: &[u8], unix: f64) -> u32 {
-        self.keep(classify(&head(status, &Lines(headers)), body, Some(unix as u64)))
+    /// Classifies a whole answer that is no stream: its body's JSON as lines, if it is JSON; its text, if it is an error or
+    /// no JSON; why it is none. `unix` is the time in seconds.
+    pub fn classify(&mut self, status: u16, headers: &str, lines: &str, text: &str, why: &str, unix: f64) -> u32 {
+        let body = Body { json: Json::read(lines), text, why };
+        self.keep(classify_body(&head(status, &Lines(headers)), &body, Some(unix as u64)))
     }
 
     /// Classifies an answer that came whole, by its finish reason.
@@ -289,14 +318,12 @@ impl Core {
         self.keep(blank(&head(status, &Lines(headers)), Some(unix as u64)))
     }
 
-    /// Classifies the error in an event of a stream. 0 (success) if there is none.
+    /// Classifies the error in an event of a stream, its JSON as lines. 0 (success) if there is none.
     pub fn error_event(&mut self, status: u16, headers: &str, event: &str, unix: f64) -> u32 {
-        let lines = Lines(headers);
-        let value = serde_json::from_str(event).unwrap_or_default();
-        match classify_error_object(&head(status, &lines), &value, Some(unix as u64)) {
-            Some(outcome) => self.keep(outcome),
-            None => report::kind(OutcomeKind::Success),
-        }
+        let headers = Lines(headers);
+        let found =
+            Json::read(event).and_then(|json| classify_event(&head(status, &headers), &json, Some(unix as u64)));
+        found.map_or(0, |outcome| self.keep(outcome))
     }
 
     /// Classifies a broken transport. `failure`: 0 connect, 1 reset, 2 closed before the answer began, 3 closed within it,
@@ -323,7 +350,7 @@ impl Core {
     /// Makes the outcome last classified one that could not be understood, or with `server` a failure of the server.
     pub fn malformed(&mut self, words: &str, server: bool) {
         let kind = if server { OutcomeKind::Server } else { OutcomeKind::Malformed };
-        let outcome = std::mem::replace(&mut self.outcome, Outcome::new(kind));
+        let outcome = core::mem::replace(&mut self.outcome, Outcome::new(kind));
         let words = crate::core::classify::redact(words);
         self.outcome = Outcome { kind, ..outcome }.with_message(&words);
     }
@@ -333,44 +360,34 @@ impl Core {
         self.outcome.should_retry = Some(false);
     }
 
-    /// The outcome last classified, as JSON.
-    pub fn outcome(&self) -> String {
-        let mut report = Report::new(&self.scheduler);
-        report.outcome(&self.outcome);
-        report.finish()
+    /// Tells the outcome last classified.
+    pub fn outcome(&mut self) {
+        self.report = Report::default();
+        self.report.outcome(&self.outcome);
     }
 }
 
 impl Core {
     fn keep(&mut self, outcome: Outcome) -> u32 {
-        let kind = report::kind(outcome.kind);
+        let kind = place(outcome.kind);
         self.outcome = outcome;
         kind
     }
 
     /// A call's own clocks, if it has any.
-    fn clocks(&self, headers: f64, first_content: f64, idle: f64) -> Option<Clocks> {
-        if headers == 0.0 && first_content == 0.0 && idle == 0.0 {
+    fn clocks(&self, millis: [f64; 3]) -> Option<Clocks> {
+        if millis == [0.0; 3] {
             return None;
         }
         let mut clocks = self.scheduler.clocks().clone();
-        set(&mut clocks.headers, headers);
-        set(&mut clocks.first_content, first_content);
-        set(&mut clocks.idle, idle);
+        config::set_clocks(&mut clocks, millis);
         Some(clocks)
-    }
-}
-
-/// Sets a clock to so many milliseconds; 0 leaves it as it is, infinity turns it off.
-fn set(clock: &mut Option<Duration>, millis: f64) {
-    if millis != 0.0 {
-        *clock = span(millis);
     }
 }
 
 /// So many milliseconds, if they are a time at all.
 fn span(millis: f64) -> Option<Duration> {
-    (millis > 0.0 && millis.is_finite()).then(|| at(millis).saturating_since(Timestamp::ZERO))
+    (millis > 0.0 && millis.is_finite()).then(|| Duration::from_micros((millis * 1e3) as u64))
 }
 
 fn at(millis: f64) -> Timestamp {

@@ -1,181 +1,157 @@
-//! What people get to read, as JSON: how a call came about, why it failed, what is worth telling.
+//! What people get to read, as numbers and words: why a call failed, what is worth telling, what was counted.
+//!
+//! A number that is not known is NaN; words are set off by NULs, and one that is not known is empty. What each place means
+//! is said where it is written, and read at the place named there.
 
-use crate::core::call::{AttemptRecord, Failure, FailureKind, History};
+use crate::core::call::Failure;
+use crate::core::error::ErrorKind;
+use crate::core::metrics::{Counters, DISTRIBUTIONS, GAUGES, MetricsSnapshot, ScopeSnapshot};
 use crate::core::outcome::{Outcome, OutcomeKind};
 use crate::core::route::LaneId;
-use crate::core::scheduler::{Done, Notice, Scheduler};
+use crate::core::scheduler::{Notice, Scheduler};
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
 
-/// An outcome's kind as a number; its place in this list is its name's.
-const KINDS: [(OutcomeKind, &str); 14] = [
-    (OutcomeKind::Success, "success"),
-    (OutcomeKind::Slot, "slot"),
-    (OutcomeKind::Rate, "rate"),
-    (OutcomeKind::Pressure, "pressure"),
-    (OutcomeKind::Server, "server"),
-    (OutcomeKind::Transport, "transport"),
-    (OutcomeKind::FirstContentTimeout, "first_content_timeout"),
-    (OutcomeKind::Interrupted, "interrupted"),
-    (OutcomeKind::Billing, "billing"),
-    (OutcomeKind::Authentication, "authentication"),
-    (OutcomeKind::Forbidden, "forbidden"),
-    (OutcomeKind::Refused, "refused"),
-    (OutcomeKind::Malformed, "malformed"),
-    (OutcomeKind::Cancelled, "cancelled"),
-];
-
-/// An outcome's kind as a number. 0 is success.
-pub(super) fn kind(kind: OutcomeKind) -> u32 {
-    KINDS.iter().position(|(other, _)| *other == kind).unwrap_or(KINDS.len()) as u32
+/// Numbers and words in the making.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    pub(super) numbers: Vec<f64>,
+    pub(super) words: String,
 }
 
-fn name(kind: OutcomeKind) -> &'static str {
-    KINDS.iter().find(|(other, _)| *other == kind).map_or("unknown", |(_, name)| name)
+/// An outcome's kind by its place in [`OutcomeKind::ALL`].
+pub(super) fn place(kind: OutcomeKind) -> u32 {
+    OutcomeKind::ALL.iter().position(|other| *other == kind).unwrap_or_default() as u32
 }
 
-fn failure_name(kind: FailureKind) -> &'static str {
-    match kind {
-        FailureKind::Refused => "refused",
-        FailureKind::Authentication => "authentication",
-        FailureKind::Forbidden => "forbidden",
-        FailureKind::InsufficientBalance => "insufficient_balance",
-        FailureKind::Exhausted => "exhausted",
-        FailureKind::Deadline => "deadline",
-        FailureKind::Interrupted => "interrupted",
-        FailureKind::Closed => "closed",
+/// The names of everything that is told as a number: a line for each list, its words set off by NULs. `js/src/names.ts`
+/// reads it.
+pub(super) fn names() -> String {
+    let mut report = Report::default();
+    for kind in OutcomeKind::ALL {
+        report.word(kind.name());
     }
+    report.words.push('\n');
+    for kind in ErrorKind::ALL {
+        let retryable = if kind.is_retryable() { "1" } else { "" };
+        for word in [kind.name(), kind.what_happened(), kind.advice(), retryable] {
+            report.word(word);
+        }
+    }
+    for list in [&Counters::NAMES[..], &GAUGES, &DISTRIBUTIONS] {
+        report.words.push('\n');
+        for (name, help) in list {
+            report.word(name);
+            report.word(help);
+        }
+    }
+    report.words
 }
 
-/// One JSON object in the making. Written by hand: what deriving would generate for these types is larger than all of
-/// this.
-pub(super) struct Report<'a> {
-    scheduler: &'a Scheduler,
-    out: String,
-}
-
-impl<'a> Report<'a> {
-    pub(super) fn new(scheduler: &'a Scheduler) -> Self {
-        Self { scheduler, out: "{".into() }
+impl Report {
+    fn word(&mut self, word: &str) {
+        self.words.push_str(word);
+        self.words.push('\0');
     }
 
-    pub(super) fn finish(mut self) -> String {
-        self.out.push('}');
-        self.out
+    fn maybe(&mut self, word: Option<&str>) {
+        self.word(word.unwrap_or_default());
     }
 
-    pub(super) fn done(&mut self, done: &Done) {
-        self.text("route", Some(&self.scheduler.route(done.route).name));
-        self.number("elapsed", Some(done.elapsed.as_secs_f64()));
-        self.history(&done.history);
+    fn number(&mut self, number: impl Into<f64>) {
+        self.numbers.push(number.into());
     }
 
+    /// Why a call failed; `failed` in js/src/errors.ts reads it.
     pub(super) fn failure(&mut self, failure: &Failure) {
-        self.text("failure", Some(failure_name(failure.kind)));
-        self.number("elapsed", Some(failure.elapsed.as_secs_f64()));
-        self.history(&failure.history);
-        if let Some(outcome) = &failure.outcome {
-            self.outcome(outcome);
+        let Failure { kind, outcome, history, elapsed } = failure;
+        self.error(ErrorKind::of(*kind, outcome.as_ref().map(|outcome| outcome.kind)), outcome.as_ref());
+        self.number(elapsed.as_secs_f64());
+        self.number(history.sent());
+        for record in history.records() {
+            self.number(record.route.index() as u32);
+            self.number(record.sent.as_secs_f64());
+            self.number(record.took.as_secs_f64());
+            self.number(place(record.kind));
+            self.number(record.status.map_or(f64::NAN, f64::from));
+            self.maybe(record.message.as_deref());
+            self.maybe(record.request_id.as_deref());
         }
     }
 
+    /// What a single request came to.
     pub(super) fn outcome(&mut self, outcome: &Outcome) {
-        self.text("outcome", Some(name(outcome.kind)));
-        self.number("status", outcome.status.map(f64::from));
-        self.text("message", outcome.message.as_deref());
-        self.text("code", outcome.code.as_deref());
-        self.text("error_type", outcome.error_type.as_deref());
-        self.number("retry_after", outcome.retry_after.map(|span| span.as_secs_f64()));
-        self.text("request_id", outcome.request_id.as_deref());
+        self.error(ErrorKind::of_outcome(outcome.kind), Some(outcome));
     }
 
-    pub(super) fn notice(&mut self, notice: &Notice) {
-        match notice {
-            Notice::Limit { lane, limit } => {
-                self.kind_of("limit", Some(*lane));
-                self.number("limit", Some(f64::from(*limit)));
-            }
-            Notice::Pressure { lane } => self.kind_of("pressure", Some(*lane)),
-            Notice::Recovered { lane } => self.kind_of("recovered", Some(*lane)),
-            Notice::Breaker { lane, open } => {
-                self.kind_of("breaker", Some(*lane));
-                self.raw("open", if *open { "true" } else { "false" });
-            }
+    fn error(&mut self, kind: ErrorKind, outcome: Option<&Outcome>) {
+        self.number(ErrorKind::ALL.iter().position(|other| *other == kind).unwrap_or_default() as u32);
+        self.number(outcome.and_then(|outcome| outcome.status).map_or(f64::NAN, f64::from));
+        let delay = outcome.and_then(|outcome| outcome.retry_after);
+        self.number(delay.map_or(f64::NAN, |delay| delay.as_secs_f64()));
+        let of = |part: fn(&Outcome) -> &Option<Box<str>>| outcome.and_then(|outcome| part(outcome).as_deref());
+        self.maybe(of(|outcome| &outcome.message));
+        self.maybe(of(|outcome| &outcome.code));
+        self.maybe(of(|outcome| &outcome.error_type));
+        self.maybe(of(|outcome| &outcome.request_id));
+    }
+
+    /// What is worth telling: the event's place in `EVENTS` of js/src/events.ts, then its numbers; the lane's words.
+    pub(super) fn notice(&mut self, notice: &Notice, scheduler: &Scheduler) {
+        let (event, lane, [a, b, c]) = match *notice {
+            Notice::Limit { lane, limit } => (0, Some(lane), [f64::from(limit), 0.0, 0.0]),
+            Notice::Pressure { lane } => (1, Some(lane), [0.0; 3]),
+            Notice::Recovered { lane } => (2, Some(lane), [0.0; 3]),
+            Notice::Breaker { lane, open } => (3, Some(lane), [f64::from(u8::from(open)), 0.0, 0.0]),
             Notice::Retry { attempts, kind, delay, .. } => {
-                self.kind_of("retry", None);
-                self.number("attempts", Some(f64::from(*attempts)));
-                self.text("cause", Some(name(*kind)));
-                self.number("delay", Some(delay.as_secs_f64()));
+                (4, None, [attempts.into(), place(kind).into(), delay.as_secs_f64()])
             }
-            Notice::Failover { from, to, .. } => {
-                self.kind_of("failover", None);
-                self.text("from", Some(&self.scheduler.route(*from).name));
-                self.text("to", Some(&self.scheduler.route(*to).name));
+            Notice::Failover { from, to, .. } => (5, None, [from.index() as f64, to.index() as f64, 0.0]),
+            Notice::LowBalance { lane, limit } => (6, Some(lane), [f64::from(limit), 0.0, 0.0]),
+            Notice::Stopped { route, kind } => (7, None, [route.index() as f64, place(kind).into(), 0.0]),
+        };
+        self.numbers.extend([f64::from(event), a, b, c]);
+        if let Some(lane) = lane {
+            self.lane(lane, scheduler);
+        }
+    }
+
+    fn lane(&mut self, lane: LaneId, scheduler: &Scheduler) {
+        if let Some(lane) = scheduler.lane(lane) {
+            self.word(&lane.account);
+            self.word(&lane.model);
+            self.maybe(lane.user_id.as_deref());
+        }
+    }
+
+    /// Everything counted; `metrics` in js/src/metrics.ts reads it.
+    pub(super) fn snapshot(&mut self, snapshot: &MetricsSnapshot) {
+        let lists = [&snapshot.routes, &snapshot.models, &snapshot.workloads];
+        self.number(snapshot.uptime);
+        self.numbers.extend([snapshot.queued, snapshot.backing_off, snapshot.in_flight].map(|count| count as f64));
+        self.numbers.extend(lists.map(|list| list.len() as f64));
+        self.scope(&snapshot.total);
+        lists.into_iter().flatten().for_each(|scope| self.scope(scope));
+        for lane in &snapshot.lanes {
+            self.number(lane.limit);
+            self.number(lane.measured.map_or(f64::NAN, f64::from));
+            self.number(lane.in_flight);
+            self.number(lane.paused);
+            for word in
+                [&lane.account, &lane.model, lane.user_id.as_deref().unwrap_or_default(), lane.state, lane.breaker]
+            {
+                self.word(word);
             }
-            Notice::LowBalance { lane, limit } => {
-                self.kind_of("low-balance", Some(*lane));
-                self.number("limit", Some(f64::from(*limit)));
-            }
-            Notice::Stopped { route, kind } => {
-                self.kind_of("stopped", None);
-                self.text("route", Some(&self.scheduler.route(*route).name));
-                self.text("cause", Some(name(*kind)));
-            }
         }
     }
 
-    fn kind_of(&mut self, kind: &str, lane: Option<LaneId>) {
-        self.text("type", Some(kind));
-        if let Some(lane) = lane.and_then(|lane| self.scheduler.lane(lane)) {
-            self.text("account", Some(&lane.account));
-            self.text("model", Some(&lane.model));
-            self.text("user_id", lane.user_id.as_deref());
-        }
-    }
-
-    fn history(&mut self, history: &History) {
-        self.number("sent", Some(f64::from(history.sent())));
-        self.key("attempts");
-        self.out.push('[');
-        for (at, record) in history.records().iter().enumerate() {
-            self.out.push_str(if at == 0 { "{" } else { ",{" });
-            self.record(record);
-            self.out.push('}');
-        }
-        self.out.push(']');
-    }
-
-    fn record(&mut self, record: &AttemptRecord) {
-        self.text("route", Some(&self.scheduler.route(record.route).name));
-        self.number("sent", Some(record.sent.as_secs_f64()));
-        self.number("took", Some(record.took.as_secs_f64()));
-        self.text("outcome", Some(name(record.kind)));
-        self.number("status", record.status.map(f64::from));
-        self.text("message", record.message.as_deref());
-        self.text("request_id", record.request_id.as_deref());
-    }
-
-    fn key(&mut self, key: &str) {
-        if !self.out.ends_with('{') {
-            self.out.push(',');
-        }
-        self.out.push('"');
-        self.out.push_str(key);
-        self.out.push_str("\":");
-    }
-
-    fn raw(&mut self, key: &str, value: &str) {
-        self.key(key);
-        self.out.push_str(value);
-    }
-
-    fn text(&mut self, key: &str, value: Option<&str>) {
-        if let Some(quoted) = value.and_then(|value| serde_json::to_string(value).ok()) {
-            self.raw(key, &quoted);
-        }
-    }
-
-    fn number(&mut self, key: &str, value: Option<f64>) {
-        if let Some(value) = value.filter(|value| value.is_finite()) {
-            self.raw(key, &value.to_string());
+    fn scope(&mut self, scope: &ScopeSnapshot) {
+        self.word(&scope.name);
+        self.numbers.extend(scope.counters.values().map(|count| count as f64));
+        for summary in scope.distributions() {
+            self.number(summary.count as f64);
+            self.numbers.extend([summary.sum, summary.p50, summary.p90, summary.p99, summary.max]);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The parser of event streams for JavaScript.
 
+use alloc::string::String;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::core::sse::{Item, Parser};

@@ -1,5 +1,6 @@
 import { coreModule } from "#core-wasm";
 import { TidegateError } from "../errors.js";
+import { learnNames } from "../names.js";
 import * as glue from "./glue.js";
 
 let given: WebAssembly.Module | undefined;
@@ -41,6 +42,7 @@ export function core(): typeof glue {
   if (!ready) {
     try {
       glue.instantiate(given ?? coreModule());
+      learnNames(glue.names());
     } catch (cause) {
       throw new CoreUnavailableError(cause);
     }

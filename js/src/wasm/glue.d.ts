@@ -7,18 +7,21 @@
 /** Makes the core ready; does nothing if it is. Must be called before anything else here. */
 export function instantiate(module: WebAssembly.Module): void;
 
-/** The version of the compiled core. */
-export function version(): string;
+/** The names of what is told as numbers; see `js/src/names.ts`. */
+export function names(): string;
+
+/** The core of one client; `undefined` if its configuration makes no sense. See `js/src/options.ts`. */
+export function make(numbers: Float64Array, words: string, seed: number): Core | undefined;
 
 /** The core of one client. */
 export class Core {
-  /** @throws {string} What is wrong with the configuration. */
-  constructor(config: string, seed: number);
+  model(name: string): number;
+  workload(name: string): number;
+  user(id: string): void;
   submit(
     now: number,
-    model: string,
-    workload: string,
-    userId: string | undefined,
+    model: number,
+    workload: number,
     tokens: number,
     deadline: number,
     headers: number,
@@ -27,7 +30,6 @@ export class Core {
     maxAttempts: number,
     waitForRoom: boolean,
   ): number;
-  refusal(): string;
   on(now: number, call: number, attempt: number, event: number): void;
   ended(
     now: number,
@@ -44,25 +46,26 @@ export class Core {
   attempt(): number;
   route(): number;
   rename(): string | undefined;
-  detail(): string;
+  /** These tell something: `numbers` and `words` then have it. */
+  detail(): void;
+  snapshot(now: number): void;
+  learned(): void;
+  outcome(): void;
+  numbers(): Float64Array;
+  words(): string;
   set_notices(wanted: boolean): void;
   next_wake(): number;
   in_flight(): number;
   close(now: number, abort: boolean): void;
   resume(now: number): void;
-  snapshot(now: number): string;
-  prometheus(now: number): string;
-  learned(): string;
-  /** @throws {string} What is wrong with it. */
-  restore(now: number, learned: string): void;
-  classify(status: number, headers: string, body: Uint8Array, unix: number): number;
+  restore(now: number, account: string, model: string, numbers: Float64Array): boolean;
+  classify(status: number, headers: string, lines: string, text: string, why: string, unix: number): number;
   finished(status: number, headers: string, reason: string | undefined, unix: number): number;
   blank(status: number, headers: string, unix: number): number;
-  error_event(status: number, headers: string, event: string, unix: number): number;
+  error_event(status: number, headers: string, lines: string, unix: number): number;
   broken(failure: number, phase: number, status: number, headers: string, words: string): number;
   malformed(words: string, server: boolean): void;
   final_(): void;
-  outcome(): string;
 }
 
 /** Parses one event stream. */

@@ -1,5 +1,8 @@
 //! How the window is exceeded on purpose: a stop-and-wait climb, or one probe at a time.
 
+#[cfg(not(feature = "std"))]
+use num_traits::Float as _;
+
 /// What the limit does once the window is full.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Mode {

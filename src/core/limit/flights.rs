@@ -1,7 +1,9 @@
 //! The requests in flight, in the order they were sent, with order statistics over them.
 
-use std::collections::VecDeque;
-use std::time::Duration;
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use crate::core::time::Timestamp;
 
@@ -138,7 +140,7 @@ impl Flights {
     /// Marks `seq` as let in, or as no longer of interest.
     pub(super) fn confirm(&mut self, seq: Seq, level: u32) {
         if let Some(flight) = self.get_mut(seq)
-            && !std::mem::replace(&mut flight.confirmed, true)
+            && !core::mem::replace(&mut flight.confirmed, true)
         {
             flight.level = level;
             let beyond = flight.beyond;
@@ -282,7 +284,7 @@ impl Flights {
             }
         }
         if self.unconfirmed.len() > 2 * self.unconfirmed_count as usize + ROOM {
-            let mut waiting = std::mem::take(&mut self.unconfirmed);
+            let mut waiting = core::mem::take(&mut self.unconfirmed);
             waiting.retain(|&seq| self.get(seq).is_some_and(|flight| !flight.confirmed));
             self.unconfirmed = waiting;
         }

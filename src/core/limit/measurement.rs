@@ -3,6 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(not(feature = "std"))]
+use num_traits::Float as _;
+
 use crate::core::outcome::Told;
 use crate::core::time::Timestamp;
 

@@ -21,7 +21,10 @@ mod params;
 mod penalty;
 mod view;
 
-use std::time::Duration;
+use core::time::Duration;
+
+#[cfg(not(feature = "std"))]
+use num_traits::Float as _;
 
 use self::climb::{Climb, Mode, retreat};
 use self::flights::{Flight, Flights};
@@ -390,7 +393,7 @@ impl Ceiling {
     /// a window that a raised one had held down climbs.
     pub fn set_max(&mut self, max: Option<u32>) {
         self.params.max = max;
-        let before = std::mem::replace(&mut self.max, self.params.ceiling());
+        let before = core::mem::replace(&mut self.max, self.params.ceiling());
         self.set_window(self.window);
         if self.max > before && self.window == before && self.penalties.serving.is_none() {
             self.climb_from_here(self.usual_gain());

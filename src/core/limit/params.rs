@@ -1,6 +1,6 @@
 //! How a limit starts and learns.
 
-use std::time::Duration;
+use core::time::Duration;
 
 /// How a [`Ceiling`](super::Ceiling) starts and learns. The defaults are right for a provider about which nothing is
 /// known.

@@ -86,3 +86,87 @@ pub struct Learned {
     /// The account's limit as a body last stated it.
     pub told_limit: Option<u32>,
 }
+
+impl Learned {
+    /// As numbers, for hosts to which a number is nothing and a structure much. NaN stands for what is not known.
+    pub fn numbers(&self) -> [f64; 15] {
+        let Self { window, measured, service, rejection, headers, early, drift, punishment, told_limit } = self;
+        let known = |value: Option<f64>| value.unwrap_or(f64::NAN);
+        let delay = |delay: &Option<Delay>| delay.map_or([f64::NAN; 2], |delay| [delay.mean, delay.deviation]);
+        let ([rejection, rejection_dev], [headers, headers_dev]) = (delay(rejection), delay(headers));
+        let [belief, unpunished, lost, kept, wait] = punishment.map_or([f64::NAN; 5], |punishment| {
+            let Punishment { belief, unpunished, lost, kept, wait } = punishment;
+            [belief, f64::from(unpunished), lost, known(kept), wait]
+        });
+        [
+            f64::from(*window),
+            f64::from(u8::from(*measured)),
+            known(*service),
+            rejection,
+            rejection_dev,
+            headers,
+            headers_dev,
+            *early,
+            *drift,
+            belief,
+            unpunished,
+            lost,
+            kept,
+            wait,
+            known(told_limit.map(f64::from)),
+        ]
+    }
+
+    /// From [`Learned::numbers`]; `None` from anything of another length.
+    pub fn from_numbers(numbers: &[f64]) -> Option<Self> {
+        let numbers: [f64; 15] = numbers.try_into().ok()?;
+        let [window, measured, service, rejection, rejection_dev, headers, headers_dev, early, drift, ..] = numbers;
+        let [.., belief, unpunished, lost, kept, wait, told_limit] = numbers;
+        let known = |value: f64| (!value.is_nan()).then_some(value);
+        let delay = |mean, deviation| known(mean).map(|mean| Delay { mean, deviation });
+        // The casts saturate, and take NaN to 0.
+        Some(Self {
+            window: window as u32,
+            measured: measured == 1.0,
+            service: known(service),
+            rejection: delay(rejection, rejection_dev),
+            headers: delay(headers, headers_dev),
+            early,
+            drift,
+            punishment: known(belief).map(|belief| Punishment {
+                belief,
+                unpunished: unpunished as u8,
+                lost,
+                kept: known(kept),
+                wait,
+            }),
+            told_limit: known(told_limit).map(|limit| limit as u32),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_learned_survives_as_numbers() {
+        let delay = |mean| Some(Delay { mean, deviation: 0.25 });
+        let punishment = Punishment { belief: 0.75, unpunished: 2, lost: 30.0, kept: Some(0.25), wait: 20.0 };
+        let learned = Learned {
+            window: 64,
+            measured: true,
+            service: Some(1.5),
+            rejection: delay(0.5),
+            headers: delay(2.0),
+            early: 0.125,
+            drift: 0.01,
+            punishment: Some(punishment),
+            told_limit: Some(80),
+        };
+        for learned in [learned, Learned::default()] {
+            assert_eq!(Learned::from_numbers(&learned.numbers()), Some(learned));
+        }
+        assert_eq!(Learned::from_numbers(&[1.0; 14]), None);
+    }
+}

@@ -1,6 +1,8 @@
 //! What goes in and out of the scheduler: calls, events, actions.
 
-use std::time::Duration;
+use alloc::boxed::Box;
+use alloc::string::String;
+use core::time::Duration;
 
 use crate::core::call::{Attempt, Clocks, Failure, History, Ticket};
 use crate::core::limit::Learned;

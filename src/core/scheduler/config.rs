@@ -1,6 +1,8 @@
 //! How a gate is configured.
 
-use std::time::Duration;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use crate::core::backoff::RetryPolicy;
 use crate::core::breaker::BreakerPolicy;
@@ -71,53 +73,99 @@ impl Config {
     }
 
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        let fail = |message: String| Err(ConfigError(message));
         match self.routes.len() {
-            0 => return fail("Expected `routes` to hold at least one route, got none".into()),
+            0 => return Err(ConfigError::NoRoute),
             1..=64 => {}
-            more => return fail(format!("Expected `routes` to hold at most 64 routes, got {more}")),
+            more => return Err(ConfigError::TooManyRoutes(more)),
         }
         for (at, route) in self.routes.iter().enumerate() {
-            route.validate().map_err(ConfigError)?;
+            route.validate()?;
             if self.routes[..at].iter().any(|other| other.name == route.name) {
-                return fail(format!("Expected route names to be unique, got `{}` twice", route.name));
+                return Err(ConfigError::Twice { kind: "route", name: route.name.clone() });
             }
         }
         for (at, workload) in self.workloads.iter().enumerate() {
             let name = &workload.name;
+            let refuse = |field, expected, found| {
+                Err(ConfigError::Field { field, kind: "workload", name: name.clone(), expected, found })
+            };
             if name.is_empty() {
-                return fail("Expected a workload's `name` to be a non-empty string, got \"\"".into());
+                return Err(ConfigError::Unnamed { kind: "workload" });
             }
             if !(0.001..=1000.0).contains(&workload.weight) {
-                return fail(format!(
-                    "Expected `weight` of workload `{name}` to be between 0.001 and 1,000, got {}",
-                    workload.weight
-                ));
+                return refuse("weight", "between 0.001 and 1,000", workload.weight);
             }
             if workload.max_concurrency == Some(0) {
-                return fail(format!("Expected `max_concurrency` of workload `{name}` to be at least 1, got 0"));
+                return refuse("max_concurrency", "at least 1", 0.0);
             }
             if self.workloads[..at].iter().any(|other| other.name == *name) {
-                return fail(format!("Expected workload names to be unique, got `{name}` twice"));
+                return Err(ConfigError::Twice { kind: "workload", name: name.clone() });
             }
         }
+        let refuse = |field, expected, found| Err(ConfigError::Setting { field, expected, found });
         if self.max_queued == 0 {
-            return fail("Expected `max_queued` to be at least 1, got 0".into());
+            return refuse("max_queued", "at least 1", 0.0);
         }
         if self.retry.max_attempts == 0 {
-            return fail("Expected `max_attempts` to be at least 1, got 0".into());
+            return refuse("max_attempts", "at least 1", 0.0);
         }
-        if !(self.retry.budget_ratio.is_finite() && self.retry.budget_ratio >= 0.0) {
-            return fail(format!(
-                "Expected `budget_ratio` to be finite and not negative, got {}",
-                self.retry.budget_ratio
-            ));
+        let ratio = self.retry.budget_ratio;
+        if !(ratio.is_finite() && ratio >= 0.0) {
+            return refuse("budget_ratio", "finite and not negative", ratio);
         }
         Ok(())
     }
 }
 
-/// A configuration that makes no sense; the message says what was expected and what was found.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ConfigError(pub(super) String);
+/// A configuration that makes no sense: what was expected, and what was found.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// There is no route.
+    #[error("Expected `routes` to hold at least one route, got none")]
+    NoRoute,
+    /// There are more routes than can be told apart.
+    #[error("Expected `routes` to hold at most 64 routes, got {0}")]
+    TooManyRoutes(usize),
+    /// A route serves no model.
+    #[error("Expected route `{0}` to serve some model, got an empty `models` without `any_model`")]
+    NoModel(String),
+    /// A route or a workload has no name.
+    #[error("Expected a {kind}'s `name` to be a non-empty string, got \"\"")]
+    Unnamed {
+        /// `route` or `workload`.
+        kind: &'static str,
+    },
+    /// Two have the same name.
+    #[error("Expected {kind} names to be unique, got `{name}` twice")]
+    Twice {
+        /// `route` or `workload`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A number of a route or a workload is out of range.
+    #[error("Expected `{field}` of {kind} `{name}` to be {expected}, got {found}")]
+    Field {
+        /// Which number.
+        field: &'static str,
+        /// `route` or `workload`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// The range.
+        expected: &'static str,
+        /// The number.
+        found: f64,
+    },
+    /// A number is out of range.
+    #[error("Expected `{field}` to be {expected}, got {found}")]
+    Setting {
+        /// Which number.
+        field: &'static str,
+        /// The range.
+        expected: &'static str,
+        /// The number.
+        found: f64,
+    },
+}

@@ -1,6 +1,8 @@
 //! Sending: which call goes next, and by which route.
 
-use std::time::Duration;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::{Action, Notice, Offer, Scheduler};
 use crate::core::call::{Attempt, FailureKind, Flight, LaneFlight, Phase, State, Ticket};
@@ -17,7 +19,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 impl Scheduler {
     /// Sends as many of a pool's calls as its lanes let through; one, if other pools wait for the same lanes.
     pub(super) fn serve(&mut self, now: Timestamp, pool_id: u32) {
-        let mut offers = std::mem::take(&mut self.offers);
+        let mut offers = core::mem::take(&mut self.offers);
         self.each_lane(pool_id, |this, lane| this.lanes[lane.0 as usize].ceiling.advance(now));
         // Candidates that have room, but not for what waits.
         let mut unfit = 0u64;
@@ -66,7 +68,7 @@ impl Scheduler {
         self.each_lane(pool_id, |this, lane| {
             let state = &mut this.lanes[lane.0 as usize];
             if !waiting {
-                state.waiting.remove(&pool_id);
+                state.stop_waiting(pool_id);
             } else if let Some(at) = state.ceiling.next_wake(now, true) {
                 // A moment that has come already has been acted on; the least step avoids spinning on it.
                 this.arm_lane(lane, at.max(now + Duration::from_millis(1)));
@@ -198,7 +200,7 @@ impl Scheduler {
         let fits = |at: usize| call.excluded & (1 << at) == 0;
         let fresh = |at: usize| call.failures < 2 || call.last_route != Some(pool.candidates[at].route);
         let open = |at: &usize| matches!(offers[*at], Offer::Open { .. });
-        let choice = std::iter::once(candidate)
+        let choice = core::iter::once(candidate)
             .chain(0..offers.len())
             .filter(open)
             .filter(|&at| fits(at))
@@ -267,7 +269,7 @@ impl Scheduler {
                 state.quota.on_send(now, u64::from(tokens));
                 state.in_flight[class as usize] += 1;
                 state.last_used = now;
-                let served = std::mem::replace(&mut state.served[class as usize], now);
+                let served = core::mem::replace(&mut state.served[class as usize], now);
                 LaneFlight { lane, seq: state.ceiling.on_send(now), trial, served }
             })
         });
@@ -298,7 +300,7 @@ impl Scheduler {
         if let Some(from) = failover {
             self.notify(Notice::Failover { ticket, from, to: route });
         }
-        let name = &self.models[labels.model];
+        let name = &self.models[labels.model].name;
         let rename = self.config.routes[route.index()].resolve(name).and_then(|model| model.upstream.map(Box::from));
         self.actions.push_back(Action::Send { attempt: Attempt { ticket, number }, route, rename });
         self.arm_call(ticket);

@@ -1,10 +1,12 @@
 //! Taking calls in: pools, lanes and models come into being as calls name them.
 
-use std::collections::{HashSet, VecDeque};
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
 
-use slab::Slab;
-
-use super::{JobSpec, OnFull, Pool, Scheduler, SubmitError};
+use super::{JobSpec, Model, OnFull, Pool, Scheduler, SubmitError};
 use crate::core::call::{Call, State, Ticket};
 use crate::core::limit::Params;
 use crate::core::queue::Queue;
@@ -22,12 +24,23 @@ impl Scheduler {
     /// # Errors
     /// [`SubmitError`]; the call then never was.
     pub fn submit(&mut self, now: Timestamp, spec: JobSpec<'_>) -> Result<Ticket, SubmitError> {
+        if self.closed {
+            return Err(SubmitError::Closed);
+        }
+        let model = self.model(spec.model).ok_or_else(|| SubmitError::NoRoute { model: spec.model.to_owned() })?;
+        self.submit_to(now, model, spec)
+    }
+
+    /// [`Scheduler::submit`] to the model of this number; the name in `spec` is not looked at.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; the call then never was.
+    pub fn submit_to(&mut self, now: Timestamp, model: u32, spec: JobSpec<'_>) -> Result<Ticket, SubmitError> {
         let now = self.tick(now);
         if self.closed {
             return Err(SubmitError::Closed);
         }
-        let model = self.model(spec.model)?;
-        let pool_id = self.pool(now, model, spec.model, spec.user_id)?;
+        let pool_id = self.pool(now, model, spec.user_id);
         let pool = &mut self.pools[pool_id as usize];
         let full = pool.queue.len() >= self.config.max_queued;
         if full && spec.on_full == OnFull::Fail {
@@ -40,7 +53,7 @@ impl Scheduler {
                 self.lanes[lane.0 as usize].note_class(now, class);
             }
         }
-        let tokens = self.estimators[model as usize].correct(f64::from(spec.tokens));
+        let tokens = self.models[model as usize].estimator.correct(f64::from(spec.tokens));
         let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
         self.serial = self.serial.wrapping_add(1);
         let serial = self.serial;
@@ -78,34 +91,30 @@ impl Scheduler {
         Ok(ticket)
     }
 
-    /// The number of a model that some route serves. Other names are not remembered: callers may make up any number.
-    pub(super) fn model(&mut self, name: &str) -> Result<u32, SubmitError> {
+    /// The number of a model, if some route serves it. Other names are not remembered: callers may make up any number.
+    pub fn model(&mut self, name: &str) -> Option<u32> {
         if let Some(&model) = self.model_of.get(name) {
-            return Ok(model);
+            return Some(model);
         }
-        if !self.config.routes.iter().any(|route| route.resolve(name).is_some()) {
-            return Err(SubmitError::NoRoute { model: name.to_owned() });
-        }
+        let mut ways = self.config.routes.iter().filter(|route| route.resolve(name).is_some()).peekable();
+        ways.peek()?;
+        let per_user = ways.any(|route| route.per_user);
         let model = self.models.len() as u32;
-        self.models.push(name.into());
-        self.estimators.push(Estimator::new());
+        self.models.push(Model { name: name.into(), per_user, pool: None, estimator: Estimator::new() });
         self.model_of.insert(name.into(), model);
-        Ok(model)
+        Some(model)
     }
 
     /// The pool for calls to `model` by `user_id`: calls that may use the same lanes wait in one line.
-    pub(super) fn pool(
-        &mut self,
-        now: Timestamp,
-        model: u32,
-        name: &str,
-        user_id: Option<&str>,
-    ) -> Result<u32, SubmitError> {
-        let per_user = self.config.routes.iter().any(|route| route.per_user && route.resolve(name).is_some());
-        let key = (model, per_user.then(|| user_id.unwrap_or("").into()));
-        if let Some(&pool) = self.pool_of.get(&key) {
-            return Ok(pool);
+    fn pool(&mut self, now: Timestamp, model: u32, user_id: Option<&str>) -> u32 {
+        let Model { per_user, pool, name, .. } = &self.models[model as usize];
+        let per_user = *per_user;
+        let user_id = user_id.unwrap_or("");
+        let found = if per_user { self.pool_of.get(&*name_of_pool(model, user_id)) } else { pool.as_ref() };
+        if let Some(&pool) = found {
+            return pool;
         }
+        let name = name.clone();
         if self.user_lanes >= self.user_lanes_most {
             self.forget_idle_users(now);
             // Where most are in use, looking through all of them again must wait until there are many more.
@@ -114,52 +123,60 @@ impl Scheduler {
         let mut candidates = Vec::new();
         for at in 0..self.config.routes.len() {
             let route = &self.config.routes[at];
-            let Some(resolved) = route.resolve(name) else { continue };
+            let Some(resolved) = route.resolve(&name) else { continue };
             let account = LaneKey {
                 account: route.account.clone(),
-                model: resolved.lane.unwrap_or(name).to_owned(),
+                model: resolved.lane.unwrap_or(&name).to_owned(),
                 user_id: None,
             };
             let hint = resolved.hint;
             let (weight, per_user) = (route.weight, route.per_user);
             let user = per_user
-                .then(|| LaneKey { user_id: Some(user_id.unwrap_or("").to_owned()), ..account.clone() })
+                .then(|| LaneKey { user_id: Some(user_id.to_owned()), ..account.clone() })
                 .map(|key| self.lane_for(now, key, hint));
             let account = self.lane_for(now, account, hint);
             let lanes = [Some(account), user];
             candidates.push(Candidate { route: RouteId(at as u16), lanes, weight, credit: 0.0 });
         }
-        if candidates.is_empty() {
-            return Err(SubmitError::NoRoute { model: name.to_owned() });
+        let pool = self.pool_of_lanes(&candidates).unwrap_or_else(|| self.add_pool(per_user, candidates));
+        if per_user {
+            self.pool_of.insert(name_of_pool(model, user_id), pool);
+        } else {
+            self.models[model as usize].pool = Some(pool);
         }
-        let lanes_key: Vec<_> = candidates.iter().map(|candidate| (candidate.route, candidate.lanes)).collect();
-        let pool = match self.pool_of_lanes.get(&lanes_key) {
-            Some(&pool) => pool,
-            None => {
-                let pool = self.pools.insert(Pool {
-                    user: per_user,
-                    queue: Queue::new(),
-                    overflow: VecDeque::new(),
-                    overflow_dead: 0,
-                    calls: 0,
-                    dirty: None,
-                    armed: Timestamp::MAX,
-                    candidates,
-                }) as u32;
-                for lane in lanes_key.iter().flat_map(|(_, lanes)| lanes).flatten() {
-                    self.lanes[lane.0 as usize].pools += 1;
-                }
-                self.pool_of_lanes.insert(lanes_key, pool);
-                pool
-            }
-        };
-        self.pool_of.insert(key, pool);
-        Ok(pool)
+        pool
+    }
+
+    /// The pool of just these routes and lanes. It is known to each of the lanes; the one with the fewest is asked.
+    fn pool_of_lanes(&self, candidates: &[Candidate]) -> Option<u32> {
+        let lanes = candidates.iter().flat_map(|candidate| candidate.lanes).flatten();
+        let known = lanes.map(|lane| &self.lanes[lane.0 as usize].pools).min_by_key(|pools| pools.len())?;
+        let ways = |candidates: &[Candidate]| candidates.iter().map(|way| (way.route, way.lanes)).collect::<Vec<_>>();
+        known.iter().copied().find(|&pool| ways(&self.pools[pool as usize].candidates) == ways(candidates))
+    }
+
+    fn add_pool(&mut self, user: bool, candidates: Vec<Candidate>) -> u32 {
+        let lanes: Vec<_> = candidates.iter().flat_map(|candidate| candidate.lanes).flatten().collect();
+        let pool = self.pools.insert(Pool {
+            user,
+            queue: Queue::new(),
+            overflow: VecDeque::new(),
+            overflow_dead: 0,
+            calls: 0,
+            dirty: None,
+            armed: Timestamp::MAX,
+            candidates,
+        }) as u32;
+        for lane in lanes {
+            self.lanes[lane.0 as usize].pools.push(pool);
+        }
+        pool
     }
 
     pub(super) fn lane_for(&mut self, now: Timestamp, key: LaneKey, hint: Option<u32>) -> LaneId {
-        if let Some(&lane) = self.lane_of.get(&key) {
-            return lane;
+        let name = key.joined();
+        if let Some(&lane) = self.lane_of.get(&*name) {
+            return LaneId(lane);
         }
         // The strictest of what was configured holds for the account's lane, whichever of its routes came first.
         let shared = || self.config.routes.iter().filter(|route| route.account == key.account);
@@ -173,41 +190,48 @@ impl Scheduler {
                 requests_per_day: shared().filter_map(|route| route.quota.requests_per_day).min(),
             },
         };
-        let mut lane = Lane::new(now, key.clone(), params, self.config.breaker.clone(), &quota);
-        if let Some(learned) = self.restored.remove(&key) {
-            lane.ceiling.restore(now, learned);
-        }
         self.user_lanes += usize::from(key.user_id.is_some());
-        let id = LaneId(self.lanes.insert(lane) as u32);
-        self.lane_of.insert(key, id);
-        id
+        let mut lane = Lane::new(now, key.clone(), params, self.config.breaker.clone(), &quota);
+        if let Some(at) = self.restored.iter().position(|restored| restored.lane == key) {
+            lane.ceiling.restore(now, self.restored.swap_remove(at).learned);
+        }
+        let id = self.lanes.insert(lane) as u32;
+        self.lane_of.insert(name, id);
+        LaneId(id)
     }
 
     /// Forgets pools and lanes of single users that nobody has used for a minute, so that their number stays bounded.
     pub(super) fn forget_idle_users(&mut self, now: Timestamp) {
-        let idle = |pool: &Pool, lanes: &Slab<Lane>| {
-            let used = |lane: LaneId| now.secs_since(lanes[lane.0 as usize].last_used) < 60.0;
+        let lanes = &self.lanes;
+        let used = |lane: LaneId| now.secs_since(lanes[lane.0 as usize].last_used) < 60.0;
+        let idle = |pool: &Pool| {
             pool.user
                 && pool.calls == 0
                 && !pool.candidates.iter().any(|candidate| candidate.lanes[1].is_some_and(used))
         };
-        let gone: HashSet<u32> =
-            self.pools.iter().filter(|(_, pool)| idle(pool, &self.lanes)).map(|(id, _)| id as u32).collect();
-        self.pool_of.retain(|_, pool| !gone.contains(pool));
-        self.pool_of_lanes.retain(|_, pool| !gone.contains(pool));
-        for id in gone {
+        let gone: Vec<u32> = self.pools.iter().filter(|(_, pool)| idle(pool)).map(|(id, _)| id as u32).collect();
+        // In order, as a slab gives them.
+        let is_gone = |pool: u32| gone.binary_search(&pool).is_ok();
+        self.pool_of.retain(|_, pool| !is_gone(*pool));
+        for &id in &gone {
             let pool = self.pools.remove(id as usize);
             for lane in pool.candidates.iter().flat_map(|candidate| candidate.lanes).flatten() {
                 let Some(state) = self.lanes.get_mut(lane.0 as usize) else { continue };
-                state.waiting.remove(&id);
-                state.pools -= 1;
+                state.stop_waiting(id);
+                state.pools.retain(|&pool| pool != id);
                 // Several pools may have shared it.
-                if state.pools == 0 && state.key.user_id.is_some() {
+                if state.pools.is_empty() && state.key.user_id.is_some() {
                     let state = self.lanes.remove(lane.0 as usize);
-                    self.lane_of.remove(&state.key);
+                    self.lane_of.remove(&*state.key.joined());
                     self.user_lanes -= 1;
                 }
             }
         }
     }
+}
+
+/// What the pool of a user's calls to a model is found by.
+fn name_of_pool(model: u32, user_id: &str) -> Box<str> {
+    let model = model.to_be_bytes().map(char::from);
+    model.into_iter().chain(user_id.chars()).collect::<String>().into()
 }

@@ -13,8 +13,11 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BinaryHeap, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 use slab::Slab;
 
@@ -22,7 +25,6 @@ use self::settle::Departure;
 use super::backoff::RetryBudget;
 use super::breaker::BreakerState;
 use super::call::{Attempt, Call, Clocks, FailureKind, Phase, State, Ticket};
-use super::limit::Learned;
 use super::metrics::{Labels, LaneSnapshot, Metrics, MetricsSnapshot};
 use super::outcome::{Outcome, OutcomeKind};
 use super::queue::{Class, Queue, WorkloadId};
@@ -91,8 +93,19 @@ enum Offer {
     Stopped(Timestamp),
 }
 
-/// A route with the lanes it counts against.
-type Way = (RouteId, [Option<LaneId>; 2]);
+#[derive(Debug)]
+struct Model {
+    name: Box<str>,
+    /// Some route that serves it limits each user.
+    per_user: bool,
+    /// Where its calls wait, if users make no difference.
+    pool: Option<u32>,
+    /// What its tokens come to, beside what callers estimate.
+    estimator: Estimator,
+}
+
+/// What is found by a name. One type of map for all: each costs the npm package two kilobytes.
+type Names = BTreeMap<Box<str>, u32>;
 
 /// The gate's brain. See the [module](self).
 #[derive(Debug)]
@@ -103,20 +116,19 @@ pub struct Scheduler {
     calls: Slab<Call>,
     serial: u32,
     pools: Slab<Pool>,
-    pool_of: HashMap<(u32, Option<Box<str>>), u32>,
-    pool_of_lanes: HashMap<Vec<Way>, u32>,
+    /// By model and user.
+    pool_of: Names,
     lanes: Slab<Lane>,
-    lane_of: HashMap<LaneKey, LaneId>,
+    /// By [`LaneKey::joined`].
+    lane_of: Names,
     user_lanes: usize,
     /// As many of them have idle ones among them forgotten.
     user_lanes_most: usize,
-    restored: HashMap<LaneKey, Learned>,
-    models: Vec<Box<str>>,
-    /// By model: what its tokens come to, beside what callers estimate.
-    estimators: Vec<Estimator>,
-    model_of: HashMap<Box<str>, u32>,
+    restored: Vec<LearnedLane>,
+    models: Vec<Model>,
+    model_of: Names,
     workloads: Vec<Workload>,
-    workload_of: HashMap<String, WorkloadId>,
+    workload_of: Names,
     routes: Vec<RouteState>,
     accounts: Vec<Account>,
     timers: BinaryHeap<Reverse<(Timestamp, Timer)>>,
@@ -155,18 +167,16 @@ impl Scheduler {
             calls: Slab::new(),
             serial: 0,
             pools: Slab::new(),
-            pool_of: HashMap::new(),
-            pool_of_lanes: HashMap::new(),
+            pool_of: Names::new(),
             lanes: Slab::new(),
-            lane_of: HashMap::new(),
+            lane_of: Names::new(),
             user_lanes: 0,
             user_lanes_most: intake::USER_LANES,
-            restored: HashMap::new(),
+            restored: Vec::new(),
             models: Vec::new(),
-            estimators: Vec::new(),
-            model_of: HashMap::new(),
+            model_of: Names::new(),
             workloads: Vec::new(),
-            workload_of: HashMap::new(),
+            workload_of: Names::new(),
             routes,
             accounts,
             timers: BinaryHeap::new(),
@@ -185,8 +195,8 @@ impl Scheduler {
             this.add_workload(WorkloadSpec::new(class.name(), class));
         }
         for spec in this.config.workloads.clone() {
-            match this.workload_of.get(&spec.name) {
-                Some(id) => this.workloads[id.index()].spec = spec,
+            match this.workload_of.get(&*spec.name) {
+                Some(&id) => this.workloads[id as usize].spec = spec,
                 None => {
                     this.add_workload(spec);
                 }
@@ -204,16 +214,16 @@ impl Scheduler {
     /// metrics: let names be few, not one per user or request.
     pub fn workload(&mut self, name: &str) -> WorkloadId {
         match self.workload_of.get(name) {
-            Some(&id) => id,
+            Some(&id) => WorkloadId(id),
             None => self.add_workload(WorkloadSpec::new(name, Class::Normal)),
         }
     }
 
     fn add_workload(&mut self, spec: WorkloadSpec) -> WorkloadId {
-        let id = WorkloadId(self.workloads.len() as u32);
-        self.workload_of.insert(spec.name.clone(), id);
+        let id = self.workloads.len() as u32;
+        self.workload_of.insert(spec.name.as_str().into(), id);
         self.workloads.push(Workload { spec, in_flight: 0, turn: 0 });
-        id
+        WorkloadId(id)
     }
 
     /// The clocks of calls that bring none of their own.
@@ -267,7 +277,7 @@ impl Scheduler {
         if queue.len() == 1 {
             let pool = &self.pools[pool_id as usize];
             for lane in pool.candidates.iter().flat_map(|candidate| candidate.lanes).flatten() {
-                self.lanes[lane.0 as usize].waiting.insert(pool_id);
+                self.lanes[lane.0 as usize].wait(pool_id);
             }
         }
         Some(pool_id)
@@ -305,7 +315,7 @@ impl Scheduler {
         let account = pool.candidates.iter().filter_map(|candidate| candidate.lanes[0]);
         account.fold([Timestamp::ZERO; 3], |latest, lane| {
             let served = &self.lanes[lane.0 as usize].served;
-            std::array::from_fn(|class| latest[class].max(served[class]))
+            core::array::from_fn(|class| latest[class].max(served[class]))
         })
     }
 
@@ -319,8 +329,9 @@ impl Scheduler {
             }
             return;
         }
-        let turns = state.waiting.range(state.turn + 1..).chain(state.waiting.range(..=state.turn));
-        for pool in turns.copied().collect::<Vec<_>>() {
+        let mut turns = state.waiting.clone();
+        turns.rotate_left(state.waiting.partition_point(|&pool| pool <= state.turn));
+        for pool in turns {
             self.mark(pool);
         }
     }
@@ -351,7 +362,7 @@ impl Scheduler {
         self.timers.push(Reverse((at, timer)));
         let live = self.calls.len() + self.pools.len() + self.lanes.len();
         if self.timers.len() > 2 * live + 64 {
-            let mut timers = std::mem::take(&mut self.timers);
+            let mut timers = core::mem::take(&mut self.timers);
             timers.retain(|&Reverse((at, timer))| self.is_armed(at, timer));
             self.timers = timers;
         }
@@ -465,7 +476,7 @@ impl Scheduler {
                         Phase::Content => Outcome::new(OutcomeKind::Interrupted)
                             .with_message("the stream stalled: no content came while it was being read"),
                         Phase::Headers | Phase::Sent => Outcome::new(OutcomeKind::FirstContentTimeout)
-                            .with_message(&format!("no content came within {:.0} s", waited.as_secs_f64())),
+                            .with_message(&["no content came within ", &rounded(waited.as_secs_f64()), " s"].concat()),
                     };
                     self.settle(now, ticket, outcome, None, true);
                 }
@@ -535,27 +546,24 @@ impl Scheduler {
 
     /// What the lanes have learned, to be saved across a restart.
     pub fn learned(&self) -> Vec<LearnedLane> {
-        let mut lanes: Vec<_> = self
-            .lanes
-            .iter()
-            .filter(|(_, lane)| lane.key.user_id.is_none())
-            .map(|(_, lane)| LearnedLane { lane: lane.key.clone(), learned: lane.ceiling.learned(self.now) })
-            .collect();
-        lanes.sort_by(|a, b| (&a.lane.account, &a.lane.model).cmp(&(&b.lane.account, &b.lane.model)));
-        lanes
+        // In the order of their names.
+        let lanes = self.lane_of.values().filter_map(|&lane| self.lanes.get(lane as usize));
+        let accounts = lanes.filter(|lane| lane.key.user_id.is_none());
+        accounts.map(|lane| LearnedLane { lane: lane.key.clone(), learned: lane.ceiling.learned(self.now) }).collect()
     }
 
     /// Takes over what a former run learned, for lanes in use and for those still to come.
     pub fn restore(&mut self, now: Timestamp, learned: Vec<LearnedLane>) {
         let now = self.tick(now);
-        for LearnedLane { lane, learned } in learned {
-            match self.lane_of.get(&lane) {
+        for restored in learned {
+            match self.lane_of.get(&*restored.lane.joined()) {
                 Some(&id) => {
-                    self.lanes[id.0 as usize].ceiling.restore(now, learned);
-                    self.mark_lane(id);
+                    self.lanes[id as usize].ceiling.restore(now, restored.learned);
+                    self.mark_lane(LaneId(id));
                 }
                 None => {
-                    self.restored.insert(lane, learned);
+                    self.restored.retain(|other| other.lane != restored.lane);
+                    self.restored.push(restored);
                 }
             }
         }
@@ -576,7 +584,7 @@ impl Scheduler {
         let now = self.tick(now);
         let (total, routes, models, workloads) = self.metrics.snapshot(
             self.config.routes.iter().map(|route| route.name.as_str()),
-            self.models.iter().map(|name| &**name),
+            self.models.iter().map(|model| &*model.name),
             self.workloads.iter().map(|workload| workload.spec.name.as_str()),
         );
         let lanes = self.lanes.iter_mut().map(|(_, lane)| {
@@ -616,4 +624,15 @@ impl Scheduler {
             self.notify(Notice::Limit { lane, limit });
         }
     }
+}
+
+/// A number without its fraction, in words. All of the standard library's formatting hangs on one `format!`.
+fn rounded(number: f64) -> String {
+    let mut rest = (number + 0.5) as u64;
+    let mut digits = Vec::new();
+    while rest > 0 || digits.is_empty() {
+        digits.insert(0, b'0' + (rest % 10) as u8);
+        rest /= 10;
+    }
+    digits.into_iter().map(char::from).collect()
 }

@@ -1,6 +1,7 @@
 //! What happens to attempts: lanes learn, stops and breakers move, and each call goes on or ends.
 
-use std::time::Duration;
+use alloc::boxed::Box;
+use core::time::Duration;
 
 use super::{Action, Done, Event, Notice, Scheduler};
 use crate::core::breaker::BreakerState;
@@ -82,7 +83,7 @@ impl Scheduler {
             }
         }
         let (lanes, sent, route) = (flight.lanes, flight.sent, flight.route);
-        let reopens = admitted.is_some() && std::mem::take(&mut flight.probes_stop);
+        let reopens = admitted.is_some() && core::mem::take(&mut flight.probes_stop);
         self.arm_call(attempt.ticket);
         if reopens {
             self.reopen(route);
@@ -131,7 +132,7 @@ impl Scheduler {
     pub(super) fn unqueue(&mut self, ticket: Ticket) {
         let Some(call) = self.call(ticket) else { return };
         let pool_id = call.pool;
-        match std::mem::replace(&mut call.state, State::Outside) {
+        match core::mem::replace(&mut call.state, State::Outside) {
             State::Queued => {
                 let calls = &self.calls;
                 self.pools[pool_id as usize].queue.on_cancelled(|ticket: Ticket| {
@@ -167,7 +168,7 @@ impl Scheduler {
     ) -> Option<Box<Flight>> {
         let call = self.call(ticket)?;
         let (class, workload, tokens) = (call.class, call.workload, u64::from(call.tokens));
-        let flight = match std::mem::replace(&mut call.state, State::Outside) {
+        let flight = match core::mem::replace(&mut call.state, State::Outside) {
             State::InFlight(flight) => flight,
             other => {
                 call.state = other;
@@ -321,7 +322,7 @@ impl Scheduler {
             self.budget.on_success(now);
             if let Some(tokens) = tokens {
                 let call = &self.calls[ticket.index as usize];
-                self.estimators[call.model as usize].learn(f64::from(call.estimated), tokens.total());
+                self.models[call.model as usize].estimator.learn(f64::from(call.estimated), tokens.total());
             }
             self.complete(now, ticket, flight.route);
             return;
@@ -427,7 +428,7 @@ impl Scheduler {
     pub(super) fn end_probe(&mut self, now: Timestamp, route: RouteId) {
         let account = self.routes[route.index()].account;
         for stop in [&mut self.routes[route.index()].stop, &mut self.accounts[account].stop].into_iter().flatten() {
-            if std::mem::take(&mut stop.probing) {
+            if core::mem::take(&mut stop.probing) {
                 stop.probe_at = stop.probe_at.min(now);
             }
         }

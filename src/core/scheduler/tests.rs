@@ -880,7 +880,11 @@ fn names_nobody_serves_and_calls_long_over_take_no_memory() {
         world.succeed(world.attempt(ticket));
     }
     assert_eq!(world.gate.models.len(), 1);
-    assert_eq!(world.gate.pool_of.len(), 1, "users make no difference where no route tells them apart");
+    assert_eq!(
+        world.gate.pools.len() + world.gate.pool_of.len(),
+        1,
+        "users make no difference where no route tells them apart"
+    );
     assert!(world.gate.timers.len() < 200, "{} timers", world.gate.timers.len());
     assert_eq!(world.gate.next_wake(), None, "nobody is woken for calls that are over");
 }
