@@ -69,7 +69,10 @@ function body(reading: Reading<object>): ReadableStream<Uint8Array> {
     {
       async pull(controller) {
         const { value, done } = await reading.next();
-        controller.enqueue(encoder.encode(`data: ${done ? "[DONE]" : JSON.stringify(value)}\n\n`));
+        let events = `data: ${done ? "[DONE]" : JSON.stringify(value)}\n\n`;
+        // What came together goes on together.
+        for (let more; (more = reading.ready()) !== undefined; ) events += `data: ${JSON.stringify(more)}\n\n`;
+        controller.enqueue(encoder.encode(events));
         if (done) controller.close();
       },
       cancel: () => reading.cancel(),
