@@ -2,14 +2,14 @@ import { Tidegate } from "../client.js";
 import { TidegateError, type ErrorType } from "../errors.js";
 import { ask, requestId, type Exchange } from "../exchange.js";
 import { handed, opening, refusal, submitted } from "../fetch.js";
-import { CALL, callOptions, expected, type CallOptions } from "../options.js";
+import { CALL, callOptions, expected, type CallOptions, type Schema } from "../options.js";
 import { Reading, watchDropped } from "../stream.js";
 
 /** How the calls of an SDK are treated, where a call does not say so itself. */
-export type AdapterOptions = Pick<CallOptions, keyof typeof ADAPTER>;
+export type AdapterOptions = Pick<CallOptions, "workload" | "timeout" | "clocks" | "maxAttempts" | "onFull">;
 
 const { workload, timeout, clocks, maxAttempts, onFull } = CALL;
-const ADAPTER = { workload, timeout, clocks, maxAttempts, onFull };
+const ADAPTER: Record<keyof AdapterOptions, unknown> & Schema = { workload, timeout, clocks, maxAttempts, onFull };
 
 /** @internal What SDKs take as `fetch`. */
 export type Fetch = (input: string | URL | Request, init?: RequestInit) => Promise<Response>;

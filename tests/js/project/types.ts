@@ -1,5 +1,7 @@
 import module from "tidegate/core.wasm";
 import { CoreUnavailableError, Tidegate, setCoreModule } from "tidegate";
+import { type ProviderSettings, providerSettings } from "tidegate/ai-sdk";
+import { type ChatOpenAIOptions, chatOpenAIOptions, openaiOptions } from "tidegate/openai";
 
 setCoreModule(module);
 const client = new Tidegate({ apiKey: "sk-simulated" });
@@ -16,6 +18,9 @@ export async function* pieces(): AsyncGenerator<string> {
 
 export const response: Promise<Response> = client.fetch("https://api.deepseek.com/models", { method: "GET" });
 export const known: boolean = new Error() instanceof CoreUnavailableError;
+
+export const under: [ProviderSettings, ChatOpenAIOptions] = [providerSettings(client), chatOpenAIOptions(client, { workload: "chat" })];
+export const noRetries: 0 = openaiOptions(client).maxRetries;
 
 // @ts-expect-error An option that there is not.
 new Tidegate({ apiKey: "sk-simulated", retries: 3 });
