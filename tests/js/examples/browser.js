@@ -98,6 +98,12 @@ export async function browserExample(tools) {
     await page.waitForFunction(() => document.getElementById("waiting").textContent === "0" && document.getElementById("flight").textContent === "0");
     assert.equal(await count("lost"), 120);
 
+    await sim.play({ windows: [{ status: 402, latency: 0 }] });
+    await page.click("#go");
+    await page.waitForFunction(() => document.querySelectorAll('#tiles [data-state="lost"]').length === 120);
+    await page.click("#tiles button:nth-child(3)");
+    assert.match(await text("detail-state"), /^lost: the account is out of money/);
+
     await page.setViewport({ width: 360, height: 740 });
     await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "dark" }]);
     const small = await page.evaluate(() => [document.documentElement.scrollWidth, getComputedStyle(document.documentElement).backgroundColor]);

@@ -114,6 +114,15 @@ export async function workerExample(tools) {
       assert.ok(i < 100, "who leaves makes room");
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
+    // Two hold the places for long; a third leaves while it waits for one, and the Worker has nothing to say of it.
+    const held = await Promise.all([1, 2].map(() => post(chat("A long story."))));
+    const waits = new AbortController();
+    const third = post(chat("Will it be long?"), { signal: waits.signal }).catch(({ name }) => name);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    waits.abort();
+    assert.equal(await third, "AbortError");
+    for (const { body } of held) await body.cancel();
+
     await sim.play({ windows: [{ status: 402 }] });
     const broke = await post(chat("x"));
     assert.deepEqual([broke.status, await broke.json()], [503, { error: { message: "no answer now; try again later" } }]);
