@@ -289,7 +289,7 @@ impl Scheduler {
 
         let labels = self.labels(ticket, Some(route));
         let failover = last_route.filter(|&last| last != route);
-        self.metrics.count(labels, |scope| {
+        self.metrics.count(labels, &mut |scope| {
             scope.counters.attempts += 1;
             scope.counters.retries += u64::from(retry);
             scope.counters.failovers += u64::from(failover.is_some());

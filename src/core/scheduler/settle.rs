@@ -106,7 +106,7 @@ impl Scheduler {
         }
         if let Some((route, after)) = content_after {
             let labels = self.labels(attempt.ticket, Some(route));
-            self.metrics.count(labels, |scope| scope.first_content.record(after));
+            self.metrics.count(labels, &mut |scope| scope.first_content.record(after));
         }
     }
 
@@ -123,7 +123,7 @@ impl Scheduler {
             self.unqueue(ticket);
         }
         let labels = self.labels(ticket, None);
-        self.metrics.count(labels, |scope| scope.counters.cancelled += 1);
+        self.metrics.count(labels, &mut |scope| scope.counters.cancelled += 1);
         self.remove(ticket);
         true
     }
@@ -317,7 +317,7 @@ impl Scheduler {
             if flight.phase != Phase::Content {
                 // It came in one piece.
                 let labels = self.labels(ticket, Some(flight.route));
-                self.metrics.count(labels, |scope| scope.first_content.record(now - flight.sent));
+                self.metrics.count(labels, &mut |scope| scope.first_content.record(now - flight.sent));
             }
             self.budget.on_success(now);
             if let Some(tokens) = tokens {
@@ -444,7 +444,7 @@ impl Scheduler {
         tokens: Option<TokenCount>,
     ) {
         let labels = self.labels(ticket, Some(flight.route));
-        self.metrics.count(labels, |scope| {
+        self.metrics.count(labels, &mut |scope| {
             scope.on_outcome(outcome.kind);
             if let Some(tokens) = &tokens {
                 scope.on_tokens(tokens);
@@ -466,7 +466,7 @@ impl Scheduler {
         let labels = self.labels(ticket, Some(route));
         let Some(mut call) = self.remove(ticket) else { return };
         let elapsed = now - call.submitted;
-        self.metrics.count(labels, |scope| {
+        self.metrics.count(labels, &mut |scope| {
             scope.counters.completed += 1;
             scope.duration.record(elapsed);
         });
@@ -480,7 +480,7 @@ impl Scheduler {
         }
         let labels = self.labels(ticket, None);
         let Some(mut call) = self.remove(ticket) else { return };
-        self.metrics.count(labels, |scope| scope.counters.failed += 1);
+        self.metrics.count(labels, &mut |scope| scope.counters.failed += 1);
         let failure = Failure {
             kind,
             outcome: cause.or_else(|| call.last_outcome.take().map(|outcome| *outcome)),
