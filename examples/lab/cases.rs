@@ -176,7 +176,7 @@ fn bursts(_seed: u64) -> Vec<Job> {
 fn mixed(seed: u64) -> Vec<Job> {
     let mut rng = draws(seed, 2);
     let service = |rng: &mut fastrand::Rng| if rng.f64() < 0.03 { 600.0 } else { 0.05 };
-    (0..60_000).map(|_| Job { service: Some(Duration::from_secs_f64(service(&mut rng))), ..Job::default() }).collect()
+    (0..20_000).map(|_| Job { service: Some(Duration::from_secs_f64(service(&mut rng))), ..Job::default() }).collect()
 }
 
 /// More background work than can be done, and a person a second.
@@ -195,13 +195,13 @@ fn impatient(_seed: u64) -> Vec<Job> {
 fn models(_seed: u64) -> Vec<Job> {
     const WORKLOADS: [&str; 6] = ["chat", "rag", "eval", "chat", "chat", "chat"];
     const MODELS: [&str; 2] = ["deepseek-flash", "deepseek-v4-pro"];
-    (0..40_000).map(|n| Job { workload: WORKLOADS[n / 2 % 6], model: MODELS[n % 2], ..Job::default() }).collect()
+    (0..30_000).map(|n| Job { workload: WORKLOADS[n / 2 % 6], model: MODELS[n % 2], ..Job::default() }).collect()
 }
 
 /// Twelve users, the first with ten times the work of any other.
 fn users(_seed: u64) -> Vec<Job> {
     let user = |n: usize| USERS[(n % 21).saturating_sub(9)];
-    (0..42_000).map(|n| Job { user_id: Some(user(n)), ..Job::default() }).collect()
+    (0..21_000).map(|n| Job { user_id: Some(user(n)), ..Job::default() }).collect()
 }
 
 fn split<const CLIENTS: usize, const JOBS: usize>(_seed: u64) -> Vec<Job> {
@@ -269,12 +269,12 @@ pub(crate) fn cases() -> Vec<Case> {
         case("const-8", "a cap of 8", Steady, constant(8), batch::<800>),
         case("const-64", "a cap of 64", Steady, constant(64), batch::<6000>),
         case("const-500", "a cap of 500", Steady, constant(500), batch::<25_000>),
-        case("const-2500", "a cap of 2,500", Steady, constant(2500), batch::<60_000>).from_cold(),
+        case("const-2500", "a cap of 2,500", Steady, constant(2500), batch::<40_000>).from_cold(),
         case("short", "64, requests of 50 ms", Steady, constant(64).with_service_time(0.05), batch::<30_000>),
-        case("mixed", "64, 50 ms and ten minutes mixed", Steady, constant(64), mixed).until(3600),
+        case("mixed", "64, 50 ms and ten minutes mixed", Steady, constant(64), mixed).until(1200),
         case("dip", "a batch while 64 → 16 → 64", Moving, dip(), batch::<2000>),
         case("step", "64 ↔ 16 every two minutes", Moving, step(), batch::<8000>),
-        case("step-quick", "64 ↔ 16 every minute, requests of 0.5 s", Moving, quick_step, batch::<40_000>),
+        case("step-quick", "64 ↔ 16 every minute, requests of 0.5 s", Moving, quick_step, batch::<20_000>),
         case("sawtooth", "16 → 64 within a minute, over and over", Moving, sawtooth(), batch::<8000>),
         case("walk", "wanders between 16 and 256, every 10 s", Moving, walk(10.0, 0.06), batch::<12_000>),
         case("walk-far", "wanders between 16 and 256, far every minute", Moving, walk(60.0, 0.3), batch::<12_000>),
@@ -337,9 +337,9 @@ pub(crate) fn cases() -> Vec<Case> {
             .with(Setup::clients(8))
             .until(600)
             .among(Share::Clients),
-        case("clients-20", "20 processes on 500, ten minutes", Steady, constant(500), split::<20, 100_000>)
+        case("clients-20", "20 processes on 500, five minutes", Steady, constant(500), split::<20, 60_000>)
             .with(Setup::clients(20))
-            .until(600)
+            .until(300)
             .among(Share::Clients),
         case("models", "three workloads on two models, 64 and 16", Steady, two_models, models)
             .with(shared)
@@ -353,7 +353,7 @@ pub(crate) fn cases() -> Vec<Case> {
             users,
         )
         .with(per_user)
-        .until(600)
+        .until(300)
         .among(Share::Users),
         case("diurnal", "64, load that comes and goes like days", Steady, constant(64), diurnal).by_answers(),
         case("bursts", "64, 300 at once every two minutes", Steady, constant(64), bursts).by_answers(),

@@ -24,7 +24,7 @@ pub(crate) struct Figures {
     pub(crate) wait_p99: Option<f64>,
     /// Jain's index of what each had: 1 is even, 1/n is one having all.
     pub(crate) fairness: Option<f64>,
-    /// Seconds from cold until 90 % of the cap was used; more than the run took if never.
+    /// Seconds from cold until 90 % of the cap was used; infinite if never.
     pub(crate) converged: Option<f64>,
     /// 429s within ten seconds of a change of the cap, for each change.
     pub(crate) per_change: Option<f64>,
@@ -91,13 +91,17 @@ fn right(ideal: &Played) -> f64 {
 fn figures(case: &Case, jobs: &[Job], played: &Played, ideal: &Played) -> Figures {
     let finished = |played: &Played| played.answered.iter().flatten().max().copied().unwrap_or_default();
     let done = played.completed as f64 / ideal.completed.max(1) as f64;
+    // An oracle that waits for answers can be beaten by who keeps more than the cap on the wire; that is no goodput.
     let goodput = match case.measure {
         // Whoever is done sooner because it lost jobs gains nothing by it.
         Measure::Batch => {
             done.min(1.0) * finished(ideal).as_secs_f64() / finished(played).max(finished(ideal)).as_secs_f64()
         }
-        Measure::Work => used(played) / used(ideal),
-        Measure::Answer => done.min(1.0) * answer_time(jobs, ideal) / answer_time(jobs, played).max(1e-9),
+        Measure::Work => (used(played) / used(ideal)).min(1.0),
+        Measure::Answer => {
+            let end = finished(ideal);
+            (answer_time(jobs, ideal, end) / answer_time(jobs, played, end).max(1e-9)).min(1.0)
+        }
     };
     let throttled = [RejectReason::Slot, RejectReason::UserSlot, RejectReason::Rpm, RejectReason::Tpm];
     let rejected: u64 = throttled.iter().filter_map(|reason| played.tally.rejected.get(reason)).sum();
@@ -123,10 +127,10 @@ fn used(played: &Played) -> f64 {
     played.tally.lanes.iter().map(|lane| lane.used).sum()
 }
 
-/// Seconds from submission to answer, on average over those answered.
-fn answer_time(jobs: &[Job], played: &Played) -> f64 {
-    let times = jobs.iter().zip(&played.answered).filter_map(|(job, at)| Some(at.as_ref()?.saturating_sub(job.at)));
-    times.map(|time| time.as_secs_f64()).sum::<f64>() / played.completed.max(1) as f64
+/// Seconds from submission to answer, on average. A job that was lost counts as if it still waited at `end`.
+fn answer_time(jobs: &[Job], played: &Played, end: Duration) -> f64 {
+    let times = jobs.iter().zip(&played.answered).map(|(job, at)| at.unwrap_or(end).saturating_sub(job.at));
+    times.map(|time| time.as_secs_f64()).sum::<f64>() / jobs.len() as f64
 }
 
 fn percentile(waits: &[Duration], share: f64) -> f64 {
@@ -157,8 +161,8 @@ fn jain(shares: impl Iterator<Item = f64> + Clone) -> f64 {
 }
 
 fn converged(played: &Played) -> f64 {
-    let reached = played.samples.iter().find(|sample| f64::from(sample.in_flight) >= 0.9 * f64::from(sample.cap));
-    reached.map_or(played.makespan.as_secs_f64(), |sample| sample.at)
+    let reached = |sample: &&Sample| f64::from(sample.in_flight) >= 0.9 * f64::from(sample.cap);
+    played.samples.iter().find(reached).map_or(f64::INFINITY, |sample| sample.at)
 }
 
 /// The 429s after each change of the cap; none where it changes all the time.

@@ -34,7 +34,9 @@ const BLOCKS: [Block; 8] = [
 
 pub(crate) fn print(rows: &[Row<'_>], peers: &[&Peer]) {
     println!("Tidegate and what people use instead, on a virtual clock; means over seeds {SEEDS:?}.");
-    println!("`oracle` knows every cap at every moment; peers without priorities serve in order of arrival.\n");
+    println!(
+        "`ideal` is the oracle, which knows every cap at every moment; peers without priorities serve in order of arrival.\n"
+    );
     for peer in peers {
         println!("  {:<7} {}", peer.name, peer.about);
     }
@@ -45,7 +47,7 @@ pub(crate) fn print(rows: &[Row<'_>], peers: &[&Peer]) {
             continue;
         }
         println!("\n{}", block.title);
-        let heads = peers.iter().map(|peer| peer.name).chain(block.oracle.then_some("oracle"));
+        let heads = peers.iter().map(|peer| peer.name).chain(block.oracle.then_some("ideal"));
         println!("{:<NAME_WIDTH$}{}", "", heads.map(|head| format!("{head:>WIDTH$}")).collect::<String>());
         for row in rows {
             let figures = row.peers.iter().chain(block.oracle.then_some(&row.oracle));
@@ -58,6 +60,7 @@ pub(crate) fn print(rows: &[Row<'_>], peers: &[&Peer]) {
 fn cell(figure: Option<f64>, decimals: usize) -> String {
     let text = match figure {
         None => "-".to_owned(),
+        Some(figure) if figure.is_infinite() => "never".to_owned(),
         Some(figure) if figure.abs() < 1e-9 => "0".to_owned(),
         // Fewer decimals where the number is long.
         Some(figure) => {
@@ -86,8 +89,8 @@ mod tests {
 
     #[test]
     fn cells_are_always_as_wide_as_a_column() {
-        let figures = [None, Some(0.0), Some(0.97), Some(12.345), Some(123.4), Some(99_999.0)];
+        let figures = [None, Some(f64::INFINITY), Some(0.0), Some(0.97), Some(12.345), Some(123.4), Some(99_999.0)];
         let cells: Vec<_> = figures.into_iter().map(|figure| cell(figure, 3)).collect();
-        assert_eq!(cells, ["     -", "     0", " 0.970", " 12.35", " 123.4", " 99999"]);
+        assert_eq!(cells, ["     -", " never", "     0", " 0.970", " 12.35", " 123.4", " 99999"]);
     }
 }

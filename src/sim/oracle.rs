@@ -498,6 +498,41 @@ mod tests {
     }
 
     #[test]
+    fn calls_of_all_kinds_are_served_as_soon_as_they_can_be_the_urgent_first() {
+        let mut scenario = Scenario::constant(1).with_service_time(2.0);
+        scenario.models.insert("other".to_owned(), 1.into());
+        let setup = Setup { round_trip: Duration::ZERO, ..Setup::clients(2) };
+        let background = Job { workload: "background", ..Job::default() };
+        let jobs = [
+            background.clone(),
+            background.clone(),
+            Job { at: Duration::from_secs(1), workload: "interactive", client: 1, ..Job::default() },
+            Job { model: "other", ..background.clone() },
+            Job { at: Duration::from_secs(9), ..background },
+        ];
+        let played = knowing_calls(&scenario, 1, &setup, &jobs).unwrap();
+        let answered: Vec<_> = played.answered.iter().flatten().map(Duration::as_secs).collect();
+        assert_eq!(answered, [2, 6, 4, 2, 11]);
+        assert_eq!(played.waits["interactive"], [Duration::from_secs(1)]);
+        assert_eq!((played.completed, played.tally.rejected_total()), (5, 0));
+    }
+
+    #[test]
+    fn lines_as_urgent_as_each_other_take_turns() {
+        let mut scenario = Scenario::constant(2).with_service_time(1.0);
+        scenario.user_cap = Some(1);
+        let setup = Setup { horizon: Duration::from_secs(10), round_trip: Duration::ZERO, ..Setup::clients(1) };
+        let user = |n: usize| ["one", "one", "one", "two", "three"][n % 5];
+        let jobs: Vec<_> = (0..200).map(|n| Job { user_id: Some(user(n)), ..Job::default() }).collect();
+        let played = knowing_calls(&scenario, 1, &setup, &jobs).unwrap();
+        let done =
+            |of| jobs.iter().zip(&played.answered).filter(|(j, at)| j.user_id == Some(of) && at.is_some()).count();
+        let shares = ["one", "two", "three"].map(done);
+        assert_eq!(shares.iter().sum::<usize>(), 20);
+        assert!(shares.iter().all(|share| (6..=7).contains(share)), "{shares:?}");
+    }
+
+    #[test]
     fn a_fixed_client_below_the_cap_wastes_it_and_above_it_loses_jobs() {
         let scenario = Scenario::constant(32).with_service_time(2.0);
         let jobs = Jobs::new(400);

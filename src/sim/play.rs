@@ -22,6 +22,9 @@ use super::tally::{Sample, Tally};
 
 pub use self::gate::Gate;
 
+/// Of a stream that goes on for longer, content is reported about so often.
+const CONTENT_EVERY: Duration = Duration::from_secs(20);
+
 /// One call to be made.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Job {
@@ -165,7 +168,7 @@ pub enum Heard<'a> {
     Headers,
     /// A sign of life before content.
     KeepAlive,
-    /// The first of the content.
+    /// The first of the content, and in a long answer more of it from time to time.
     Content,
     /// It is over.
     Answer(&'a Answer),
@@ -470,6 +473,20 @@ impl World<'_, '_> {
         }
     }
 
+    /// Reports a long stream's further content now and then: each piece would only cost time.
+    fn stream(&mut self, from: Timestamp, number: usize, attempt: u32, plan: &Plan) {
+        if plan.last_token < plan.first_token + CONTENT_EVERY {
+            return;
+        }
+        let mut told = plan.first_token;
+        for at in (1..plan.delivered).map(|piece| plan.chunk_at(piece)) {
+            if at >= told + CONTENT_EVERY {
+                told = at;
+                self.at(from + at, Step::Report { number, attempt, what: Report::Content });
+            }
+        }
+    }
+
     fn arrive(&mut self, now: Timestamp, number: usize, attempt: u32) {
         let job = &self.jobs[number];
         let tag = number.to_string();
@@ -494,6 +511,7 @@ impl World<'_, '_> {
                 }
                 if plan.delivered > 0 && !matches!(plan.end, End::HangUp) {
                     self.at(back + plan.first_token, report(Report::Content));
+                    self.stream(back, number, attempt, &plan);
                 }
                 if let Some(after) = plan.ends_at() {
                     self.at(now + after, Step::Finish { flight: id });
@@ -501,5 +519,109 @@ impl World<'_, '_> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends one request at a time, in order, and repeats what is refused a second later.
+    #[derive(Default)]
+    struct OneByOne {
+        waiting: std::collections::VecDeque<usize>,
+        busy: bool,
+        attempts: u32,
+        not_before: Timestamp,
+        ends: Vec<Act>,
+    }
+
+    impl Client for OneByOne {
+        fn submit(&mut self, _now: Timestamp, number: usize, _job: &Job) {
+            self.waiting.push_back(number);
+        }
+
+        fn cancel(&mut self, _now: Timestamp, number: usize) -> bool {
+            let before = self.waiting.len();
+            self.waiting.retain(|waiting| *waiting != number);
+            self.waiting.len() < before
+        }
+
+        fn on(&mut self, now: Timestamp, number: usize, attempt: u32, heard: Heard<'_>) {
+            let Heard::Answer(answer) = heard else { return };
+            assert_eq!((self.busy, attempt), (true, self.attempts));
+            self.busy = false;
+            if answer.is_whole() {
+                self.ends.push(Act::End { number, result: Ok(()) });
+            } else {
+                self.waiting.push_front(number);
+                self.not_before = now + Duration::from_secs(1);
+            }
+        }
+
+        fn poll(&mut self, now: Timestamp) -> Option<Act> {
+            if let Some(end) = self.ends.pop() {
+                return Some(end);
+            }
+            if self.busy || now < self.not_before {
+                return None;
+            }
+            let number = self.waiting.pop_front()?;
+            self.busy = true;
+            self.attempts += 1;
+            Some(Act::Send { number, attempt: self.attempts })
+        }
+
+        fn next_wake(&self) -> Option<Timestamp> {
+            (!self.busy && !self.waiting.is_empty()).then_some(self.not_before)
+        }
+    }
+
+    fn setup() -> Setup {
+        Setup { sample_every: Some(Duration::from_millis(500)), ..Setup::clients(1) }
+    }
+
+    #[test]
+    fn any_client_can_be_played() {
+        // No slot for the first three seconds, then one; two jobs of two seconds and two round trips of 40 ms.
+        let scenario = Scenario::steps(&[(0.0, 0), (3.0, 1)], None).with_service_time(2.0);
+        let (setup, mut client) = (setup(), OneByOne::default());
+        let played = play_clients(&scenario, 1, &setup, &mut [&mut client], &Job::batch(2)).unwrap();
+        assert_eq!((played.completed, played.failed.len(), played.unaccounted), (2, 0, 0));
+        // Refused at 0.02, 1.06 and 2.10 s; sent again at 3.12, which is answered at 5.16, and the other at 7.2.
+        assert_eq!(played.tally.slot_rejections(), 3);
+        assert_eq!(played.answered, [Some(Duration::from_millis(5160)), Some(Duration::from_millis(7200))]);
+        assert_eq!(played.waits[""], [Duration::from_millis(3120), Duration::from_millis(5160)]);
+        let at = |seconds: f64| played.samples.iter().find(|sample| sample.at == seconds).unwrap();
+        assert_eq!((at(2.0).cap, at(2.0).in_flight, at(2.0).rejected), (0, 0, 2));
+        assert_eq!((at(4.0).cap, at(4.0).in_flight, at(4.0).rejected), (1, 1, 3));
+    }
+
+    #[test]
+    fn a_caller_that_gives_up_is_counted_and_its_slot_comes_free() {
+        let scenario = Scenario::constant(1).with_service_time(10.0);
+        let mut jobs = Job::batch(2);
+        jobs[0].patience = Some(Duration::from_secs(2));
+        let played = play(&scenario, 1, &setup(), &jobs).unwrap();
+        assert_eq!((played.completed, played.cancelled, played.failed.len()), (1, 1, 0));
+        assert_eq!(played.tally.disconnected, 1);
+    }
+
+    #[test]
+    fn an_answer_that_streams_for_ten_minutes_is_not_taken_for_one_that_stalls() {
+        let scenario = Scenario::constant(1).with_service_time(600.0);
+        let played = play(&scenario, 1, &setup(), &Job::batch(1)).unwrap();
+        assert_eq!((played.completed, &played.failed[..]), (1, &[][..]));
+    }
+
+    #[test]
+    fn each_job_asks_for_its_own_model() {
+        let mut scenario = Scenario::constant(2).with_service_time(1.0);
+        scenario.models.insert("other".to_owned(), 1.into());
+        let mut jobs = Job::batch(4);
+        jobs[3].model = "other";
+        let played = play(&scenario, 1, &setup(), &jobs).unwrap();
+        let lanes: Vec<_> = played.tally.lanes.iter().map(|lane| (lane.model.as_str(), lane.peak_in_flight)).collect();
+        assert_eq!(lanes, [("deepseek-flash", 2), ("other", 1)]);
     }
 }
