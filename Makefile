@@ -4,7 +4,7 @@ CARGO ?= cargo
 WASM := wasm32-unknown-unknown
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint wasm npm test-js scenarios bench clean
+.PHONY: help demo test lint wasm npm test-js scenarios lab bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ test-js: npm ## the npm package, packed and installed, in every runtime
 
 scenarios: ## how close the scheduler comes to knowing a moving cap, as a table; virtual clock, half a minute
 	$(CARGO) test --locked --no-default-features --features sim --test scheduler_scenarios -- --nocapture
+
+lab: ## every scenario: Tidegate beside what people use instead, as a table and charts; virtual clock, about two minutes
+	$(CARGO) run --locked --profile lab --no-default-features --features sim --example lab
+	cp target/lab/moving.svg examples/lab/moving-cap.svg
 
 bench: ## speed of the parser, the scheduler and the client, beside their peers
 	$(CARGO) bench --locked --all-features --bench "*"

@@ -86,6 +86,12 @@ fn step() -> Scenario {
     steps(&[(0.0, 64), (120.0, 16)], Some(240.0))
 }
 
+/// Seven levels, about a minute each.
+fn moving() -> Scenario {
+    let points = [(0.0, 48), (60.0, 16), (130.0, 80), (210.0, 36), (280.0, 64), (350.0, 12), (410.0, 48)];
+    steps(&points, Some(480.0))
+}
+
 fn sawtooth() -> Scenario {
     scenario(Cap::Sawtooth(Sawtooth { low: 16, high: 64, period: 60.0, falling: false }))
 }
@@ -274,6 +280,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("mixed", "64, 50 ms and ten minutes mixed", Steady, constant(64), mixed).until(1200),
         case("dip", "a batch while 64 → 16 → 64", Moving, dip(), batch::<2000>),
         case("step", "64 ↔ 16 every two minutes", Moving, step(), batch::<8000>),
+        case("moving", "a cap that moves every minute", Moving, moving(), batch::<3500>),
         case("step-quick", "64 ↔ 16 every minute, requests of 0.5 s", Moving, quick_step, batch::<20_000>),
         case("sawtooth", "16 → 64 within a minute, over and over", Moving, sawtooth(), batch::<8000>),
         case("walk", "wanders between 16 and 256, every 10 s", Moving, walk(10.0, 0.06), batch::<12_000>),

@@ -38,6 +38,10 @@ pub(crate) fn draw(case: &Case, peers: &[&Peer], outcome: &Outcome) -> String {
     let seconds = (ideal.last().map_or(1.0, |sample| sample.at) * 1.15).clamp(1.0, LONGEST);
     let highest = ideal.iter().filter(|sample| sample.at <= seconds).map(|sample| sample.cap.max(sample.in_flight));
     let highest = f64::from(highest.max().unwrap_or(1).max(1));
+    // Whose run was longest saw most of the cap; where the cap depends on what a client did, the oracle's stands for it.
+    let own = case.scenario.punish.is_some() || case.scenario.balance.is_some();
+    let longest = outcome.runs.iter().map(|run| &run.samples).max_by_key(|samples| samples.len());
+    let caps = longest.filter(|samples| !own && samples.len() > ideal.len()).unwrap_or(ideal);
     let rows = shown.len().div_ceil(COLUMNS);
     let width = 2.0 * MARGIN.0 + COLUMNS as f64 * PANEL.0 + (COLUMNS - 1) as f64 * GAP.0 - 20.0;
     let height = MARGIN.1 + rows as f64 * (PANEL.1 + GAP.1) - 14.0;
@@ -49,7 +53,7 @@ pub(crate) fn draw(case: &Case, peers: &[&Peer], outcome: &Outcome) -> String {
 <title>{title}</title>
 <text x="{left}" y="26" font-size="16" font-weight="600">{title}</text>
 "#,
-        title = escaped(&format!("Requests in flight: {}", case.about)),
+        title = escaped(&format!("Requests in flight over time: {}", case.about)),
         left = MARGIN.0,
     );
     legend(&mut svg);
@@ -57,7 +61,7 @@ pub(crate) fn draw(case: &Case, peers: &[&Peer], outcome: &Outcome) -> String {
         let x = MARGIN.0 + (at % COLUMNS) as f64 * (PANEL.0 + GAP.0);
         let y = MARGIN.1 + (at / COLUMNS) as f64 * (PANEL.1 + GAP.1);
         let scale = Scale { x, y, seconds, highest };
-        scale.panel(&mut svg, peer, run, at / COLUMNS + 1 == rows || at + COLUMNS >= shown.len());
+        scale.panel(&mut svg, peer, run, caps, at / COLUMNS + 1 == rows || at + COLUMNS >= shown.len());
     }
     svg.push_str("</svg>\n");
     svg
@@ -99,22 +103,26 @@ struct Column {
 }
 
 impl Scale {
-    fn panel(&self, svg: &mut String, peer: &Peer, run: &Run, last: bool) {
+    fn panel(&self, svg: &mut String, peer: &Peer, run: &Run, caps: &[Sample], last: bool) {
         let (x, y) = (self.x, self.y);
         let (right, bottom) = (x + PANEL.0, y + PANEL.1);
         let figures = &run.figures;
         let ours = peer.name == TIDEGATE;
-        let lost = if figures.lost > 0.0 { format!(", {} lost", percent(figures.lost)) } else { String::new() };
+        let lost = if figures.lost > 0.0 { format!(" · {} lost", percent(figures.lost)) } else { String::new() };
         let _ = writeln!(
             svg,
-            r#"<text x="{x}" y="{title}" font-weight="600">{name}</text><text x="{right}" y="{title}" text-anchor="end">{goodput} of the oracle, {rejected} rejected{lost}</text>"#,
+            r#"<text x="{x}" y="{title}" font-weight="600">{name}</text><text x="{right}" y="{title}" text-anchor="end" font-size="11">{goodput} of ideal · {rejected} rejected{lost}</text>"#,
             title = y - 8.0,
             name = escaped(label(peer)),
             goodput = percent(figures.goodput),
             rejected = percent(figures.rejected),
         );
         let columns = self.columns(&run.samples);
-        let cap = self.path(&columns, |column| column.cap);
+        // The cap goes on when a client has ended.
+        let end = run.samples.last().map_or(0.0, |sample| sample.at);
+        let after = caps.iter().filter(|sample| sample.at > end);
+        let whole: Vec<Sample> = run.samples.iter().chain(after).copied().collect();
+        let cap = self.path(&self.columns(&whole), |column| column.cap);
         let flying = self.path(&columns, |column| column.in_flight);
         let (colour, fill) = if ours { (OURS, ".16") } else { (THEIRS, ".14") };
         if !cap.is_empty() {
@@ -145,10 +153,9 @@ impl Scale {
         if last {
             for value in marks(self.seconds, 6) {
                 let at = x + value / self.seconds * PANEL.0;
-                let unit = if value == 0.0 { " s" } else { "" };
                 let _ = writeln!(
                     svg,
-                    r#"<text x="{at:.0}" y="{}" text-anchor="middle" font-size="11">{value}{unit}</text>"#,
+                    r#"<text x="{at:.0}" y="{}" text-anchor="middle" font-size="11">{value} s</text>"#,
                     bottom + 15.0
                 );
             }
