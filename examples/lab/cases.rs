@@ -1,7 +1,8 @@
 //! The scenarios: what the provider does, what work there is, and by what it is measured.
 //!
 //! Unless said otherwise requests run about 6 s (log-normal, at most 20 s), the round trip is 40 ms, a 429 has no numbers
-//! in its body and asks for no wait, and the work is one batch, all submitted at the start.
+//! in its body and asks for no wait, the cap is one that nobody published, and the work is one batch, all submitted at the
+//! start.
 
 use std::time::Duration;
 
@@ -145,6 +146,11 @@ fn hinted(hint: u32) -> Setup {
     with_route(RouteSpec { models: vec![model], ..route })
 }
 
+/// DeepSeek's own caps are published, and so are hints by default; those of other providers are not.
+fn deepseek() -> Setup {
+    with_route(RouteSpec::new("deepseek", "account").with_deepseek_models())
+}
+
 fn with_route(route: RouteSpec) -> Setup {
     let config = Config { max_queued: usize::MAX, ..Config::new(vec![route]) };
     Setup { clients: vec![config], ..Setup::clients(1) }
@@ -245,7 +251,7 @@ impl Case {
         Self { setup: Setup { sample_every, ..setup }, ..self }
     }
 
-    fn from_cold(mut self) -> Self {
+    fn starting_cold(mut self) -> Self {
         self.setup.sample_every = Some(Duration::from_millis(50));
         Self { cold: true, ..self }
     }
@@ -275,7 +281,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("const-8", "a cap of 8", Steady, constant(8), batch::<800>),
         case("const-64", "a cap of 64", Steady, constant(64), batch::<6000>),
         case("const-500", "a cap of 500", Steady, constant(500), batch::<25_000>),
-        case("const-2500", "a cap of 2,500", Steady, constant(2500), batch::<40_000>).from_cold(),
+        case("const-2500", "a cap of 2,500", Steady, constant(2500), batch::<40_000>).starting_cold(),
         case("short", "64, requests of 50 ms", Steady, constant(64).with_service_time(0.05), batch::<30_000>),
         case("mixed", "64, 50 ms and ten minutes mixed", Steady, constant(64), mixed).until(1200),
         case("dip", "a batch while 64 → 16 → 64", Moving, dip(), batch::<2000>),
@@ -287,20 +293,20 @@ pub(crate) fn cases() -> Vec<Case> {
         case("walk-far", "wanders between 16 and 256, far every minute", Moving, walk(60.0, 0.3), batch::<12_000>),
         case("outages", "64, 503 for 15 s in every two minutes", Steady, outages(), batch::<6000>),
         case("storm", "five caps a minute, 503s, broken streams", Moving, storm(), batch::<3000>),
-        case("cold-500", "a short batch on 500", Steady, constant(500), batch::<2500>).from_cold(),
+        case("cold-500", "a short batch on 500", Steady, constant(500), batch::<2500>).starting_cold(),
         case("cold-500-hint", "the same with the right hint", Steady, constant(500), batch::<2500>)
             .with(hinted(500))
-            .from_cold(),
+            .starting_cold(),
         case("cold-500-wrong", "the same with a hint of 2,500", Steady, constant(500), batch::<2500>)
             .with(hinted(2500))
-            .from_cold(),
-        case("cold-2500", "a short batch on 2,500", Steady, constant(2500), batch::<20_000>).from_cold(),
+            .starting_cold(),
+        case("cold-2500", "a short batch on 2,500", Steady, constant(2500), batch::<20_000>).starting_cold(),
         case("cold-2500-hint", "the same with the right hint", Steady, constant(2500), batch::<20_000>)
             .with(hinted(2500))
-            .from_cold(),
+            .starting_cold(),
         case("restart", "500 again, after a restart with a snapshot", Steady, constant(500), batch::<2500>)
             .after(constant(500))
-            .from_cold(),
+            .starting_cold(),
         case("restart-moved", "64, after a restart with a snapshot of 160", Moving, constant(64), batch::<1200>)
             .after(constant(160)),
         case("punish", "64, excess costs three quarters for 8 s; an hour", Steady, punishing(), batch::<35_000>),
@@ -311,10 +317,12 @@ pub(crate) fn cases() -> Vec<Case> {
             Moving,
             with_numbers(balance()),
             batch::<2500>,
-        ),
+        )
+        .with(deepseek()),
         case("balance-plain", "the same without numbers", Moving, balance(), batch::<2500>),
-        case("numbers", "64 ↔ 16, numbers in the body", Moving, with_numbers(step()), batch::<8000>),
-        case("numbers-saw", "16 → 64 sawtooth, numbers in the body", Moving, with_numbers(sawtooth()), batch::<8000>),
+        case("numbers", "64 ↔ 16, numbers in the body", Moving, with_numbers(step()), batch::<8000>).with(deepseek()),
+        case("numbers-saw", "16 → 64 sawtooth, numbers in the body", Moving, with_numbers(sawtooth()), batch::<8000>)
+            .with(deepseek()),
         case("retry-after", "64 ↔ 16, Retry-After: 2", Moving, asking(step(), 2.0), batch::<8000>),
         case("late", "64, 429s come 2 s late", Steady, late(constant(64)), batch::<6000>),
         case("late-step", "64 ↔ 16, 429s come 2 s late", Moving, late(step()), batch::<8000>),

@@ -37,7 +37,7 @@ const GOALS: [Goal; 7] = [
     },
     Goal { what: "no job is lost", figure: |_, f| Some(f.lost), holds: |lost| lost == 0.0, percent: true },
     Goal {
-        what: "a person behind a flood waits at most 1.2 services (7.1 s), 99 of 100 times",
+        what: "99 of 100 times a person behind a flood waits at most 1.2 services, 7.1 s",
         figure: |_, f| f.wait_p99,
         holds: |wait| wait <= 1.2 * SERVICE,
         percent: false,
@@ -64,7 +64,7 @@ pub(crate) fn print(rows: &[Row<'_>], peers: &[&Peer]) {
         let figures = rows.iter().filter_map(|row| Some((row.case.name, (goal.figure)(row, &row.peers[at])?)));
         let (held, missed): (Vec<_>, Vec<_>) = figures.partition(|&(_, figure)| (goal.holds)(figure));
         let verdict = if missed.is_empty() { "holds " } else { "MISSED" };
-        println!("  {verdict}  {} ({} of {} scenarios)", goal.what, held.len(), held.len() + missed.len());
+        println!("  {verdict}  {} ({} of {})", goal.what, held.len(), held.len() + missed.len());
         let shown = missed.iter().map(|&(name, figure)| match goal.percent {
             true => format!("{name} {:.2} %", 100.0 * figure),
             false => format!("{name} {figure:.3}"),

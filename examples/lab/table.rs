@@ -34,9 +34,8 @@ const BLOCKS: [Block; 8] = [
 
 pub(crate) fn print(rows: &[Row<'_>], peers: &[&Peer]) {
     println!("Tidegate and what people use instead, on a virtual clock; means over seeds {SEEDS:?}.");
-    println!(
-        "`ideal` is the oracle, which knows every cap at every moment; peers without priorities serve in order of arrival.\n"
-    );
+    println!("`ideal` is the oracle, which knows every cap at every moment. Waits are those of answered requests;");
+    println!("who has no priorities serves in order of arrival.\n");
     for peer in peers {
         println!("  {:<7} {}", peer.name, peer.about);
     }

@@ -172,6 +172,9 @@ struct Line {
     waiting: VecDeque<usize>,
 }
 
+/// When a request ends, which it is, its job, the job's line, and whether its answer is whole.
+type Landing = (Timestamp, FlightId, usize, usize, bool);
+
 /// A client that knows all, under way.
 struct Knowing {
     provider: Provider,
@@ -181,7 +184,7 @@ struct Knowing {
     lines: Vec<Line>,
     /// The line that was served last.
     turn: usize,
-    flying: BinaryHeap<Reverse<(Timestamp, FlightId, usize, usize, bool)>>,
+    flying: BinaryHeap<Reverse<Landing>>,
     sent: Vec<Option<Timestamp>>,
     /// Where every request fails, even a client that knows all would try for ever.
     attempts_left: usize,

@@ -119,7 +119,8 @@ pub struct Played {
     pub answered: Vec<Option<Duration>>,
     /// What the provider counted.
     pub tally: Tally,
-    /// For each workload how long its calls waited until they were sent the last time, in the order they ended.
+    /// For each workload how long those of its calls that were answered had waited until they were sent the last time,
+    /// in the order they ended.
     pub waits: BTreeMap<&'static str, Vec<Duration>>,
     /// (seconds, limit) of the first client's lane whenever it changed.
     pub limits: Vec<(f64, u32)>,
@@ -448,12 +449,12 @@ impl World<'_, '_> {
                         Ok(()) => {
                             played.completed += 1;
                             played.answered[number] = Some(at);
+                            let job = &self.jobs[number];
+                            let waited = self.sent[number].1 - (Timestamp::ZERO + job.at);
+                            played.waits.entry(job.workload).or_default().push(waited);
                         }
                         Err(why) => played.failed.push((number, why)),
                     }
-                    let job = &self.jobs[number];
-                    let waited = self.sent[number].1 - (Timestamp::ZERO + job.at);
-                    played.waits.entry(job.workload).or_default().push(waited);
                 }
                 Act::Limit(limit) if client == 0 => self.played.limits.push((now.as_secs_f64(), limit)),
                 Act::Limit(_) => {}

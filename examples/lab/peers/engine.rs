@@ -217,7 +217,7 @@ impl<P: Policy> Client for Engine<P> {
         }
         let next = loop {
             let line = if self.again.is_empty() { &mut self.waiting } else { &mut self.again };
-            let Some(&number) = line.front() else { return None };
+            let &number = line.front()?;
             if self.calls.contains_key(&number) {
                 break number;
             }
