@@ -6,8 +6,8 @@ const $ = (id) => document.getElementById(id);
 const model = "deepseek-flash";
 
 const fetch = await widened();
-// No key: the proxy has it.
-const client = new Tidegate({ baseURL: location.origin + path, ...(fetch && { fetch }) });
+// No key: the proxy has it. Nor does the dev server's proxy pass on that a connection broke, so a long pause has to do.
+const client = new Tidegate({ baseURL: location.origin + path, clocks: { idle: 10_000 }, ...(fetch && { fetch }) });
 const chart = new Chart($("chart"));
 /** Prompts, and what became of them. */
 const jobs = [];
@@ -144,7 +144,7 @@ function sample() {
   $("waiting").textContent = queued + backingOff;
   $("flight").textContent = inFlight;
   $("limit").textContent = limit ?? "–";
-  $("rejected").textContent = total.attempts > 0 ? `${rejected} (${((100 * rejected) / total.attempts).toFixed(1)} %)` : "0";
+  $("rejected").textContent = total.attempts > 0 ? `${rejected} (${Math.round((100 * rejected) / total.attempts)} %)` : "0";
   $("answered").textContent = jobs.filter(({ state }) => state === "done").length;
   $("lost").textContent = jobs.filter(({ state }) => state === "lost").length;
   $("stop").hidden = !jobs.some(({ state }) => state === "waiting" || state === "answering");
