@@ -47,7 +47,7 @@ impl Scheduler {
         let mut content_after = None;
         match event {
             Event::Connected(rtt) => {
-                for lane in flight.lanes.into_iter().flatten() {
+                for lane in flight.lanes.iter().flatten() {
                     self.lanes[lane.lane.0 as usize].ceiling.on_connect(rtt);
                 }
             }
@@ -89,7 +89,7 @@ impl Scheduler {
             self.reopen(route);
         }
         if let Some(evidence) = admitted {
-            for lane in lanes.into_iter().flatten() {
+            for lane in lanes.iter().flatten() {
                 let state = &mut self.lanes[lane.lane.0 as usize];
                 state.ceiling.on_admitted(now, lane.seq, evidence);
                 state.quota.on_accepted();
@@ -117,7 +117,11 @@ impl Scheduler {
         let Some(call) = self.get(ticket) else { return false };
         if matches!(call.state, State::InFlight(_)) {
             // The driver may have come here from carrying out an action that stood before its sending.
-            self.actions.retain(|action| !matches!(action, Action::Send { attempt, .. } if attempt.ticket == ticket));
+            for action in core::mem::take(&mut self.actions) {
+                if !matches!(&action, Action::Send { attempt, .. } if attempt.ticket == ticket) {
+                    self.actions.push_back(action);
+                }
+            }
             self.leave_lanes(now, ticket, &Departure::Cancelled);
         } else {
             self.unqueue(ticket);
@@ -148,11 +152,12 @@ impl Scheduler {
                 pool.overflow_dead += 1;
                 if pool.overflow_dead * 2 > pool.overflow.len() + 64 {
                     pool.overflow_dead = 0;
-                    let calls = &self.calls;
-                    pool.overflow.retain(|&other| {
-                        let call = calls.get(other.index as usize);
-                        other != ticket && call.is_some_and(|call| call.serial == other.serial)
-                    });
+                    for other in core::mem::take(&mut pool.overflow) {
+                        let call = self.calls.get(other.index as usize);
+                        if other != ticket && call.is_some_and(|call| call.serial == other.serial) {
+                            pool.overflow.push_back(other);
+                        }
+                    }
                 }
             }
             State::InFlight(_) => {}
@@ -502,7 +507,9 @@ impl Scheduler {
             _ => FailureKind::Authentication,
         };
         let mut waiting = pool.queue.drain();
-        waiting.extend(pool.overflow.drain(..));
+        while let Some(ticket) = pool.overflow.pop_front() {
+            waiting.push(ticket);
+        }
         for ticket in waiting {
             if self.get(ticket).is_some_and(|call| matches!(call.state, State::Queued | State::Outside)) {
                 self.fail(ticket, kind, cause.clone());
