@@ -20,7 +20,7 @@ use crate::transport::{self, Opened, Wire};
 const TIME: Duration = Duration::from_secs(30);
 
 /// Asks route number `route`, again if that may help.
-pub(super) async fn get<T: DeserializeOwned>(gate: &Gate, route: usize, path: &str) -> Result<T, Error> {
+pub(super) async fn get<T: DeserializeOwned>(gate: &Gate, route: usize, path: &'static str) -> Result<T, Error> {
     let begun = gate.clock.now();
     let wire = Wire::get(path);
     let policy = &gate.settings.retry;
@@ -44,7 +44,12 @@ pub(super) async fn get<T: DeserializeOwned>(gate: &Gate, route: usize, path: &s
         use OutcomeKind as K;
         let passing = !matches!(outcome.kind, K::Billing | K::Authentication | K::Forbidden | K::Refused);
         if sent >= policy.max_attempts || !outcome.should_retry.unwrap_or(passing) {
-            return Err(Error::of_outcome(*outcome, &gate.endpoints[route].name, sent, gate.clock.now() - begun));
+            return Err(Error::of_outcome(
+                *outcome,
+                gate.endpoints[route].name.clone(),
+                sent,
+                gate.clock.now() - begun,
+            ));
         }
         let wait = gate.with_rng(|rng| {
             let asked = outcome.retry_after.map_or(Duration::ZERO, |asked| jittered_floor(asked, rng));

@@ -1,10 +1,11 @@
 //! Chat calls.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 
 use super::error::Error;
-use super::exchange::{Answer, CallOptions, Exchange, Subject, ask};
+use super::exchange::{Answer, CallOptions, Prepared, Subject, ask};
 use super::gate::Gate;
 use super::options::call_options;
 use super::reply::Reply;
@@ -14,9 +15,6 @@ use crate::transport::Wire;
 use crate::types::{
     ChatCompletion, ChatRequest, Content, Message, ReasoningEffort, ResponseFormat, StreamOptions, Tool, ToolChoice,
 };
-
-/// What a request without `max_tokens` is taken to generate, where a quota counts tokens; the answer's usage corrects it.
-pub(super) const USUAL_COMPLETION: u64 = 1024;
 
 /// A chat call in the making, from [`Client::chat`](super::Client::chat). [`send`](Self::send) or
 /// [`stream`](Self::stream) makes the call.
@@ -92,12 +90,10 @@ impl ChatCall {
     /// # Errors
     /// [`ErrorKind::InvalidRequest`](super::ErrorKind::InvalidRequest), `QueueFull`, `NoRoute` or `Closed` before anything
     /// is sent; the other [kinds](super::ErrorKind) once retrying and failing over have come to nothing.
-    pub async fn send(self) -> Result<Reply<ChatCompletion>, Error> {
-        let Self { gate, mut request, options } = self;
-        request.stream = None;
-        request.stream_options = None;
-        let wire = wire(&gate, &request, false)?;
-        ask(&gate, &options, &subject(&gate, &request), wire).await
+    pub fn send(mut self) -> impl Future<Output = Result<Reply<ChatCompletion>, Error>> {
+        self.request.stream = None;
+        self.request.stream_options = None;
+        ask(self.prepare(false))
     }
 
     /// Makes the call and returns its stream as soon as the first content has come, so that everything that goes wrong
@@ -106,43 +102,31 @@ impl ChatCall {
     ///
     /// # Errors
     /// As [`send`](Self::send).
-    pub async fn stream(self) -> Result<ChatStream, Error> {
-        let Self { gate, mut request, options } = self;
-        request.stream = Some(true);
-        request
+    pub fn stream(mut self) -> impl Future<Output = Result<ChatStream, Error>> {
+        self.request.stream = Some(true);
+        self.request
             .stream_options
             .get_or_insert_with(|| StreamOptions { include_usage: Some(true), ..StreamOptions::default() });
-        let wire = wire(&gate, &request, true)?;
-        let exchange = Exchange::submit(&gate, &options, &subject(&gate, &request), wire)?;
-        ChatStream::start(exchange).await
+        ChatStream::start(self.prepare(true))
     }
-}
 
-fn subject<'a>(gate: &Gate, request: &'a ChatRequest) -> Subject<'a> {
-    let tokens = match gate.settings.counts_tokens {
-        true => (request.estimate_prompt_tokens() as u64)
-            .saturating_add(request.max_tokens.unwrap_or(USUAL_COMPLETION).min(USUAL_COMPLETION)),
-        false => 0,
-    };
-    Subject {
-        operation: "chat",
-        model: &request.model,
-        user_id: request.user_id.as_deref(),
-        tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
+    /// Serialises the request, so that the call is small while it is under way.
+    fn prepare(self, stream: bool) -> Result<Prepared, Error> {
+        let Self { gate, request, options } = self;
+        match gate.endpoints.iter().all(|endpoint| endpoint.deepseek) {
+            true => request.validate_deepseek()?,
+            false => request.validate()?,
+        }
+        let body =
+            serde_json::to_vec(&request).map_err(|error| Error::invalid(format!("no JSON can be made: {error}")))?;
+        let mut wire = Wire::json("/chat/completions", body, stream);
+        let continues = request.messages.last().is_some_and(|last| last.prefix == Some(true));
+        let is_strict = |tool: &Tool| tool.function.as_ref().is_some_and(|function| function.strict == Some(true));
+        wire.beta = continues || request.tools.iter().any(is_strict);
+        let tokens = gate.settings.expected_tokens(|| request.estimate_prompt_tokens() as u64, request.max_tokens);
+        let ChatRequest { model, user_id, .. } = request;
+        Ok(Prepared { gate, options, subject: Subject { operation: "chat", model, user_id, tokens }, wire })
     }
-}
-
-fn wire(gate: &Gate, request: &ChatRequest, stream: bool) -> Result<Wire, Error> {
-    match gate.endpoints.iter().all(|endpoint| endpoint.deepseek) {
-        true => request.validate_deepseek()?,
-        false => request.validate()?,
-    }
-    let body = serde_json::to_vec(request).map_err(|error| Error::invalid(format!("no JSON can be made: {error}")))?;
-    let mut wire = Wire::json("/chat/completions", body, stream);
-    let continues = request.messages.last().is_some_and(|last| last.prefix == Some(true));
-    let is_strict = |tool: &Tool| tool.function.as_ref().is_some_and(|function| function.strict == Some(true));
-    wire.beta = continues || request.tools.iter().any(is_strict);
-    Ok(wire)
 }
 
 impl Answer for ChatCompletion {

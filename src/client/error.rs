@@ -1,9 +1,10 @@
 //! The one error type of the client.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::core::call::{Failure, FailureKind, History};
+use crate::core::call::{AttemptRecord, Failure, FailureKind, History};
 use crate::core::outcome::{Outcome, OutcomeKind};
 use crate::core::scheduler::{ConfigError, SubmitError};
 use crate::transport::{Endpoint, ErrorResponse};
@@ -151,7 +152,7 @@ impl ErrorKind {
 #[non_exhaustive]
 pub struct AttemptReport {
     /// The route it was sent by.
-    pub route: String,
+    pub route: Arc<str>,
     /// When it was sent, since the client was made.
     pub sent: Duration,
     /// How long it took to end.
@@ -189,7 +190,7 @@ struct Inner {
     kind: ErrorKind,
     message: Option<Box<str>>,
     outcome: Option<Outcome>,
-    route: Option<String>,
+    route: Option<Arc<str>>,
     attempts: Vec<AttemptReport>,
     sent: u32,
     elapsed: Duration,
@@ -222,12 +223,13 @@ impl Error {
 
     pub(crate) fn of_failure(failure: Failure, endpoints: &[Endpoint], response: Option<Box<ErrorResponse>>) -> Self {
         let Failure { kind, outcome, history, elapsed } = failure;
-        let attempts = reports(&history, endpoints);
+        let sent = history.sent();
+        let attempts = reports(history, endpoints);
         Self(Box::new(Inner {
             kind: ErrorKind::of(kind, outcome.as_ref()),
             message: None,
             route: attempts.last().map(|last| last.route.clone()),
-            sent: history.sent(),
+            sent,
             attempts,
             elapsed,
             partial: None,
@@ -240,11 +242,11 @@ impl Error {
     }
 
     /// Of a request that went past the scheduler.
-    pub(crate) fn of_outcome(outcome: Outcome, route: &str, sent: u32, elapsed: Duration) -> Self {
+    pub(crate) fn of_outcome(outcome: Outcome, route: Arc<str>, sent: u32, elapsed: Duration) -> Self {
         Self(Box::new(Inner {
             kind: ErrorKind::of_outcome(outcome.kind),
             message: None,
-            route: Some(route.to_owned()),
+            route: Some(route),
             attempts: Vec::new(),
             sent,
             elapsed,
@@ -344,17 +346,17 @@ impl Error {
 }
 
 /// A call's attempts with the names of their routes.
-pub(super) fn reports(history: &History, endpoints: &[Endpoint]) -> Vec<AttemptReport> {
-    let report = |record: &crate::core::call::AttemptRecord| AttemptReport {
-        route: endpoints[record.route.index()].name.to_string(),
+pub(super) fn reports(history: History, endpoints: &[Endpoint]) -> Vec<AttemptReport> {
+    let report = |record: AttemptRecord| AttemptReport {
+        route: endpoints[record.route.index()].name.clone(),
         sent: Duration::from_micros(record.sent.as_micros()),
         took: record.took,
         outcome: record.kind,
         status: record.status,
-        message: record.message.as_deref().map(Into::into),
-        request_id: record.request_id.as_deref().map(Into::into),
+        message: record.message.map(Into::into),
+        request_id: record.request_id.map(Into::into),
     };
-    history.records().iter().map(report).collect()
+    history.into_records().into_iter().map(report).collect()
 }
 
 impl fmt::Display for Error {

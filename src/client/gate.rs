@@ -9,10 +9,10 @@
 //!
 //! The lock is held for microseconds, never across an await, and never while a user's code runs.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -52,9 +52,22 @@ pub(crate) struct Settings {
     pub(crate) retry: crate::core::backoff::RetryPolicy,
 }
 
+impl Settings {
+    /// About how many tokens a request will take, if that is of interest; the answer's usage corrects it.
+    pub(crate) fn expected_tokens(&self, prompt: impl FnOnce() -> u64, max_completion: Option<u64>) -> u32 {
+        /// What a request is taken to generate at most.
+        const USUAL_COMPLETION: u64 = 1024;
+        if !self.counts_tokens {
+            return 0;
+        }
+        let completion = max_completion.unwrap_or(USUAL_COMPLETION).min(USUAL_COMPLETION);
+        u32::try_from(prompt().saturating_add(completion)).unwrap_or(u32::MAX)
+    }
+}
+
 struct State {
     scheduler: Scheduler,
-    mailboxes: HashMap<Ticket, Mailbox>,
+    mailboxes: Mailboxes,
     /// Who looks when the next wake comes, and when it will look.
     keeper: Option<(Ticket, Timestamp)>,
     rng: fastrand::Rng,
@@ -62,10 +75,59 @@ struct State {
     draining: Vec<Waker>,
 }
 
+/// What waits for each call, in the places that the scheduler has given them.
 #[derive(Default)]
+struct Mailboxes {
+    places: Vec<Option<Mailbox>>,
+    count: u32,
+}
+
 struct Mailbox {
-    orders: VecDeque<Order>,
+    serial: u32,
+    /// Nearly always there is one order at a time.
+    order: Option<Order>,
+    later: VecDeque<Order>,
     waker: Option<Waker>,
+}
+
+impl Mailboxes {
+    fn open(&mut self, ticket: Ticket) {
+        let place = ticket.index as usize;
+        if place >= self.places.len() {
+            self.places.resize_with(place + 1, || None);
+        }
+        self.places[place] = Some(Mailbox { serial: ticket.serial, order: None, later: VecDeque::new(), waker: None });
+        self.count += 1;
+    }
+
+    fn get(&mut self, ticket: Ticket) -> Option<&mut Mailbox> {
+        let mailbox = self.places.get_mut(ticket.index as usize)?.as_mut()?;
+        (mailbox.serial == ticket.serial).then_some(mailbox)
+    }
+
+    fn close(&mut self, ticket: Ticket) -> Option<Mailbox> {
+        self.get(ticket)?;
+        self.count -= 1;
+        self.places[ticket.index as usize].take()
+    }
+
+    /// Anybody who waits.
+    fn any_waker(&mut self) -> Option<Waker> {
+        self.places.iter_mut().flatten().find_map(|mailbox| mailbox.waker.take())
+    }
+}
+
+impl Mailbox {
+    fn put(&mut self, order: Order) {
+        match self.order {
+            None => self.order = Some(order),
+            Some(_) => self.later.push_back(order),
+        }
+    }
+
+    fn take(&mut self) -> Option<Order> {
+        std::mem::replace(&mut self.order, self.later.pop_front())
+    }
 }
 
 /// What a call is told to do.
@@ -87,11 +149,31 @@ pub(crate) struct Sending {
 /// What is to be done once the lock is released.
 #[derive(Default)]
 struct Effects {
-    wake: Vec<Waker>,
+    wake: Wakers,
     events: Vec<Event>,
     /// Wakers to be dropped: the last one of a task may drop that task, and the calls in it.
     replaced: Option<Waker>,
     forgotten: Option<Mailbox>,
+}
+
+/// Nearly always there is one at most.
+#[derive(Default)]
+struct Wakers {
+    first: Option<Waker>,
+    others: Vec<Waker>,
+}
+
+impl Wakers {
+    fn add(&mut self, waker: Option<Waker>) {
+        match self.first {
+            None => self.first = waker,
+            Some(_) => self.others.extend(waker),
+        }
+    }
+
+    fn wake(self) {
+        self.first.into_iter().chain(self.others).for_each(Waker::wake);
+    }
 }
 
 impl State {
@@ -108,15 +190,15 @@ impl State {
             }
         }
         if !self.draining.is_empty() && self.scheduler.load().in_flight == 0 {
-            effects.wake.append(&mut self.draining);
+            effects.wake.others.append(&mut self.draining);
         }
     }
 
     fn deliver(&mut self, now: Timestamp, ticket: Ticket, order: Order, effects: &mut Effects) {
-        match self.mailboxes.get_mut(&ticket) {
+        match self.mailboxes.get(ticket) {
             Some(mailbox) => {
-                mailbox.orders.push_back(order);
-                effects.wake.extend(mailbox.waker.take());
+                mailbox.put(order);
+                effects.wake.add(mailbox.waker.take());
             }
             // Nobody is there to use the permit.
             None => {
@@ -125,16 +207,21 @@ impl State {
         }
     }
 
-    fn take_order(&mut self, ticket: Ticket) -> Option<Order> {
-        self.mailboxes.get_mut(&ticket)?.orders.pop_front()
+    /// A call's next order. After the last one the call is forgotten.
+    fn take_order(&mut self, ticket: Ticket, effects: &mut Effects) -> Option<Order> {
+        let order = self.mailboxes.get(ticket)?.take();
+        if matches!(order, Some(Order::End(_))) {
+            self.forget(ticket, effects);
+        }
+        order
     }
 
     /// Forgets a call that is over; if it was the keeper, another waiter is woken to take its place.
     fn forget(&mut self, ticket: Ticket, effects: &mut Effects) {
-        effects.forgotten = self.mailboxes.remove(&ticket);
+        effects.forgotten = self.mailboxes.close(ticket);
         if self.keeper.is_some_and(|(keeper, _)| keeper == ticket) {
             self.keeper = None;
-            effects.wake.extend(self.mailboxes.values_mut().find_map(|mailbox| mailbox.waker.take()));
+            effects.wake.add(self.mailboxes.any_waker());
         }
     }
 
@@ -162,7 +249,7 @@ impl Gate {
         scheduler.set_notices(!listeners.is_empty());
         let state = State {
             scheduler,
-            mailboxes: HashMap::new(),
+            mailboxes: Mailboxes::default(),
             keeper: None,
             rng: fastrand::Rng::with_seed(seed),
             draining: Vec::new(),
@@ -176,7 +263,7 @@ impl Gate {
     }
 
     fn apply(&self, effects: Effects) {
-        effects.wake.into_iter().for_each(Waker::wake);
+        effects.wake.wake();
         for event in effects.events {
             self.listeners.iter().for_each(|listener| listener(&event));
         }
@@ -215,14 +302,22 @@ impl Gate {
         workload: &str,
         spec: impl FnOnce(crate::core::queue::WorkloadId) -> JobSpec<'a>,
     ) -> Result<Call, SubmitError> {
-        let ticket = {
+        let mut effects = Effects::default();
+        let (ticket, held) = {
             let state = &mut *self.lock();
+            let now = self.clock.now();
             let workload = state.scheduler.workload(workload);
-            let ticket = state.scheduler.submit(self.clock.now(), spec(workload))?;
-            state.mailboxes.insert(ticket, Mailbox::default());
-            ticket
+            let ticket = state.scheduler.submit(now, spec(workload))?;
+            state.mailboxes.open(ticket);
+            // Where there is room it is sent at once.
+            state.pump(now, &mut effects);
+            (ticket, state.take_order(ticket, &mut effects))
         };
-        Ok(Call { gate: self.clone(), ticket, timer: Timer::default(), look: Timestamp::ZERO, held: None, over: false })
+        let over = matches!(held, Some(Order::End(_)));
+        let gate = self.clone();
+        let call = Call { gate, ticket, timer: Timer::default(), look: Timestamp::ZERO, held, over };
+        self.apply(effects);
+        Ok(call)
     }
 
     /// Ready once nothing is in flight. For a gate that admits nothing any more.
@@ -260,15 +355,49 @@ impl Call {
         poll_fn(|cx| self.poll_order(cx)).await
     }
 
+    /// How the call ended, if it was answered: known as soon as the success of an attempt under way has been reported.
+    pub(crate) fn answered(&mut self) -> Option<Done> {
+        match self.held.take() {
+            Some(Order::End(Ok(done))) => Some(done),
+            other => {
+                self.held = other;
+                None
+            }
+        }
+    }
+
     /// Drives `future`, which belongs to the attempt under way. `None`: the attempt is over, whatever `future` would
     /// have said; drop what belongs to it.
-    pub(crate) async fn race<F: Future>(&mut self, future: F) -> Option<F::Output> {
-        let mut future = pin!(future);
-        poll_fn(|cx| match self.poll_over(cx) {
-            Poll::Ready(()) => Poll::Ready(None),
-            Poll::Pending => future.as_mut().poll(cx).map(Some),
+    pub(crate) async fn race<F: Future>(&mut self, mut future: Pin<&mut F>) -> Option<F::Output> {
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready((!self.is_over()).then_some(output)),
+            Poll::Pending => self.poll_over(cx).map(|()| None),
         })
         .await
+    }
+
+    /// Whether the attempt under way is over, for whoever does not wait to hear of it.
+    fn is_over(&mut self) -> bool {
+        if self.held.is_none() && !self.over {
+            let mut effects = Effects::default();
+            let order = self.gate.lock().take_order(self.ticket, &mut effects);
+            self.hold(order);
+            self.gate.apply(effects);
+        }
+        match self.held {
+            Some(Order::Abort) => {
+                self.held = None;
+                true
+            }
+            Some(_) => true,
+            None => false,
+        }
+    }
+
+    /// Keeps an order until it is asked for.
+    fn hold(&mut self, order: Option<Order>) {
+        self.over |= matches!(order, Some(Order::End(_)));
+        self.held = order;
     }
 
     /// Ready if the attempt under way is over.
@@ -307,20 +436,17 @@ impl Call {
     fn look(&mut self, cx: &Context<'_>, effects: &mut Effects) -> Result<Order, Timestamp> {
         let state = &mut *self.gate.lock();
         let now = self.gate.clock.now();
-        let mut order = state.take_order(self.ticket);
+        let mut order = state.take_order(self.ticket, effects);
         if order.is_none() && state.scheduler.next_wake().is_some_and(|at| at <= now) {
             state.pump(now, effects);
-            order = state.take_order(self.ticket);
+            order = state.take_order(self.ticket, effects);
         }
         if let Some(order) = order {
-            if matches!(order, Order::End(_)) {
-                self.over = true;
-                state.forget(self.ticket, effects);
-            }
+            self.over |= matches!(order, Order::End(_));
             return Ok(order);
         }
-        let waiters = state.mailboxes.len() as u32;
-        if let Some(mailbox) = state.mailboxes.get_mut(&self.ticket)
+        let waiters = state.mailboxes.count;
+        if let Some(mailbox) = state.mailboxes.get(self.ticket)
             && !mailbox.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))
         {
             effects.replaced = mailbox.waker.replace(cx.waker().clone());
@@ -337,9 +463,20 @@ impl Call {
         self.gate.with(|scheduler, now| scheduler.on(now, attempt, event));
     }
 
-    /// Reports how an attempt ended.
-    pub(crate) fn ended(&self, attempt: Attempt, outcome: Outcome, tokens: Option<TokenCount>) {
-        self.report(attempt, scheduler::Event::Ended { outcome, tokens });
+    /// Reports how an attempt ended. What follows from it for this call is kept until it is asked for.
+    pub(crate) fn ended(&mut self, attempt: Attempt, outcome: Outcome, tokens: Option<TokenCount>) {
+        let mut effects = Effects::default();
+        let order = {
+            let state = &mut *self.gate.lock();
+            let now = self.gate.clock.now();
+            state.scheduler.on(now, attempt, scheduler::Event::Ended { outcome, tokens });
+            state.pump(now, &mut effects);
+            if self.held.is_none() { state.take_order(self.ticket, &mut effects) } else { None }
+        };
+        if order.is_some() {
+            self.hold(order);
+        }
+        self.gate.apply(effects);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use http::header::{HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use http::{HeaderMap, Uri};
 use url::Url;
 
@@ -203,16 +203,11 @@ impl Route {
             self.spec = self.spec.with_deepseek_models();
         }
         self.spec.account = self.account.unwrap_or_else(|| name.clone());
-        let endpoint = Endpoint {
-            name: name.into(),
-            base,
-            beta,
-            key: self.key.map(Into::into),
-            authorization,
-            headers,
-            http,
-            deepseek,
-        };
+        if let Some(authorization) = authorization {
+            headers.insert(AUTHORIZATION, authorization);
+        }
+        let key = self.key.map(Into::into);
+        let endpoint = Endpoint::new(name.into(), [base, beta], key, headers, http, deepseek);
         Ok((self.spec, endpoint))
     }
 }

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::{Error, ErrorKind, Partial};
-use super::exchange::{Exchange, Read, Turn, poll_read, unreadable};
+use super::exchange::{Exchange, Prepared, Read, Turn, poll_read, unreadable};
 use super::gate::{Call, Order};
 use super::reply::{Reply, Report};
 use crate::core::call::Attempt;
@@ -164,7 +164,8 @@ enum State {
 
 impl<C: StreamedChunk> EventStream<C> {
     /// Makes the call; goes on until content has come, or the answer has ended.
-    pub(super) async fn start(mut exchange: Exchange) -> Result<Self, Error> {
+    pub(super) async fn start(prepared: Result<Prepared, Error>) -> Result<Self, Error> {
+        let mut exchange = Exchange::submit(prepared?)?;
         let mut answered = None;
         loop {
             let (attempt, opened) = match exchange.turn().await {
@@ -176,7 +177,7 @@ impl<C: StreamedChunk> EventStream<C> {
                 Turn::End(Ok(done)) => {
                     let reading: Reading<C> =
                         answered.ok_or_else(|| Error::new(ErrorKind::Malformed, "the answer was lost"))?;
-                    let report = exchange.report(&done, reading.gathered.model.as_deref(), reading.gathered.tokens);
+                    let report = exchange.report(done, reading.gathered.model.as_deref(), reading.gathered.tokens);
                     return Ok(Self { reading, state: State::Over(Some(report)), exchange });
                 }
             };
@@ -254,7 +255,7 @@ impl<C: StreamedChunk> EventStream<C> {
                     Order::Abort => continue,
                     Order::End(Ok(done)) => {
                         let Gathered { model, tokens, .. } = &self.reading.gathered;
-                        let report = self.exchange.report(&done, model.as_deref(), *tokens);
+                        let report = self.exchange.report(done, model.as_deref(), *tokens);
                         self.state = State::Over(Some(report));
                     }
                     Order::End(Err(failure)) => {
