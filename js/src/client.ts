@@ -5,7 +5,7 @@ import { EVENTS, type TidegateEvents } from "./events.js";
 import { Exchange, ask, classify, headerLines, type Wire } from "./exchange.js";
 import { limitedFetch, type GateInit } from "./fetch.js";
 import { learned, metrics, prometheus, restore, type LearnedLimits, type Metrics } from "./metrics.js";
-import { told, type Report } from "./names.js";
+import { OUTCOME, told, type Report } from "./names.js";
 import { callOptions, expected, settings, type CallOptions, type Settings, type TidegateOptions } from "./options.js";
 import { schedule, type ScheduleOptions } from "./schedule.js";
 import { Reading, Stream } from "./stream.js";
@@ -133,7 +133,7 @@ export class Tidegate {
    *
    * @throws {TidegateError} As a rejection, if the task is never run; so does the signal's reason.
    */
-  schedule<T>(task: (signal: AbortSignal | undefined) => T | PromiseLike<T>, options: ScheduleOptions = {}): Promise<T> {
+  schedule<T>(task: (signal: AbortSignal | undefined) => T | PromiseLike<T>, options?: ScheduleOptions): Promise<T> {
     return schedule(this.#gate, task, options);
   }
 
@@ -231,14 +231,8 @@ async function create<T extends { usage?: ChatCompletion["usage"] | null }, C>(
   const { user_id, max_tokens } = params;
   // Four bytes of JSON to a token is near enough for a first estimate; the answer's usage corrects it.
   const generated = Math.min(typeof max_tokens === "number" ? max_tokens : Infinity, USUAL_COMPLETION);
-  const call = gate.submit(
-    {
-      model,
-      userId: typeof user_id === "string" ? user_id : undefined,
-      tokens: gate.countsTokens ? Math.ceil(body.length / 4) + generated : 0,
-    },
-    options,
-  );
+  const tokens = gate.countsTokens ? Math.ceil(body.length / 4) + generated : 0;
+  const call = gate.submit(model, options, tokens, typeof user_id === "string" ? user_id : undefined);
   const exchange = new Exchange(gate, call, wire);
   return stream ? new Stream<C>(await Reading.start<C>(exchange)) : ask<T>(exchange);
 }
@@ -290,6 +284,5 @@ async function inquire<T>(gate: Gate, path: string, signal: AbortSignal): Promis
   } catch (error) {
     core.broken(1, status === 0 ? 0 : 1, status, lines, gate.scrub(String(error instanceof Error ? error.message : error)));
   }
-  core.outcome();
-  return { report: told(core) };
+  return { report: told(core, OUTCOME) };
 }

@@ -1,19 +1,15 @@
 import { AbortedError, ClosedError, ConfigError, NoRouteError, QueueFullError } from "./errors.js";
 import { eventOf } from "./events.js";
-import { told, type Report } from "./names.js";
+import { ACTION, told, type Report } from "./names.js";
 import { span, type CallOptions, type Endpoint, type Settings } from "./options.js";
 import { core } from "./wasm/core.js";
-import type { Core } from "./wasm/glue.js";
+import { memory, type Core } from "./wasm/glue.js";
 
 /** @internal What happens to an attempt, by the core's numbers. */
 export const HEADERS = 1, ALIVE = 2, CONTENT = 3, READING = 4, DELIVERED = 5;
 
-/** @internal What a call is told to do. */
-export type Order =
-  | { kind: "send"; attempt: number; route: number; rename: string | undefined }
-  | { kind: "abort" }
-  /** The call is over; `failure` says why, and is missing where it was answered. */
-  | { kind: "end"; failure: Report | undefined };
+/** @internal What a call is told to do, by the core's numbers, and 0 for nothing. */
+export const SEND = 1, ABORT = 2, ANSWERED = 3, FAILED = 4;
 
 /** @internal What I/O under way rejects with when the call is to look at its orders. */
 export const INTERRUPTED = Symbol("interrupted");
@@ -37,13 +33,6 @@ const isolated = (): boolean => {
   return scope.navigator?.userAgent === "Cloudflare-Workers" || scope.EdgeRuntime !== undefined;
 };
 
-/** @internal What the core must know of a call. */
-export interface Subject {
-  model: string;
-  userId?: string | undefined;
-  tokens?: number;
-}
-
 /**
  * @internal What all calls of a client share: the core, the mailboxes of the calls, and the timer of the core's next wake.
  *
@@ -64,6 +53,10 @@ export class Gate {
   readonly #calls: (Call | undefined)[] = [];
   readonly #listeners = new Map<string, Set<(event: never) => void>>();
   #live = 0;
+  /** When the core must be looked at again at the latest. */
+  wake = Infinity;
+  /** Where the core puts the parts of an action. */
+  #out = new Float64Array();
   #origin: number | undefined;
   #timer: Timer | undefined;
   #timerAt = Infinity;
@@ -88,27 +81,27 @@ export class Gate {
   }
 
   /** Takes a call in. It is the caller's to drive, by its orders. */
-  submit(subject: Subject, options: CallOptions): Call {
+  submit(name: string, options: CallOptions, tokens = 0, userId?: string): Call {
     const { signal, clocks, workload = "normal" } = options;
     if (signal?.aborted) {
       throw new AbortedError("Expected `signal` to be still open, got one already aborted", { cause: signal.reason });
     }
     const { core } = this;
-    let model = this.#models.get(subject.model);
+    let model = this.#models.get(name);
     if (model === undefined) {
-      model = core.model(subject.model);
+      model = core.model(name);
       // Names that nobody serves are not kept: callers may make up any number.
-      if (model < 0) throw new NoRouteError(`no route serves the model \`${subject.model}\``);
-      this.#models.set(subject.model, model);
+      if (model < 0) throw new NoRouteError(`no route serves the model \`${name}\``);
+      this.#models.set(name, model);
     }
     let work = this.#workloads.get(workload);
     if (work === undefined) this.#workloads.set(workload, (work = core.workload(workload)));
-    if (subject.userId !== undefined) core.user(subject.userId);
+    if (userId !== undefined) core.user(userId);
     const handle = core.submit(
       this.now(),
       model,
       work,
-      subject.tokens ?? 0,
+      tokens,
       options.timeout ?? 0,
       span(clocks?.headers),
       span(clocks?.firstContent),
@@ -140,31 +133,36 @@ export class Gate {
     let events: ReturnType<typeof eventOf>[] | undefined;
     for (let action; (action = core.poll(now)) !== 0; ) {
       if (action === 5) {
-        core.detail();
-        (events ??= []).push(eventOf(told(core), this.endpoints));
+        (events ??= []).push(eventOf(told(core, ACTION), this.endpoints));
         continue;
       }
-      const handle = core.call();
+      const out = this.#parts();
+      const handle = out[0] as number;
       const call = this.#calls[handle % PLACES];
       if (call?.handle !== handle) {
         // Nobody is there to use the permit.
         core.cancel(now, handle);
-      } else if (action === 1) {
-        call.deliver({ kind: "send", attempt: core.attempt(), route: core.route(), rename: core.rename() });
-      } else if (action === 2) {
-        call.deliver({ kind: "abort" });
-      } else {
-        this.forget(call);
-        let failure: Report | undefined;
-        if (action === 4) {
-          core.detail();
-          failure = told(core);
-        }
-        call.deliver({ kind: "end", failure });
+        continue;
       }
+      if (action === SEND) {
+        call.attempt = out[1] as number;
+        call.route = out[2] as number;
+        call.rename = out[3] === 0 ? undefined : core.rename();
+      } else if (action !== ABORT) {
+        this.forget(call);
+        if (action === FAILED) call.failure = told(core, ACTION);
+      }
+      call.deliver(action);
     }
+    this.wake = this.#parts()[0] as number;
     this.#arm(now);
     if (events !== undefined) for (const { type, event } of events) this.#tell(type, event);
+  }
+
+  #parts(): Float64Array {
+    // A memory that grows leaves its old buffer behind, empty.
+    if (this.#out.length === 0) this.#out = new Float64Array(memory().buffer, this.core.out(), 4);
+    return this.#out;
   }
 
   /** Forgets a call that is over. */
@@ -179,7 +177,7 @@ export class Gate {
   /** Sets the timer of the core's next wake. It lives only while there are calls, so it keeps no process alive. */
   #arm(now: number): void {
     if (this.isolated) return;
-    const at = this.#live === 0 ? Infinity : this.core.next_wake();
+    const at = this.#live === 0 ? Infinity : this.wake;
     // One that rings too early looks again; setting it anew each time would cost more.
     if (at >= this.#timerAt && at !== Infinity) return;
     if (this.#timer !== undefined) clearTimeout(this.#timer);
@@ -246,8 +244,14 @@ export class Gate {
 export class Call {
   readonly gate: Gate;
   readonly handle: number;
-  /** Made when there is one: of very many calls most only wait. */
-  #orders: Order[] | undefined;
+  /** The last order, which makes those before it void; 0 if it was taken. */
+  #order = 0;
+  /** What to send: under which number, by which route, and how the model is called there if not as by the caller. */
+  attempt = 0;
+  route = 0;
+  rename: string | undefined;
+  /** Why it failed, once it has. */
+  failure: Report | undefined;
   readonly #signal: AbortSignal | undefined;
   readonly #onAbort: (() => void) | undefined;
   /** Closes the connection of the attempt under way: its reader may be busy with something else for long. */
@@ -269,11 +273,11 @@ export class Call {
   }
 
   /** Puts an order into the mailbox. */
-  deliver(order: Order): void {
-    (this.#orders ??= []).push(order);
+  deliver(order: number): void {
+    this.#order = order;
     if (this.gate.isolated) return;
     this.#ring();
-    if (order.kind === "abort") this.disconnect?.();
+    if (order === ABORT) this.disconnect?.();
   }
 
   /** The call is over for the core. */
@@ -299,17 +303,19 @@ export class Call {
     gate.pump();
   }
 
-  /** What to do next, if there is anything. Throws the reason if the call was given up. */
-  take(): Order | undefined {
+  /** What to do next; 0 for nothing. Throws the reason if the call was given up. */
+  take(): number {
     if (this.#cancelled !== undefined) throw this.#cancelled.reason;
-    return this.#orders?.shift();
+    const order = this.#order;
+    this.#order = 0;
+    return order;
   }
 
   /** What to do next. Rejects with the reason if the call was given up. */
-  async order(): Promise<Order> {
+  async order(): Promise<number> {
     for (;;) {
       const order = this.take();
-      if (order !== undefined) return order;
+      if (order !== 0) return order;
       await new Promise<void>((resolve) => this.watch(resolve));
     }
   }
@@ -339,7 +345,7 @@ export class Call {
   }
 
   get #hasNews(): boolean {
-    return this.#cancelled !== undefined || (this.#orders !== undefined && this.#orders.length > 0);
+    return this.#cancelled !== undefined || this.#order !== 0;
   }
 
   /** Calls `wake` once when there is an order, or the call is given up. It must not throw. */
@@ -364,12 +370,12 @@ export class Call {
   /** Looks by its own timer: carries out what is due, and looks into the mailbox. Ever rarer, for most calls just wait. */
   #look(): void {
     const { gate } = this;
-    const due = gate.core.next_wake() - gate.now();
+    const due = gate.wake - gate.now();
     const most = Math.min(LOOK_MOST, LOOK * (1 + this.#looks++ / 4) + gate.live / 10);
     this.#timer = setTimeout(
       () => {
         this.#timer = undefined;
-        if (gate.core.next_wake() <= gate.now()) gate.pump();
+        if (gate.wake <= gate.now()) gate.pump();
         if (this.#hasNews) this.#ring();
         else if (this.#wake !== undefined) this.#look();
       },
@@ -389,6 +395,13 @@ export class Call {
     if (this.#over) return;
     const { prompt, cached, completion, reasoning } = tokens ?? { prompt: -1, cached: 0, completion: 0, reasoning: 0 };
     this.gate.core.ended(this.gate.now(), this.handle, attempt, prompt, cached, completion, reasoning);
+    this.gate.pump();
+  }
+
+  /** Reports that an attempt went well that was no request of ours. */
+  succeeded(attempt: number): void {
+    if (this.#over) return;
+    this.gate.core.succeeded(this.gate.now(), this.handle, attempt);
     this.gate.pump();
   }
 

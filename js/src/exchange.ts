@@ -1,7 +1,6 @@
-import { ALIVE, CONTENT, HEADERS, INTERRUPTED, READING, type Call, type Gate, type Tokens } from "./driver.js";
+import { ABORT, ALIVE, CONTENT, HEADERS, INTERRUPTED, READING, SEND, type Call, type Gate, type Tokens } from "./driver.js";
 import { failed, type ErrorResponse, type Partial } from "./errors.js";
 import { lines } from "./lines.js";
-import type { Report } from "./names.js";
 import type { Usage } from "./types.js";
 import type { Core } from "./wasm/glue.js";
 
@@ -175,15 +174,17 @@ export class Exchange {
   async turn(): Promise<Opened | undefined> {
     for (;;) {
       const order = await this.call.order();
-      if (order.kind === "abort") continue;
-      if (order.kind === "end") return this.end(order.failure);
-      const opened = await this.#send(order.attempt, order.route, order.rename);
+      if (order === ABORT) continue;
+      if (order !== SEND) return this.end();
+      const { attempt, route, rename } = this.call;
+      const opened = await this.#send(attempt, route, rename);
       if (opened !== undefined) return opened;
     }
   }
 
   /** The end of the call: nothing to say of one that was answered. */
-  end(failure: Report | undefined, partial?: Partial): undefined {
+  end(partial?: Partial): undefined {
+    const { failure } = this.call;
     if (failure !== undefined) throw failed(failure, this.gate.endpoints, this.response, partial);
   }
 

@@ -1,4 +1,4 @@
-import { DELIVERED, INTERRUPTED, type Gate } from "./driver.js";
+import { ABORT, ANSWERED, DELIVERED, INTERRUPTED, type Gate } from "./driver.js";
 import { TidegateError, InvalidRequestError } from "./errors.js";
 import { AFTER_CONTENT, BEFORE_CONTENT, Exchange, RESET, isBlank, type Opened, type Wire } from "./exchange.js";
 import { CALL, callOptions, text, type CallOptions } from "./options.js";
@@ -58,12 +58,9 @@ export async function submitted(gate: Gate, input: string | URL | Request, init:
   // No key of one provider may reach another.
   for (const name of ["authorization", "host", "content-length", WORKLOAD, TIMEOUT]) headers.delete(name);
   const wire: Wire = { method: request.method, ...place, headers, body, init: { ...plain, redirect: request.redirect } };
-  const subject = {
-    model: model ?? found.model ?? place.path,
-    userId: found.user_id,
-    tokens: gate.countsTokens ? Math.ceil((body?.length ?? 0) / 4) : 0,
-  };
-  return { exchange: new Exchange(gate, gate.submit(subject, options), wire), path: place.path, streams: found.streams === true };
+  const tokens = gate.countsTokens ? Math.ceil((body?.length ?? 0) / 4) : 0;
+  const call = gate.submit(model ?? found.model ?? place.path, options, tokens, found.user_id);
+  return { exchange: new Exchange(gate, call, wire), path: place.path, streams: found.streams === true };
 }
 
 /** @internal A request under way. */
@@ -158,8 +155,8 @@ export function handed(opened: Opened): Response {
             // Something was handed over, so that the call ends here, one way or the other.
             for (;;) {
               const order = await call.order();
-              if (order.kind === "end") exchange.end(order.failure);
-              if (order.kind !== "abort") break;
+              if (order >= ANSWERED) exchange.end();
+              if (order !== ABORT) break;
             }
             controller.error(error);
           } catch (reason) {

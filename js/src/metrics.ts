@@ -1,4 +1,4 @@
-import { names, told, type Report } from "./names.js";
+import { COUNTED, LEARNED, names, told } from "./names.js";
 import type { Core } from "./wasm/glue.js";
 
 /** Durations, in seconds. */
@@ -100,14 +100,13 @@ export interface Metrics {
 export type LearnedLimits = { account: string; model: string; learned: unknown }[];
 
 /** @internal How many numbers stand for what was learned of one limit. */
-const LEARNED = 15;
+const WIDTH = 15;
 
 const camelCased = (name: string): string => name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
 
 /** @internal Everything at one moment, by what the core tells (`snapshot` in src/wasm/report.rs). */
 export function metrics(core: Core, now: number): Metrics {
-  core.snapshot(now);
-  const { numbers, words }: Report = told(core);
+  const { numbers, words } = told(core, COUNTED, now);
   const { counters, distributions } = names;
   let at = 0;
   let word = 0;
@@ -189,12 +188,11 @@ export function prometheus(snapshot: Metrics): string {
 
 /** @internal What was learned, as JSON can hold it. */
 export function learned(core: Core): LearnedLimits {
-  core.learned();
-  const { numbers, words } = told(core);
-  return Array.from({ length: numbers.length / LEARNED }, (_, at) => ({
+  const { numbers, words } = told(core, LEARNED);
+  return Array.from({ length: numbers.length / WIDTH }, (_, at) => ({
     account: words[2 * at] as string,
     model: words[2 * at + 1] as string,
-    learned: Array.from(numbers.slice(at * LEARNED, (at + 1) * LEARNED), (value) => (Number.isNaN(value) ? null : value)),
+    learned: Array.from(numbers.slice(at * WIDTH, (at + 1) * WIDTH), (value) => (Number.isNaN(value) ? null : value)),
   }));
 }
 

@@ -6,8 +6,12 @@ export interface Report {
   words: string[];
 }
 
-/** @internal Takes what the core was just asked to tell. */
-export function told(core: Core): Report {
+/** @internal What the core can be asked to tell. */
+export const ACTION = 0, COUNTED = 1, LEARNED = 2, OUTCOME = 3;
+
+/** @internal Has the core tell. */
+export function told(core: Core, what: number, now = 0): Report {
+  core.tell(what, now);
   return { numbers: core.numbers(), words: core.words().split("\0") };
 }
 

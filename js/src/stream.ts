@@ -1,5 +1,5 @@
 /// <reference lib="esnext.disposable" preserve="true" />
-import { DELIVERED, INTERRUPTED, type Tokens } from "./driver.js";
+import { ANSWERED, DELIVERED, INTERRUPTED, SEND, type Tokens } from "./driver.js";
 import type { Partial } from "./errors.js";
 import {
   AFTER_CONTENT,
@@ -137,9 +137,9 @@ export class Reading<C> {
       for (;;) {
         const order = await this.exchange.call.order();
         // Something was delivered, so there is no second attempt.
-        if (order.kind === "send") this.exchange.call.cancel(undefined);
-        if (order.kind !== "end") continue;
-        this.exchange.end(order.failure, this.#partial);
+        if (order === SEND) this.exchange.call.cancel(undefined);
+        if (order < ANSWERED) continue;
+        this.exchange.end(this.#partial);
         break;
       }
     } catch (error) {

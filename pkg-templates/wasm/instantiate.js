@@ -4,3 +4,8 @@
 export function instantiate(module) {
   if (wasm === undefined) __wbg_finalize_init(new WebAssembly.Instance(module, __wbg_get_imports()), module);
 }
+
+// Where the core's numbers are read in place.
+export function memory() {
+  return wasm.memory;
+}

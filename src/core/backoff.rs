@@ -6,7 +6,7 @@
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
-use super::time::Timestamp;
+use super::time::{Timestamp, scaled};
 
 /// How failed attempts (500, 408, connection errors, timeouts) are retried.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,16 +46,14 @@ impl RetryPolicy {
     /// (<https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>).
     pub fn delay(&self, retry: u32, rng: &mut fastrand::Rng) -> Duration {
         let ceiling = self.base.saturating_mul(1u32.checked_shl(retry.min(31)).unwrap_or(u32::MAX)).min(self.cap);
-        ceiling.mul_f64(rng.f64())
+        scaled(ceiling, rng.f64())
     }
 }
 
 /// A delay the server asked for, with up to a tenth on top: everyone who was told "10 seconds" must not return in the
 /// same millisecond, and nobody early.
 pub fn jittered_floor(asked: Duration, rng: &mut fastrand::Rng) -> Duration {
-    asked.saturating_add(
-        Duration::from_micros(asked.as_micros().min(u128::from(u64::MAX)) as u64 / 10).mul_f64(rng.f64()),
-    )
+    asked.saturating_add(scaled(asked, 0.1 * rng.f64()))
 }
 
 /// Retries allowed over any [`RetryBudget::WINDOW`]: a floor plus a share of the successes in it.

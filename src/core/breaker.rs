@@ -8,7 +8,7 @@
 
 use core::time::Duration;
 
-use super::time::Timestamp;
+use super::time::{Timestamp, scaled};
 
 /// When a breaker opens and for how long.
 #[derive(Clone, Debug, PartialEq)]
@@ -144,7 +144,7 @@ impl Breaker {
         let doubled = self.policy.open.saturating_mul(1 << self.reopened.min(31));
         // Until something succeeds, each time is longer than the one before.
         self.reopened = self.reopened.saturating_add(1);
-        let span = doubled.min(self.policy.open_max).mul_f64(0.75 + 0.5 * rng.f64());
+        let span = scaled(doubled.min(self.policy.open_max), 0.75 + 0.5 * rng.f64());
         self.state = BreakerState::Open { until: now + span };
         self.failures = 0;
         self.since = now;

@@ -13,6 +13,7 @@ use serde::Serialize;
 use num_traits::Float as _;
 
 use super::outcome::OutcomeKind;
+use super::time::micros;
 use super::tokens::TokenCount;
 
 /// Durations in buckets an eighth of an octave wide: any percentile within 9 %, in at most a few kilobytes.
@@ -48,7 +49,7 @@ impl Histogram {
 
     /// Counts `duration`.
     pub fn record(&mut self, duration: Duration) {
-        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let micros = micros(duration);
         let bucket = Self::bucket(micros);
         if bucket >= self.buckets.len() {
             self.buckets.resize(bucket + 1, 0);
@@ -229,9 +230,15 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
-    /// Counts an attempt's end.
-    pub(crate) fn on_outcome(&mut self, kind: OutcomeKind) {
+    /// Counts an attempt's end, with what the provider reported.
+    pub(crate) fn on_outcome(&mut self, kind: OutcomeKind, tokens: Option<&TokenCount>) {
         let counters = &mut self.counters;
+        if let Some(tokens) = tokens {
+            counters.prompt_tokens += tokens.prompt;
+            counters.cached_tokens += tokens.cached;
+            counters.completion_tokens += tokens.completion;
+            counters.reasoning_tokens += tokens.reasoning;
+        }
         *match kind {
             OutcomeKind::Slot => &mut counters.slot_rejections,
             OutcomeKind::Rate => &mut counters.rate_rejections,
@@ -245,14 +252,6 @@ impl Scope {
             }
             OutcomeKind::Success | OutcomeKind::Cancelled => return,
         } += 1;
-    }
-
-    /// Counts what the provider reported.
-    pub(crate) fn on_tokens(&mut self, tokens: &TokenCount) {
-        self.counters.prompt_tokens += tokens.prompt;
-        self.counters.cached_tokens += tokens.cached;
-        self.counters.completion_tokens += tokens.completion;
-        self.counters.reasoning_tokens += tokens.reasoning;
     }
 
     fn snapshot(&self, name: &str) -> ScopeSnapshot {
@@ -285,7 +284,7 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     /// Counts something for the whole, and for the route, the model and the workload concerned.
-    pub(crate) fn count(&mut self, labels: Labels, mut what: impl FnMut(&mut Scope)) {
+    pub(crate) fn count(&mut self, labels: Labels, what: &mut dyn FnMut(&mut Scope)) {
         fn at(scopes: &mut Vec<Scope>, index: usize) -> &mut Scope {
             if index >= scopes.len() {
                 scopes.resize_with(index + 1, Scope::default);
@@ -493,7 +492,7 @@ mod tests {
     fn prometheus_text_escapes_labels_and_has_every_counter() {
         let mut metrics = Metrics::default();
         let labels = Labels { route: Some(0), model: 0, workload: 0 };
-        metrics.count(labels, |scope| scope.counters.attempts += 3);
+        metrics.count(labels, &mut |scope| scope.counters.attempts += 3);
         let names = ["a\"b\\c\nd"].into_iter();
         let (total, routes, models, workloads) = metrics.snapshot(names.clone(), names.clone(), names);
         let snapshot = MetricsSnapshot {

@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use super::backoff::jittered_floor;
 use super::outcome::{QuotaHint, QuotaHints};
-use super::time::Timestamp;
+use super::time::{Timestamp, micros, scaled};
 
 /// A provider's rate limits for one lane, as its documentation states them. All absent by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl RollingWindow {
     const MOST: u64 = 1 << 48;
 
     fn new(limit: u64, window: Duration) -> Self {
-        let slice_micros = (window.as_micros() as u64 / Self::SLICES).max(1);
+        let slice_micros = (micros(window) / Self::SLICES).max(1);
         Self { limit, slice_micros, slices: VecDeque::new(), spent: 0 }
     }
 
@@ -187,9 +187,10 @@ impl Quota {
             .max();
         let wait = match retry_after.max(reset).filter(|asked| !asked.is_zero()) {
             Some(asked) => jittered_floor(asked, rng),
-            None => Duration::from_secs(1 << (self.rejections.clamp(1, 7) - 1))
-                .min(Duration::from_secs(60))
-                .mul_f64(0.75 + 0.5 * rng.f64()),
+            None => {
+                let doubled = Duration::from_secs(1 << (self.rejections.clamp(1, 7) - 1));
+                scaled(doubled.min(Duration::from_secs(60)), 0.75 + 0.5 * rng.f64())
+            }
         };
         self.closed_until = self.closed_until.max(now + wait);
     }

@@ -39,6 +39,7 @@ impl Timestamp {
     }
 
     /// How long ago `earlier` was; zero if it is not in the past.
+    #[cfg_attr(target_family = "wasm", inline(never))]
     pub const fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
@@ -58,8 +59,26 @@ impl Add<Duration> for Timestamp {
     type Output = Self;
     /// Saturates at [`Timestamp::MAX`].
     fn add(self, by: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(by.as_micros()).unwrap_or(u64::MAX)))
+        Self(self.0.saturating_add(micros(by)))
     }
+}
+
+/// A duration in whole microseconds, at most as many as a [`Timestamp`] holds. Not by `as_micros`, whose 128 bits cost the
+/// npm package dearly, and in one place.
+#[cfg_attr(target_family = "wasm", inline(never))]
+pub(crate) fn micros(span: Duration) -> u64 {
+    const PER_SECOND: u64 = 1_000_000;
+    if span.as_secs() >= u64::MAX / PER_SECOND {
+        return u64::MAX;
+    }
+    span.as_secs() * PER_SECOND + u64::from(span.subsec_micros())
+}
+
+/// A part of a duration, or a multiple, to the microsecond.
+#[cfg_attr(target_family = "wasm", inline(never))]
+pub(crate) fn scaled(span: Duration, by: f64) -> Duration {
+    // The cast saturates.
+    Duration::from_micros((micros(span) as f64 * by) as u64)
 }
 
 impl AddAssign<Duration> for Timestamp {

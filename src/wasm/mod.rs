@@ -4,8 +4,8 @@
 //! What crosses the border, and why so:
 //!
 //! - **Numbers, wherever it can be numbers**: they cross for nothing. A call is one `f64` (its slab index and serial, see
-//!   [`Handle`]); an action is a code returned by [`Core::poll`], and its parts are read by getters. A typed array would
-//!   cost an allocation, a copy and a release each time, and most polls find nothing.
+//!   [`handle`]); an action is a code returned by [`Core::poll`], and its parts lie where [`Core::out`] says, for JavaScript
+//!   to read in place. An array handed over would cost an allocation, a copy and a release each time.
 //! - **One string** where there are words: headers as `name\nvalue\n…`, a JSON document as the lines of
 //!   [`core::json`](crate::core::json), a stream's items separated by a carriage return, which the standard keeps out of
 //!   every field. Reports that people read are numbers and words apart (see `report`): no JSON, and no floating-point
@@ -19,6 +19,7 @@ mod config;
 mod report;
 mod stream;
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -69,6 +70,7 @@ pub fn make(numbers: &[f64], words: &str, seed: f64) -> Option<Core> {
         outcome: Outcome::new(OutcomeKind::Success),
         report: Report::default(),
         user: None,
+        out: Box::default(),
     })
 }
 
@@ -82,6 +84,8 @@ pub struct Core {
     report: Report,
     /// Whom the next call is for.
     user: Option<String>,
+    /// The parts of the last action; it stays where it is.
+    out: Box<[f64; 4]>,
 }
 
 #[wasm_bindgen]
@@ -176,49 +180,47 @@ impl Core {
         self.scheduler.on(at(now), attempt, Event::Ended { outcome, tokens });
     }
 
+    /// Reports that what the call was for went well, where there was no answer to classify.
+    pub fn succeeded(&mut self, now: f64, call: f64, attempt: u32) {
+        let outcome = Outcome { status: Some(200), ..Outcome::new(OutcomeKind::Success) };
+        let attempt = Attempt { ticket: ticket(call), number: attempt };
+        self.scheduler.on(at(now), attempt, Event::Ended { outcome, tokens: None });
+    }
+
     /// The caller gave the call up. Returns whether it was still there.
     pub fn cancel(&mut self, now: f64, call: f64) -> bool {
         self.scheduler.cancel(at(now), ticket(call))
     }
 
     /// The next thing to do: 0 nothing, 1 send, 2 abort an attempt, 3 a call was answered, 4 a call failed, 5 something
-    /// worth telling happened. Call it until it returns 0; the getters tell more of the last one found.
+    /// worth telling happened. Call it until it returns 0. Where [`Core::out`] says lie the call, the attempt's number, the
+    /// place of the route in the configuration, and whether that route has a name of its own for the model; or if there is
+    /// nothing to do, when this must be called again at the latest.
     pub fn poll(&mut self, now: f64) -> u32 {
         self.action = self.scheduler.poll(at(now));
-        match &self.action {
-            None => code::NOTHING,
-            Some(Action::Send { .. }) => code::SEND,
-            Some(Action::Abort { .. }) => code::ABORT,
-            Some(Action::End { result: Ok(_), .. }) => code::DONE,
-            Some(Action::End { result: Err(_), .. }) => code::FAILED,
-            Some(Action::Notify(_)) => code::NOTICE,
-        }
-    }
-
-    /// The call the last action is for; −1 for a notice.
-    pub fn call(&self) -> f64 {
-        let ticket = match &self.action {
-            Some(Action::Send { attempt, .. } | Action::Abort { attempt }) => attempt.ticket,
-            Some(Action::End { ticket, .. }) => *ticket,
-            Some(Action::Notify(_)) | None => return -1.0,
+        let (code, ticket, rest) = match &self.action {
+            None => {
+                let wake = self.scheduler.next_wake();
+                self.out[0] = wake.map_or(f64::INFINITY, |at| at.as_micros() as f64 / 1e3);
+                return code::NOTHING;
+            }
+            Some(Action::Notify(_)) => return code::NOTICE,
+            Some(Action::Send { attempt, route, rename }) => {
+                let rest = [attempt.number, route.index() as u32, u32::from(rename.is_some())];
+                (code::SEND, attempt.ticket, rest)
+            }
+            Some(Action::Abort { attempt }) => (code::ABORT, attempt.ticket, [attempt.number, 0, 0]),
+            Some(Action::End { ticket, result: Ok(_) }) => (code::DONE, *ticket, [0; 3]),
+            Some(Action::End { ticket, result: Err(_) }) => (code::FAILED, *ticket, [0; 3]),
         };
-        handle(ticket).unwrap_or(-1.0)
+        let [attempt, route, renames] = rest.map(f64::from);
+        *self.out = [handle(ticket).unwrap_or(-1.0), attempt, route, renames];
+        code
     }
 
-    /// The number of the attempt to send or abort.
-    pub fn attempt(&self) -> u32 {
-        match &self.action {
-            Some(Action::Send { attempt, .. } | Action::Abort { attempt }) => attempt.number,
-            _ => 0,
-        }
-    }
-
-    /// The place, in the configuration, of the route to send by.
-    pub fn route(&self) -> u32 {
-        match &self.action {
-            Some(Action::Send { route, .. }) => route.index() as u32,
-            _ => 0,
-        }
+    /// Where the numbers of [`Core::poll`] lie in memory: four of 64 bits.
+    pub fn out(&self) -> u32 {
+        self.out.as_ptr() as u32
     }
 
     /// What the route to send by calls the model, if not as the caller does.
@@ -229,12 +231,17 @@ impl Core {
         }
     }
 
-    /// Tells all about the last action, if a call failed by it or it is worth telling.
-    pub fn detail(&mut self) {
+    /// Tells all about something: 0 the last action, if a call failed by it or it is worth telling, 1 everything counted
+    /// and the state of every lane, 2 what was learned of the limits: for each as many numbers, its account and its model,
+    /// 3 the outcome last classified.
+    pub fn tell(&mut self, what: u32, now: f64) {
         self.report = Report::default();
-        match &self.action {
-            Some(Action::End { result: Err(failure), .. }) => self.report.failure(failure),
-            Some(Action::Notify(notice)) => self.report.notice(notice, &self.scheduler),
+        match (what, &self.action) {
+            (0, Some(Action::End { result: Err(failure), .. })) => self.report.failure(failure),
+            (0, Some(Action::Notify(notice))) => self.report.notice(notice, &self.scheduler),
+            (1, _) => self.report.snapshot(&self.scheduler.snapshot(at(now))),
+            (2, _) => self.report.learned(&self.scheduler.learned()),
+            (3, _) => self.report.outcome(&self.outcome),
             _ => {}
         }
     }
@@ -254,11 +261,6 @@ impl Core {
         self.scheduler.set_notices(wanted);
     }
 
-    /// When [`Core::poll`] must be called at the latest; infinity if not before something happens.
-    pub fn next_wake(&self) -> f64 {
-        self.scheduler.next_wake().map_or(f64::INFINITY, |at| at.as_micros() as f64 / 1e3)
-    }
-
     /// How many requests are in flight.
     pub fn in_flight(&self) -> f64 {
         self.scheduler.load().in_flight as f64
@@ -274,22 +276,7 @@ impl Core {
         self.scheduler.resume(at(now));
     }
 
-    /// Tells everything counted and the state of every lane.
-    pub fn snapshot(&mut self, now: f64) {
-        self.report = Report::default();
-        self.report.snapshot(&self.scheduler.snapshot(at(now)));
-    }
-
-    /// Tells what was learned of the limits: for each as many numbers, and its account and model.
-    pub fn learned(&mut self) {
-        self.report = Report::default();
-        for LearnedLane { lane, learned } in self.scheduler.learned() {
-            self.report.numbers.extend(learned.numbers());
-            self.report.words.extend([&lane.account, "\0", &lane.model, "\0"]);
-        }
-    }
-
-    /// Takes over what [`Core::learned`] told of one limit. Returns whether it could be read.
+    /// Takes over what was told of one limit. Returns whether it could be read.
     pub fn restore(&mut self, now: f64, account: String, model: String, numbers: &[f64]) -> bool {
         let learned = Learned::from_numbers(numbers);
         let lane = LaneKey { account, model, user_id: None };
@@ -358,12 +345,6 @@ impl Core {
     /// Says of the outcome last classified that it would be no better another time.
     pub fn final_(&mut self) {
         self.outcome.should_retry = Some(false);
-    }
-
-    /// Tells the outcome last classified.
-    pub fn outcome(&mut self) {
-        self.report = Report::default();
-        self.report.outcome(&self.outcome);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::core::error::ErrorKind;
 use crate::core::metrics::{Counters, DISTRIBUTIONS, GAUGES, MetricsSnapshot, ScopeSnapshot};
 use crate::core::outcome::{Outcome, OutcomeKind};
 use crate::core::route::LaneId;
-use crate::core::scheduler::{Notice, Scheduler};
+use crate::core::scheduler::{LearnedLane, Notice, Scheduler};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -122,6 +122,15 @@ impl Report {
             self.word(&lane.account);
             self.word(&lane.model);
             self.maybe(lane.user_id.as_deref());
+        }
+    }
+
+    /// What was learned of the limits.
+    pub(super) fn learned(&mut self, lanes: &[LearnedLane]) {
+        for LearnedLane { lane, learned } in lanes {
+            self.numbers.extend(learned.numbers());
+            self.word(&lane.account);
+            self.word(&lane.model);
         }
     }
 

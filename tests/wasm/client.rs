@@ -57,14 +57,23 @@ impl Server {
         }
     }
 
+    async fn has_seen(&self, requests: usize) {
+        self.until(|seen| seen.len() >= requests, "requests").await;
+    }
+
     async fn has_closed(&self, requests: usize) {
-        for _ in 0..500 {
-            if self.requests().await.iter().filter(|request| request["closed"] == true).count() >= requests {
+        let closed = |seen: &[Value]| seen.iter().filter(|request| request["closed"] == true).count();
+        self.until(|seen| closed(seen) >= requests, "closed connections").await;
+    }
+
+    async fn until(&self, found: impl Fn(&[Value]) -> bool, what: &str) {
+        for _ in 0..1000 {
+            if found(&self.requests().await) {
                 return;
             }
             sleep(Duration::from_millis(10)).await;
         }
-        panic!("the connections of {requests} requests were never closed");
+        panic!("there were never enough {what}");
     }
 
     async fn end(self) {
@@ -111,9 +120,9 @@ async fn text_of(stream: &mut tidegate::ChatStream) -> Result<String, Error> {
     Ok(text)
 }
 
-/// Drives `future` for a while, and drops it; it must not be ready by then.
-async fn give_up<T>(future: impl Future<Output = T>, after: Duration) {
-    if let Either::Left(_) = select(pin!(future), pin!(sleep(after))).await {
+/// Drives `future` until `enough`, and drops it; it must not be ready by then.
+async fn give_up<T>(future: impl Future<Output = T>, enough: impl Future<Output = ()>) {
+    if let Either::Left(_) = select(pin!(future), pin!(enough)).await {
         panic!("it was to be given up, and had ended");
     }
 }
@@ -248,7 +257,12 @@ async fn a_call_dropped_in_flight_closes_its_connection() {
     for answer in [json!({"head": false, "end": "open"}), json!({"body": "{\"choices\":", "end": "open"})] {
         let server = Server::scripted(json!([answer])).await;
         let client = server.builder().max_concurrency(1).build().unwrap();
-        give_up(client.chat("m").user("x").send(), Duration::from_millis(200)).await;
+        let enough = async {
+            server.has_seen(1).await;
+            // For what comes of the answer.
+            sleep(Duration::from_millis(100)).await;
+        };
+        give_up(client.chat("m").user("x").send(), enough).await;
         assert_idle(&client);
         server.has_closed(1).await;
         server.end().await;
@@ -265,7 +279,7 @@ async fn a_stream_dropped_unread_and_amid_its_chunks_closes_its_connection() {
     let mut stream = client.chat("m").user("x").stream().await.unwrap();
     assert_eq!(stream.next().await.unwrap().unwrap().content(), Some("a"));
     assert_eq!(stream.next().await.unwrap().unwrap().content(), Some("b"));
-    give_up(stream.next(), Duration::from_millis(50)).await;
+    give_up(stream.next(), sleep(Duration::from_millis(50))).await;
     assert_eq!(client.load().in_flight, 1, "to give up waiting for a chunk ends nothing");
     drop(stream);
     assert_idle(&client);
@@ -277,7 +291,12 @@ async fn a_stream_dropped_unread_and_amid_its_chunks_closes_its_connection() {
 async fn a_call_dropped_while_it_waits_or_backs_off_is_gone() {
     let server = Server::scripted(json!([{"status": 500, "headers": {"retry-after": "60"}, "body": "{}"}])).await;
     let client = server.client();
-    give_up(client.chat("m").user("x").send(), Duration::from_millis(300)).await;
+    let backs_off = async {
+        while client.load().backing_off == 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    give_up(client.chat("m").user("x").send(), backs_off).await;
     assert_idle(&client);
     assert_eq!(server.requests().await.len(), 1);
     server.end().await;
@@ -286,8 +305,8 @@ async fn a_call_dropped_while_it_waits_or_backs_off_is_gone() {
     let client = server.builder().max_concurrency(1).build().unwrap();
     {
         let mut first = pin!(client.chat("m").user("x").send());
-        let _ = select(first.as_mut(), pin!(sleep(Duration::from_millis(50)))).await;
-        give_up(client.chat("m").user("x").send(), Duration::from_millis(50)).await;
+        let _ = select(first.as_mut(), pin!(server.has_seen(1))).await;
+        give_up(client.chat("m").user("x").send(), sleep(Duration::from_millis(50))).await;
         assert_eq!((client.load().in_flight, client.load().queued), (1, 0));
     }
     assert_idle(&client);
@@ -310,13 +329,13 @@ async fn a_permit_that_comes_free_goes_to_who_waits() {
 async fn the_clocks_end_what_takes_too_long() {
     let silent = Server::scripted(json!([{"head": false, "end": "open"}])).await;
     let client = silent.client();
-    let error = client.chat("m").user("x").deadline(Duration::from_secs(1)).send().await.unwrap_err();
+    let error = client.chat("m").user("x").deadline(Duration::from_secs(2)).send().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Deadline);
     silent.has_closed(1).await;
     silent.end().await;
 
     let stalling = Server::scripted(json!([{"body": says("a"), "end": "open"}])).await;
-    let clocks = Clocks { idle: Some(Duration::from_millis(300)), ..Clocks::default() };
+    let clocks = Clocks { idle: Some(Duration::from_millis(500)), ..Clocks::default() };
     let mut stream = stalling.client().chat("m").user("x").clocks(clocks).stream().await.unwrap();
     let error = text_of(&mut stream).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Interrupted);

@@ -9,10 +9,10 @@ extern crate tidegate as _;
 mod bare {
     use core::panic::PanicInfo;
 
-    use dlmalloc::GlobalDlmalloc;
+    use rlsf::SmallGlobalTlsf;
 
     #[global_allocator]
-    static ALLOCATOR: GlobalDlmalloc = GlobalDlmalloc;
+    static ALLOCATOR: SmallGlobalTlsf = SmallGlobalTlsf::new();
 
     #[panic_handler]
     fn panic(_: &PanicInfo<'_>) -> ! {

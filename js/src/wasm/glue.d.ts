@@ -7,6 +7,9 @@
 /** Makes the core ready; does nothing if it is. Must be called before anything else here. */
 export function instantiate(module: WebAssembly.Module): void;
 
+/** The core's memory. Its `buffer` is another one whenever it has grown. */
+export function memory(): WebAssembly.Memory;
+
 /** The names of what is told as numbers; see `js/src/names.ts`. */
 export function names(): string;
 
@@ -40,21 +43,16 @@ export class Core {
     completion: number,
     reasoning: number,
   ): void;
+  succeeded(now: number, call: number, attempt: number): void;
   cancel(now: number, call: number): boolean;
   poll(now: number): number;
-  call(): number;
-  attempt(): number;
-  route(): number;
+  out(): number;
   rename(): string | undefined;
-  /** These tell something: `numbers` and `words` then have it. */
-  detail(): void;
-  snapshot(now: number): void;
-  learned(): void;
-  outcome(): void;
+  /** Then `numbers` and `words` have it. 0 the last action, 1 everything counted, 2 what was learned, 3 the last outcome. */
+  tell(what: number, now: number): void;
   numbers(): Float64Array;
   words(): string;
   set_notices(wanted: boolean): void;
-  next_wake(): number;
   in_flight(): number;
   close(now: number, abort: boolean): void;
   resume(now: number): void;
