@@ -1,7 +1,7 @@
 // Packs pkg/, installs the tarball into a fresh project for each runtime, and runs the behaviour suite there.
 import { spawn } from "node:child_process";
 import { rmSync } from "node:fs";
-import { cp, mkdtemp, readdir, symlink, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { performance } from "node:perf_hooks";
@@ -105,9 +105,12 @@ const program = join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "debu
 const control = await startControl(program, (runtime, result) => reports.get(runtime)?.(result));
 endings.add(control.stop);
 
+const indented = (error) => String(error?.stack ?? error).replaceAll(/^/gm, "         ");
+
 /** A project of its own for a runtime, with the package installed. */
 async function projectOf(name, where) {
   const project = join(work, name);
+  await rm(project, { recursive: true, force: true });
   await cp(join(work, "installed"), project, { recursive: true, verbatimSymlinks: true });
   await writeFile(join(project, "where.js"), `export default ${JSON.stringify(where)};\n`);
   return project;
@@ -196,12 +199,16 @@ try {
       const started = performance.now();
       const seconds = () => ((performance.now() - started) / 1000).toFixed(1);
       try {
-        const said = await attempt(runtime, tarball);
+        // Browsers, bundlers and their like fail to start at times, for reasons of their own. What fails twice is ours.
+        const said = await attempt(runtime, tarball).catch((error) => {
+          console.log(`again    ${name} (${seconds()} s), for at first it failed\n${indented(error)}`);
+          return attempt(runtime, tarball);
+        });
         counts.passed += 1;
         console.log(`passed   ${name} (${seconds()} s)${said ? `: ${said}` : ""}`);
       } catch (error) {
         counts.failed += 1;
-        console.log(`FAILED   ${name} (${seconds()} s)\n${String(error?.stack ?? error).replaceAll(/^/gm, "         ")}`);
+        console.log(`FAILED   ${name} (${seconds()} s)\n${indented(error)}`);
       }
     }
   };
