@@ -4,18 +4,17 @@ CARGO ?= cargo
 WASM := wasm32-unknown-unknown
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint wasm npm test-js scenarios bench clean
+.PHONY: help demo test lint wasm npm test-rust test-wasm test-js scenarios lab bench bench-speed bench-sockets clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## 300 prompts through a simulated API whose cap moves and storms; needs no key
 	@out=$$(mktemp -d "$${TMPDIR:-/tmp}/tidegate-demo.XXXXXX"); \
 	  $(CARGO) run --locked --profile demo --features cli --bin tidegate -- \
 	    batch examples/prompts.jsonl -o "$$out/answers.jsonl" --simulate
 
-test: lint wasm ## every test, with lint and the wasm builds; sets up what it needs
-	tests/setup/llama-server $(CARGO) test --locked --all-features
+test: lint wasm test-rust test-wasm test-js ## every test, with lint and the wasm builds; sets up what it needs
 
 lint: ## formatting, clippy for each set of features, links in the docs; warnings are errors
 	$(CARGO) fmt --check
@@ -40,15 +39,32 @@ npm: ## build the npm package into pkg/
 	    --no-typescript --out-name core --out-dir ../../.cache/npm/core -- --locked; \
 	  node js/build.js .cache/npm/core
 
+test-rust: ## the crate's own tests, and those against a real engine
+	tests/setup/llama-server $(CARGO) test --locked --all-features
+
+test-wasm: ## the Rust client compiled to wasm32, in Node and in Chromium
+	tests/wasm/run
+
 test-js: npm ## the npm package, packed and installed, in every runtime
 	tests/js/run
 
 scenarios: ## how close the scheduler comes to knowing a moving cap, as a table; virtual clock, half a minute
 	$(CARGO) test --locked --no-default-features --features sim --test scheduler_scenarios -- --nocapture
 
-bench: ## speed of the parser, the scheduler and the client, beside their peers
+lab: ## every scenario: Tidegate beside what people use instead, as a table and charts; virtual clock, about two minutes
+	$(CARGO) run --locked --profile lab --no-default-features --features sim --example lab
+	cp target/lab/moving.svg examples/lab/moving-cap.svg
+
+bench: bench-speed bench-sockets ## both of the following
+
+bench-speed: ## cost of the parser, the scheduler and the client, beside their peers; counts instructions with valgrind
 	$(CARGO) bench --locked --all-features --bench "*"
+
+bench-sockets: npm ## npm packages and Tidegate against a simulated provider on real sockets; about six minutes
+	tests/setup/npm-packages tests/js/bench
+	$(CARGO) build --locked --profile demo --features cli --bin tidegate
+	node tests/js/bench/sockets.js
 
 clean: ## remove everything built
 	$(CARGO) clean
-	rm -rf pkg .cache js/node_modules tests/js/node_modules
+	rm -rf pkg .cache js/node_modules tests/js/node_modules tests/js/bench/node_modules

@@ -586,6 +586,11 @@ async fn it_can_be_steered_and_looked_into_over_http() {
     assert_eq!(completions, json!({"one": 2}));
     assert_eq!(client().post(control("reset")).send().await.unwrap().status(), 204);
     assert_eq!((server.tally().requests, server.cap(Some(KEY), "deepseek-flash")), (0, 5));
+    let task = r#"{"jobs": 10, "round_trip": 0.01}"#;
+    let oracle = json_of(client().post(control("oracle")).body(task).send().await.unwrap()).await;
+    assert_eq!(oracle, json!({"completed": 10, "makespan": 0.04}), "two rounds of 10 ms and a round trip each");
+    let task = r#"{"jobs": 1000000}"#;
+    assert_eq!(client().post(control("oracle")).body(task).send().await.unwrap().status(), 400);
     assert_eq!(client().get(control("nothing")).send().await.unwrap().status(), 404);
 }
 

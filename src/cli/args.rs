@@ -27,7 +27,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct SimArgs {
     /// What the provider does over time: a JSON file, or one of the built-in scenarios
-    /// (steady, step, storm, sawtooth, walk, penalty, balance-falling, hard-day)
+    /// (steady, step, storm, sawtooth, walk, scale, rate-limits, penalty, balance-falling, hard-day)
     #[arg(long, value_name = "FILE|NAME", default_value = "storm")]
     pub(crate) scenario: PathBuf,
 

@@ -4,14 +4,16 @@
 //! request the same plan whoever asks.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
 
+use crate::core::queue::Class;
 use crate::core::time::Timestamp;
 
+use super::play::{Job, Played, Setup};
 use super::provider::{Arrival, Decision, End, FlightId, Provider};
 use super::scenario::{Scenario, ScenarioError};
-use super::tally::{RejectReason, Tally};
+use super::tally::{RejectReason, Sample, Tally};
 
 /// Virtual time after which a run is given up: a cap of 0 that repeats for ever would never let it end.
 const HORIZON: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -106,71 +108,215 @@ impl FixedClient {
 /// # Errors
 /// A scenario that makes no sense.
 pub fn knowing(scenario: &Scenario, seed: u64, jobs: &Jobs) -> Result<Report, ScenarioError> {
-    let mut provider = Provider::new(scenario.clone(), seed)?;
-    let mut now = Timestamp::ZERO;
-    let mut pending: VecDeque<usize> = (0..jobs.count).collect();
-    let mut flying: BinaryHeap<Reverse<(Timestamp, FlightId, usize, bool)>> = BinaryHeap::new();
-    let mut done = Done::default();
-    let probe = jobs.request.clone();
-    // Where every request fails, even a client that knows all would try for ever.
-    let mut attempts_left = jobs.count.saturating_mul(1000).saturating_add(100_000);
-    while attempts_left > 0 {
-        // A refusal by chance is tried again at once, but a chance of nearly 1 must not spin for ever.
-        let mut tries = 10_000;
-        while tries > 0
-            && attempts_left > 0
-            && let Some(&job) = pending.front()
-        {
-            let tag = job.to_string();
-            let arrival = jobs.arrival(job, &tag);
-            if provider.closed(now, &arrival).is_some() {
+    let mut world = Knowing::new(scenario, seed, jobs.count, jobs.round_trip, Timestamp::ZERO + HORIZON)?;
+    let line = world.line(Class::Normal);
+    world.lines[line].waiting = (0..jobs.count).collect();
+    let tags = tags(jobs.count);
+    world.run(&|job| jobs.arrival(job, &tags[job]), &[]);
+    Ok(world.done.report(jobs, world.provider.tally(world.now)))
+}
+
+/// The same for calls as they are [played](super::play): submitted over time, by several clients, for several models and
+/// users. More urgent workloads go first, and those as urgent as each other take turns. Callers have all the patience
+/// they need.
+///
+/// # Errors
+/// A scenario that makes no sense.
+pub fn knowing_calls(scenario: &Scenario, seed: u64, setup: &Setup, jobs: &[Job]) -> Result<Played, ScenarioError> {
+    let horizon = Timestamp::ZERO + setup.horizon.min(HORIZON);
+    let mut world = Knowing::new(scenario, seed, jobs.len(), setup.round_trip, horizon)?;
+    let keys: Vec<String> =
+        (0..=jobs.iter().map(|job| job.client).max().unwrap_or(0)).map(super::play::key_of).collect();
+    let mut line_of = BTreeMap::new();
+    let mut submissions: Vec<(Timestamp, usize, usize)> = (jobs.iter().enumerate())
+        .map(|(number, job)| {
+            let class = match job.workload {
+                "interactive" => Class::Interactive,
+                "background" => Class::Background,
+                _ => Class::Normal,
+            };
+            let of = (job.client, job.model, job.user_id, job.workload);
+            let line = *line_of.entry(of).or_insert_with(|| world.line(class));
+            (Timestamp::ZERO + job.at, number, line)
+        })
+        .collect();
+    submissions.sort_unstable();
+    world.sample_every = setup.sample_every.filter(|every| !every.is_zero());
+    let tags = tags(jobs.len());
+    world.run(&|number| jobs[number].arrival(setup, &keys[jobs[number].client], &tags[number]), &submissions);
+    let mut played = Played {
+        completed: world.done.completed,
+        unaccounted: jobs.len() - world.done.completed,
+        makespan: world.done.last - Timestamp::ZERO,
+        tally: world.provider.tally(world.now),
+        samples: world.samples,
+        answered: world.done.at,
+        ..Played::default()
+    };
+    for (job, sent) in jobs.iter().zip(&world.sent) {
+        if let Some(sent) = sent {
+            played.waits.entry(job.workload).or_default().push(*sent - (Timestamp::ZERO + job.at));
+        }
+    }
+    Ok(played)
+}
+
+fn tags(jobs: usize) -> Vec<String> {
+    (0..jobs).map(|job| job.to_string()).collect()
+}
+
+/// Jobs that are served in order.
+#[derive(Debug)]
+struct Line {
+    class: Class,
+    waiting: VecDeque<usize>,
+}
+
+/// When a request ends, which it is, its job, the job's line, and whether its answer is whole.
+type Landing = (Timestamp, FlightId, usize, usize, bool);
+
+/// A client that knows all, under way.
+struct Knowing {
+    provider: Provider,
+    round_trip: Duration,
+    horizon: Timestamp,
+    now: Timestamp,
+    lines: Vec<Line>,
+    /// The line that was served last.
+    turn: usize,
+    flying: BinaryHeap<Reverse<Landing>>,
+    sent: Vec<Option<Timestamp>>,
+    /// Where every request fails, even a client that knows all would try for ever.
+    attempts_left: usize,
+    sample_every: Option<Duration>,
+    next_sample: Timestamp,
+    samples: Vec<Sample>,
+    done: Done,
+}
+
+impl Knowing {
+    fn new(
+        scenario: &Scenario,
+        seed: u64,
+        jobs: usize,
+        round_trip: Duration,
+        horizon: Timestamp,
+    ) -> Result<Self, ScenarioError> {
+        Ok(Self {
+            provider: Provider::new(scenario.clone(), seed)?,
+            round_trip,
+            horizon,
+            now: Timestamp::ZERO,
+            lines: Vec::new(),
+            turn: 0,
+            flying: BinaryHeap::new(),
+            sent: vec![None; jobs],
+            attempts_left: jobs.saturating_mul(1000).saturating_add(100_000),
+            sample_every: None,
+            next_sample: Timestamp::ZERO,
+            samples: Vec::new(),
+            done: Done { at: vec![None; jobs], ..Done::default() },
+        })
+    }
+
+    fn line(&mut self, class: Class) -> usize {
+        self.lines.push(Line { class, waiting: VecDeque::new() });
+        self.lines.len() - 1
+    }
+
+    /// Follows `submissions` (moment, job, line; in order) to the end.
+    fn run<'a>(&mut self, arrival: &dyn Fn(usize) -> Arrival<'a>, submissions: &[(Timestamp, usize, usize)]) {
+        let mut submissions = submissions.iter().peekable();
+        while self.attempts_left > 0 {
+            while let Some(&(_, job, line)) = submissions.next_if(|(at, ..)| *at <= self.now) {
+                self.lines[line].waiting.push_back(job);
+            }
+            let retry = self.send(arrival).then(|| self.now + Duration::from_millis(10));
+            let submitted = submissions.peek().map(|(at, ..)| *at);
+            let ended = self.flying.peek().map(|Reverse((at, ..))| *at);
+            let (mut changed, mut spent) = (None, true);
+            for line in &self.lines {
+                let Some(&job) = line.waiting.front() else { continue };
+                let asked = arrival(job);
+                let change = self.provider.next_change(self.now, &asked);
+                spent &= change.is_none() && self.provider.closed(self.now, &asked) == Some(RejectReason::Balance);
+                changed = [changed, change].into_iter().flatten().min();
+            }
+            let waiting = self.lines.iter().any(|line| !line.waiting.is_empty());
+            let Some(next) = [ended, changed, retry, submitted].into_iter().flatten().min() else { break };
+            // Money spent does not come back.
+            if next > self.horizon || (waiting && spent && self.flying.is_empty() && submitted.is_none()) {
                 break;
             }
-            if let Decision::Admit(admission) = provider.arrive(now, &arrival) {
-                pending.pop_front();
-                match admission.plan.ends_at() {
-                    Some(after) => {
-                        let whole = admission.plan.end == End::Complete;
-                        flying.push(Reverse((now + after + jobs.round_trip, admission.id, job, whole)));
-                    }
-                    None => {
-                        // It knows a stalled request for what it is.
-                        provider.disconnect(now, admission.id);
-                        pending.push_front(job);
-                    }
+            self.sample_until(next);
+            self.now = next;
+            while let Some(&Reverse((at, id, job, line, whole))) = self.flying.peek() {
+                if at > self.now {
+                    break;
                 }
-            }
-            tries -= 1;
-            attempts_left -= 1;
-        }
-        if pending.is_empty() && flying.is_empty() {
-            break;
-        }
-        let ended = flying.peek().map(|Reverse((at, ..))| *at);
-        let changed = if pending.is_empty() { None } else { provider.next_change(now, &probe) };
-        let retry = (tries == 0).then(|| now + Duration::from_millis(10));
-        let Some(next) = [ended, changed, retry].into_iter().flatten().min() else { break };
-        // Money spent does not come back.
-        if next > Timestamp::ZERO + HORIZON
-            || (flying.is_empty() && provider.closed(now, &probe) == Some(RejectReason::Balance) && changed.is_none())
-        {
-            break;
-        }
-        now = next;
-        while let Some(&Reverse((at, id, job, whole))) = flying.peek() {
-            if at > now {
-                break;
-            }
-            flying.pop();
-            provider.finish(at, id);
-            if whole {
-                done.count(at);
-            } else {
-                pending.push_front(job);
+                self.flying.pop();
+                self.provider.finish(at, id);
+                if whole {
+                    self.done.count(job, at);
+                } else {
+                    self.lines[line].waiting.push_front(job);
+                }
             }
         }
     }
-    Ok(done.report(jobs, provider.tally(now)))
+
+    /// Sends all that will be admitted now. Returns whether refusals by chance were so many that it gave up for now.
+    fn send<'a>(&mut self, arrival: &dyn Fn(usize) -> Arrival<'a>) -> bool {
+        // A refusal by chance is tried again at once, but a chance of nearly 1 must not spin for ever.
+        let mut tries = 10_000;
+        for class in Class::ALL {
+            let mut closed = 0;
+            while closed < self.lines.len() {
+                self.turn = (self.turn + 1) % self.lines.len();
+                let line = &self.lines[self.turn];
+                let Some(&job) = line.waiting.front().filter(|_| line.class == class) else {
+                    closed += 1;
+                    continue;
+                };
+                let asked = arrival(job);
+                if self.provider.closed(self.now, &asked).is_some() {
+                    closed += 1;
+                    continue;
+                }
+                if tries == 0 || self.attempts_left == 0 {
+                    return true;
+                }
+                tries -= 1;
+                self.attempts_left -= 1;
+                closed = 0;
+                let Decision::Admit(admission) = self.provider.arrive(self.now, &asked) else {
+                    // Again, before another line has its turn.
+                    self.turn = (self.turn + self.lines.len() - 1) % self.lines.len();
+                    continue;
+                };
+                match admission.plan.ends_at() {
+                    Some(after) => {
+                        self.lines[self.turn].waiting.pop_front();
+                        self.sent[job] = Some(self.now);
+                        let whole = admission.plan.end == End::Complete;
+                        let at = self.now + after + self.round_trip;
+                        self.flying.push(Reverse((at, admission.id, job, self.turn, whole)));
+                    }
+                    // It knows a stalled request for what it is.
+                    None => self.provider.disconnect(self.now, admission.id),
+                }
+            }
+        }
+        false
+    }
+
+    fn sample_until(&mut self, at: Timestamp) {
+        let Some(every) = self.sample_every else { return };
+        while self.next_sample < at {
+            self.samples.extend(self.provider.sample(self.next_sample));
+            self.next_sample += every;
+        }
+    }
 }
 
 /// What `client` achieves on the same scenario and seed.
@@ -220,9 +366,9 @@ pub fn fixed(scenario: &Scenario, seed: u64, jobs: &Jobs, client: &FixedClient) 
                 events.push(Reverse(event));
                 continue;
             }
-            Event::Ended { id, whole: true, .. } => {
+            Event::Ended { job, id, whole: true, .. } => {
                 provider.finish(now, id);
-                done.count(now);
+                done.count(job, now);
                 None
             }
             Event::Ended { job, failed, id, whole: false } => {
@@ -255,12 +401,17 @@ pub fn fixed(scenario: &Scenario, seed: u64, jobs: &Jobs, client: &FixedClient) 
 struct Done {
     completed: usize,
     last: Timestamp,
+    /// When each job was answered.
+    at: Vec<Option<Duration>>,
 }
 
 impl Done {
-    fn count(&mut self, at: Timestamp) {
+    fn count(&mut self, job: usize, at: Timestamp) {
         self.completed += 1;
         self.last = self.last.max(at);
+        if let Some(answered) = self.at.get_mut(job) {
+            *answered = Some(at - Timestamp::ZERO);
+        }
     }
 
     fn report(self, jobs: &Jobs, tally: Tally) -> Report {
@@ -347,6 +498,41 @@ mod tests {
         assert_eq!(knowing(&stalling, 1, &Jobs::new(3)).unwrap().lost, 3);
         let blinking = Scenario::steps(&[(0.0, 0), (50.0, 0)], Some(100.0));
         assert_eq!(knowing(&blinking, 1, &Jobs::new(3)).unwrap().lost, 3);
+    }
+
+    #[test]
+    fn calls_of_all_kinds_are_served_as_soon_as_they_can_be_the_urgent_first() {
+        let mut scenario = Scenario::constant(1).with_service_time(2.0);
+        scenario.models.insert("other".to_owned(), 1.into());
+        let setup = Setup { round_trip: Duration::ZERO, ..Setup::clients(2) };
+        let background = Job { workload: "background", ..Job::default() };
+        let jobs = [
+            background.clone(),
+            background.clone(),
+            Job { at: Duration::from_secs(1), workload: "interactive", client: 1, ..Job::default() },
+            Job { model: "other", ..background.clone() },
+            Job { at: Duration::from_secs(9), ..background },
+        ];
+        let played = knowing_calls(&scenario, 1, &setup, &jobs).unwrap();
+        let answered: Vec<_> = played.answered.iter().flatten().map(Duration::as_secs).collect();
+        assert_eq!(answered, [2, 6, 4, 2, 11]);
+        assert_eq!(played.waits["interactive"], [Duration::from_secs(1)]);
+        assert_eq!((played.completed, played.tally.rejected_total()), (5, 0));
+    }
+
+    #[test]
+    fn lines_as_urgent_as_each_other_take_turns() {
+        let mut scenario = Scenario::constant(2).with_service_time(1.0);
+        scenario.user_cap = Some(1);
+        let setup = Setup { horizon: Duration::from_secs(10), round_trip: Duration::ZERO, ..Setup::clients(1) };
+        let user = |n: usize| ["one", "one", "one", "two", "three"][n % 5];
+        let jobs: Vec<_> = (0..200).map(|n| Job { user_id: Some(user(n)), ..Job::default() }).collect();
+        let played = knowing_calls(&scenario, 1, &setup, &jobs).unwrap();
+        let done =
+            |of| jobs.iter().zip(&played.answered).filter(|(j, at)| j.user_id == Some(of) && at.is_some()).count();
+        let shares = ["one", "two", "three"].map(done);
+        assert_eq!(shares.iter().sum::<usize>(), 20);
+        assert!(shares.iter().all(|share| (6..=7).contains(share)), "{shares:?}");
     }
 
     #[test]

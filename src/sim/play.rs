@@ -1,24 +1,29 @@
-//! The scheduler itself, played against a provider on a virtual clock: an hour of traffic in milliseconds, the same
-//! each run.
+//! Clients played against a provider on a virtual clock: an hour of traffic in milliseconds, the same each run.
 //!
-//! This is a driver like any other, only that sending is a queue of events and waiting is a jump to the next of them.
+//! Any [`Client`] can be played. [`play`] plays gates, the [`Scheduler`](crate::core::scheduler::Scheduler) as a driver
+//! would run it; only that sending is a queue of events here, and waiting a jump to the next of them. [`play_clients`]
+//! plays whatever else makes requests, to compare it with them: it hears the same at the same moments.
+
+mod gate;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::time::Duration;
 
-use crate::core::call::{Attempt, Failure, Ticket};
-use crate::core::classify::{Head, Phase, TransportFailure, classify, classify_transport, finished};
-use crate::core::headers::{self, Headers};
-use crate::core::outcome::Outcome;
-use crate::core::route::RouteSpec;
-use crate::core::scheduler::{Action, Config, ConfigError, Event, JobSpec, OnFull, Scheduler};
-use crate::core::time::Timestamp;
-use crate::core::tokens::TokenCount;
+use slab::Slab;
 
-use super::provider::{Arrival, Decision, End, FlightId, Plan, Provider};
+use crate::core::route::RouteSpec;
+use crate::core::scheduler::{Config, ConfigError};
+use crate::core::time::Timestamp;
+
+use super::provider::{Arrival, Decision, End, FlightId, Plan, Provider, Rejected};
 use super::scenario::{Scenario, ScenarioError};
-use super::tally::Tally;
+use super::tally::{Sample, Tally};
+
+pub use self::gate::Gate;
+
+/// Of a stream that goes on for longer, content is reported about so often.
+const CONTENT_EVERY: Duration = Duration::from_secs(20);
 
 /// One call to be made.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,6 +34,8 @@ pub struct Job {
     pub client: usize,
     /// Its workload; "normal" if empty.
     pub workload: &'static str,
+    /// The model it asks for; the setup's if empty.
+    pub model: &'static str,
     /// How long inference takes for it, instead of what the scenario draws.
     pub service: Option<Duration>,
     /// How long after its submission its caller gives it up.
@@ -44,6 +51,18 @@ impl Job {
     pub fn batch(count: usize) -> Vec<Self> {
         vec![Self::default(); count]
     }
+
+    /// What its request looks like when it arrives, under a key of its client's own.
+    pub(super) fn arrival<'a>(&self, setup: &Setup, key: &'a str, tag: &'a str) -> Arrival<'a> {
+        Arrival {
+            key: Some(key),
+            model: if self.model.is_empty() { setup.model } else { self.model },
+            user_id: self.user_id,
+            tag: Some(tag),
+            service: self.service,
+            ..Arrival::default()
+        }
+    }
 }
 
 /// What is played besides the scenario.
@@ -55,13 +74,15 @@ pub struct Setup {
     pub model: &'static str,
     /// From a client to the provider and back.
     pub round_trip: Duration,
-    /// Whether clients tell the gate how long connections take to be made. The crate's own client does not. Default:
-    /// false.
+    /// Whether clients tell the gate how long connections take to be made. The crate's own client does where that says
+    /// something of the way to the provider: over plain HTTP without a proxy, so not with DeepSeek's API. Default: false.
     pub tells_connect_times: bool,
     /// What an earlier run learned.
     pub learned: Vec<crate::core::scheduler::LearnedLane>,
     /// Virtual time after which the run is given up.
     pub horizon: Duration,
+    /// How often [`Played::samples`] are taken. Default: never.
+    pub sample_every: Option<Duration>,
 }
 
 impl Setup {
@@ -75,30 +96,37 @@ impl Setup {
             tells_connect_times: false,
             learned: Vec::new(),
             horizon: Duration::from_secs(7 * 24 * 3600),
+            sample_every: None,
         }
     }
 }
 
 /// How a run went.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Played {
     /// Calls that were answered.
     pub completed: usize,
     /// Calls that failed, by number, with why.
-    pub failed: Vec<(usize, Failure)>,
+    pub failed: Vec<(usize, String)>,
     /// Calls given up by their caller.
     pub cancelled: usize,
-    /// Calls of which nothing was ever heard again. Always zero, or the scheduler is broken.
+    /// Calls of which nothing was heard before the horizon. Of a run that has none that comes into question, always
+    /// zero, or the client is broken.
     pub unaccounted: usize,
     /// When the last call ended.
     pub makespan: Duration,
+    /// When each call was answered, by number.
+    pub answered: Vec<Option<Duration>>,
     /// What the provider counted.
     pub tally: Tally,
-    /// For each workload how long its calls waited until they were sent the last time, in order of submission.
+    /// For each workload how long those of its calls that were answered had waited until they were sent the last time,
+    /// in the order they ended.
     pub waits: BTreeMap<&'static str, Vec<Duration>>,
     /// (seconds, limit) of the first client's lane whenever it changed.
     pub limits: Vec<(f64, u32)>,
-    /// The first client's lanes at the end.
+    /// All lanes together, as often as the setup says.
+    pub samples: Vec<Sample>,
+    /// The first client's lanes at the end, where it is a gate.
     pub learned: Vec<crate::core::scheduler::LearnedLane>,
 }
 
@@ -113,22 +141,113 @@ pub enum PlayError {
     Config(#[from] ConfigError),
 }
 
+/// What makes requests: it is told what happens and asked what to do next. It has no clock and waits for nothing.
+///
+/// Calls are known by their number, attempts at a call by a number of the client's choice.
+pub trait Client {
+    /// A call is to be made. It ends with an [`Act::End`], or with [`cancel`](Self::cancel).
+    fn submit(&mut self, now: Timestamp, number: usize, job: &Job);
+
+    /// The caller of a call has given it up; its connection is closed without further report. Returns whether it was
+    /// still under way.
+    fn cancel(&mut self, now: Timestamp, number: usize) -> bool;
+
+    /// Something of an attempt has reached the client. It may be one that was aborted meanwhile.
+    fn on(&mut self, now: Timestamp, number: usize, attempt: u32, heard: Heard<'_>);
+
+    /// The next thing to do; asked until there is nothing.
+    fn poll(&mut self, now: Timestamp) -> Option<Act>;
+
+    /// When it wants to be asked again if nothing happens before; never, if `None`.
+    fn next_wake(&self) -> Option<Timestamp>;
+}
+
+/// What reaches a client of an attempt.
+#[derive(Clone, Copy, Debug)]
+pub enum Heard<'a> {
+    /// The head of an answer, status 200.
+    Headers,
+    /// A sign of life before content.
+    KeepAlive,
+    /// The first of the content, and in a long answer more of it from time to time.
+    Content,
+    /// It is over.
+    Answer(&'a Answer),
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// It was refused.
+    Refused(Rejected),
+    /// The connection was reset before an answer.
+    Reset,
+    /// It was let in, and came to the end of its plan.
+    Ended {
+        /// What happened to it.
+        plan: Plan,
+        /// The headers of its answer.
+        headers: Vec<(&'static str, String)>,
+    },
+}
+
+impl Answer {
+    /// Whether it is a whole answer.
+    pub fn is_whole(&self) -> bool {
+        matches!(self, Self::Ended { plan, .. } if plan.end == End::Complete)
+    }
+
+    /// The status of a refusal.
+    pub fn refusal(&self) -> Option<u16> {
+        match self {
+            Self::Refused(rejected) => Some(rejected.status),
+            _ => None,
+        }
+    }
+}
+
+/// What a client does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Act {
+    /// Sends a request for a call.
+    Send {
+        /// The call.
+        number: usize,
+        /// How it will know the attempt.
+        attempt: u32,
+    },
+    /// Closes the connection of an attempt.
+    Abort {
+        /// The call.
+        number: usize,
+        /// The attempt.
+        attempt: u32,
+    },
+    /// Is done with a call.
+    End {
+        /// The call.
+        number: usize,
+        /// Answered, or why not.
+        result: Result<(), String>,
+    },
+    /// Changes how many requests it holds at most, for the record.
+    Limit(u32),
+}
+
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "steps live in a map, few at a time")]
 enum Step {
     Submit(usize),
     GiveUp(usize),
     Wake(usize),
     /// A request reaches the provider.
     Arrive {
-        client: usize,
-        attempt: Attempt,
-        job: usize,
+        number: usize,
+        attempt: u32,
     },
     /// Something reaches the client.
     Report {
-        client: usize,
-        attempt: Attempt,
+        number: usize,
+        attempt: u32,
         what: Report,
     },
     /// The provider is done with a request.
@@ -142,31 +261,33 @@ enum Step {
 }
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "the largest is the commonest")]
 enum Report {
-    Head,
+    Headers,
     KeepAlive,
     Content,
-    End(Outcome, Option<TokenCount>),
+    Answer(Box<Answer>),
 }
 
-struct Client {
-    gate: Scheduler,
-    calls: HashMap<Ticket, usize>,
-    wake: Timestamp,
-}
-
-struct World<'a> {
+struct World<'a, 'c> {
     provider: Provider,
     setup: &'a Setup,
     jobs: &'a [Job],
-    clients: Vec<Client>,
-    tickets: Vec<Option<Ticket>>,
-    steps: BinaryHeap<Reverse<(Timestamp, u64)>>,
-    pending: HashMap<u64, Step>,
+    clients: &'a mut [&'c mut dyn Client],
+    /// The keys of the clients.
+    keys: Vec<String>,
+    /// When each client is woken next.
+    wakes: Vec<Timestamp>,
+    /// Calls that have been submitted and have not ended.
+    open: Vec<bool>,
+    steps: BinaryHeap<Reverse<(Timestamp, u64, usize)>>,
+    pending: Slab<Step>,
     serial: u64,
-    flights: HashMap<(usize, Attempt), FlightId>,
-    sent: Vec<Timestamp>,
+    /// By call and attempt.
+    flights: HashMap<(usize, u32), FlightId>,
+    /// Of each call the last attempt and when it was sent.
+    sent: Vec<(u32, Timestamp)>,
+    next_sample: Timestamp,
+    ended: usize,
     played: Played,
 }
 
@@ -175,83 +296,95 @@ struct World<'a> {
 /// # Errors
 /// A scenario or a configuration that makes no sense.
 pub fn play(scenario: &Scenario, seed: u64, setup: &Setup, jobs: &[Job]) -> Result<Played, PlayError> {
+    let mut gates = Vec::new();
+    for number in 0..setup.clients.len() {
+        gates.push(Gate::new(setup, number, seed)?);
+    }
+    let mut clients: Vec<&mut dyn Client> = gates.iter_mut().map(|gate| gate as &mut dyn Client).collect();
+    let mut played = play_clients(scenario, seed, setup, &mut clients, jobs)?;
+    played.learned = gates.first().map(Gate::learned).unwrap_or_default();
+    Ok(played)
+}
+
+/// Plays `jobs` through any clients against `scenario`. Of `setup` its gates do not matter.
+///
+/// # Errors
+/// A scenario that makes no sense.
+///
+/// # Panics
+/// If a job is of a client that does not exist.
+pub fn play_clients(
+    scenario: &Scenario,
+    seed: u64,
+    setup: &Setup,
+    clients: &mut [&mut dyn Client],
+    jobs: &[Job],
+) -> Result<Played, ScenarioError> {
+    let count = clients.len();
     let mut world = World {
         provider: Provider::new(scenario.clone(), seed)?,
         setup,
         jobs,
-        clients: Vec::new(),
-        tickets: vec![None; jobs.len()],
+        clients,
+        keys: (0..count).map(key_of).collect(),
+        wakes: vec![Timestamp::MAX; count],
+        open: vec![false; jobs.len()],
         steps: BinaryHeap::new(),
-        pending: HashMap::new(),
+        pending: Slab::new(),
         serial: 0,
         flights: HashMap::new(),
-        sent: vec![Timestamp::ZERO; jobs.len()],
-        played: Played {
-            completed: 0,
-            failed: Vec::new(),
-            cancelled: 0,
-            unaccounted: 0,
-            makespan: Duration::ZERO,
-            tally: Tally::default(),
-            waits: BTreeMap::new(),
-            limits: Vec::new(),
-            learned: Vec::new(),
-        },
+        sent: vec![(0, Timestamp::ZERO); jobs.len()],
+        next_sample: Timestamp::ZERO,
+        ended: 0,
+        played: Played { answered: vec![None; jobs.len()], ..Played::default() },
     };
-    for (number, config) in setup.clients.iter().enumerate() {
-        let mut gate = Scheduler::new(config.clone(), seed.wrapping_mul(1000).wrapping_add(number as u64))?;
-        gate.set_notices(number == 0);
-        gate.restore(Timestamp::ZERO, setup.learned.clone());
-        world.clients.push(Client { gate, calls: HashMap::new(), wake: Timestamp::MAX });
-    }
     for (number, job) in jobs.iter().enumerate() {
+        assert!(job.client < count, "job {number} is of client {}, of {count}", job.client);
         world.at(Timestamp::ZERO + job.at, Step::Submit(number));
     }
     let horizon = Timestamp::ZERO + setup.horizon;
     let mut now = Timestamp::ZERO;
-    while let Some(Reverse((at, serial))) = world.steps.pop() {
-        if at > horizon || world.ended() == jobs.len() {
+    while let Some(Reverse((at, _, index))) = world.steps.pop() {
+        if at > horizon || world.ended == jobs.len() {
             break;
         }
+        world.sample_until(at);
         now = at;
-        if let Some(step) = world.pending.remove(&serial) {
-            world.step(now, step);
-        }
+        let step = world.pending.remove(index);
+        world.step(now, step);
     }
-    world.played.unaccounted = jobs.len() - world.ended();
+    world.played.unaccounted = jobs.len() - world.ended;
     world.played.tally = world.provider.tally(now);
-    if let Some(first) = world.clients.first() {
-        world.played.learned = first.gate.learned();
-    }
     Ok(world.played)
 }
 
-impl World<'_> {
-    fn ended(&self) -> usize {
-        self.played.completed + self.played.failed.len() + self.played.cancelled
-    }
+/// The key of the `number`-th client.
+pub(super) fn key_of(number: usize) -> String {
+    format!("sk-simulated-{number}")
+}
 
+impl World<'_, '_> {
     fn at(&mut self, at: Timestamp, step: Step) {
         self.serial += 1;
-        self.pending.insert(self.serial, step);
-        self.steps.push(Reverse((at, self.serial)));
+        let index = self.pending.insert(step);
+        self.steps.push(Reverse((at, self.serial, index)));
+    }
+
+    /// Takes the samples that are due before `at`.
+    fn sample_until(&mut self, at: Timestamp) {
+        let Some(every) = self.setup.sample_every.filter(|every| !every.is_zero()) else { return };
+        while self.next_sample < at {
+            self.played.samples.extend(self.provider.sample(self.next_sample));
+            self.next_sample += every;
+        }
     }
 
     fn step(&mut self, now: Timestamp, step: Step) {
         let client = match step {
             Step::Submit(number) => {
                 let job = &self.jobs[number];
-                let gate = &mut self.clients[job.client].gate;
-                let workload = gate.workload(if job.workload.is_empty() { "normal" } else { job.workload });
-                let spec = JobSpec {
-                    deadline: job.deadline,
-                    user_id: job.user_id,
-                    on_full: OnFull::Wait,
-                    ..JobSpec::new(self.setup.model, workload)
-                };
-                let ticket = gate.submit(now, spec).expect("the gate is open, serves any model and waits for room");
-                self.clients[job.client].calls.insert(ticket, number);
-                self.tickets[number] = Some(ticket);
+                self.open[number] = true;
+                self.clients[job.client].submit(now, number, job);
                 if let Some(patience) = job.patience {
                     self.at(now + patience, Step::GiveUp(number));
                 }
@@ -259,37 +392,36 @@ impl World<'_> {
             }
             Step::GiveUp(number) => {
                 let client = self.jobs[number].client;
-                let Some(ticket) = self.tickets[number].take() else { return };
-                self.clients[client].calls.remove(&ticket);
-                if self.clients[client].gate.cancel(now, ticket) {
+                if !self.open[number] {
+                    return;
+                }
+                if self.clients[client].cancel(now, number) {
+                    self.open[number] = false;
+                    self.ended += 1;
                     self.played.cancelled += 1;
-                    self.hang_up(now, client, ticket);
+                    self.close(now, number, self.sent[number].0);
                 }
                 client
             }
             Step::Wake(client) => {
-                if self.clients[client].wake == now {
-                    self.clients[client].wake = Timestamp::MAX;
+                if self.wakes[client] == now {
+                    self.wakes[client] = Timestamp::MAX;
                 }
                 client
             }
-            Step::Arrive { client, attempt, job } => return self.arrive(now, client, attempt, job),
-            Step::Report { client, attempt, what } => {
-                let event = match what {
-                    Report::Head => Event::Headers,
-                    Report::KeepAlive => Event::Alive,
-                    Report::Content => Event::Content,
-                    Report::End(outcome, tokens) => {
-                        self.flights.remove(&(client, attempt));
-                        Event::Ended { outcome, tokens }
+            Step::Arrive { number, attempt } => return self.arrive(now, number, attempt),
+            Step::Report { number, attempt, what } => {
+                let client = self.jobs[number].client;
+                let heard = match &what {
+                    Report::Headers => Heard::Headers,
+                    Report::KeepAlive => Heard::KeepAlive,
+                    Report::Content => Heard::Content,
+                    Report::Answer(answer) => {
+                        self.flights.remove(&(number, attempt));
+                        Heard::Answer(answer)
                     }
                 };
-                let content = matches!(event, Event::Content);
-                let gate = &mut self.clients[client].gate;
-                gate.on(now, attempt, event);
-                if content {
-                    gate.on(now, attempt, Event::Reading);
-                }
+                self.clients[client].on(now, number, attempt, heard);
                 client
             }
             Step::Finish { flight } => return self.provider.finish(now, flight),
@@ -299,135 +431,198 @@ impl World<'_> {
     }
 
     fn drain(&mut self, now: Timestamp, client: usize) {
-        while let Some(action) = self.clients[client].gate.poll(now) {
-            match action {
-                Action::Send { attempt, .. } => {
-                    let job = self.clients[client].calls[&attempt.ticket];
-                    self.sent[job] = now;
-                    if attempt.number == 1 && self.setup.tells_connect_times {
-                        let event = Event::Connected(self.setup.round_trip);
-                        self.clients[client].gate.on(now, attempt, event);
-                    }
-                    self.at(now + self.setup.round_trip / 2, Step::Arrive { client, attempt, job });
+        while let Some(act) = self.clients[client].poll(now) {
+            match act {
+                Act::Send { number, attempt } => {
+                    self.sent[number] = (attempt, now);
+                    self.at(now + self.setup.round_trip / 2, Step::Arrive { number, attempt });
                 }
-                Action::Abort { attempt } => self.close(now, client, attempt),
-                Action::End { ticket, result } => {
-                    let Some(number) = self.clients[client].calls.remove(&ticket) else { continue };
-                    self.tickets[number] = None;
-                    self.played.makespan = self.played.makespan.max(now - Timestamp::ZERO);
+                Act::Abort { number, attempt } => self.close(now, number, attempt),
+                Act::End { number, result } => {
+                    if !std::mem::replace(&mut self.open[number], false) {
+                        continue;
+                    }
+                    self.ended += 1;
+                    let (at, played) = (now - Timestamp::ZERO, &mut self.played);
+                    played.makespan = played.makespan.max(at);
                     match result {
-                        Ok(_) => self.played.completed += 1,
-                        Err(failure) => self.played.failed.push((number, *failure)),
+                        Ok(()) => {
+                            played.completed += 1;
+                            played.answered[number] = Some(at);
+                            let job = &self.jobs[number];
+                            let waited = self.sent[number].1 - (Timestamp::ZERO + job.at);
+                            played.waits.entry(job.workload).or_default().push(waited);
+                        }
+                        Err(why) => played.failed.push((number, why)),
                     }
-                    let job = &self.jobs[number];
-                    let waited = self.sent[number] - (Timestamp::ZERO + job.at);
-                    self.played.waits.entry(job.workload).or_default().push(waited);
                 }
-                Action::Notify(crate::core::scheduler::Notice::Limit { limit, .. }) => {
-                    self.played.limits.push((now.as_secs_f64(), limit));
-                }
-                Action::Notify(_) => {}
+                Act::Limit(limit) if client == 0 => self.played.limits.push((now.as_secs_f64(), limit)),
+                Act::Limit(_) => {}
             }
         }
-        if let Some(wake) = self.clients[client].gate.next_wake()
-            && wake < self.clients[client].wake
+        if let Some(wake) = self.clients[client].next_wake()
+            && wake < self.wakes[client]
         {
-            self.clients[client].wake = wake;
+            self.wakes[client] = wake;
             self.at(wake, Step::Wake(client));
         }
     }
 
-    fn hang_up(&mut self, now: Timestamp, client: usize, ticket: Ticket) {
-        let attempt = self.flights.keys().find(|(of, attempt)| *of == client && attempt.ticket == ticket).copied();
-        if let Some((_, attempt)) = attempt {
-            self.close(now, client, attempt);
-        }
-    }
-
-    fn close(&mut self, now: Timestamp, client: usize, attempt: Attempt) {
-        if let Some(flight) = self.flights.remove(&(client, attempt)) {
+    fn close(&mut self, now: Timestamp, number: usize, attempt: u32) {
+        if let Some(flight) = self.flights.remove(&(number, attempt)) {
             self.at(now + self.setup.round_trip / 2, Step::Gone { flight });
         }
     }
 
-    fn arrive(&mut self, now: Timestamp, client: usize, attempt: Attempt, number: usize) {
+    /// Reports a long stream's further content now and then: each piece would only cost time.
+    fn stream(&mut self, from: Timestamp, number: usize, attempt: u32, plan: &Plan) {
+        if plan.last_token < plan.first_token + CONTENT_EVERY {
+            return;
+        }
+        let mut told = plan.first_token;
+        for at in (1..plan.delivered).map(|piece| plan.chunk_at(piece)) {
+            if at >= told + CONTENT_EVERY {
+                told = at;
+                self.at(from + at, Step::Report { number, attempt, what: Report::Content });
+            }
+        }
+    }
+
+    fn arrive(&mut self, now: Timestamp, number: usize, attempt: u32) {
         let job = &self.jobs[number];
-        let gone = self.tickets[number].is_none();
-        let (tag, key) = (number.to_string(), format!("sk-simulated-{client}"));
-        let arrival = Arrival {
-            key: Some(&key),
-            model: self.setup.model,
-            user_id: job.user_id,
-            tag: Some(&tag),
-            service: job.service,
-            ..Arrival::default()
-        };
+        let tag = number.to_string();
+        let arrival = job.arrival(self.setup, &self.keys[job.client], &tag);
         let back = now + self.setup.round_trip / 2;
-        let report = |what| Step::Report { client, attempt, what };
+        let report = |what| Step::Report { number, attempt, what };
+        let answer = |answer| report(Report::Answer(Box::new(answer)));
         match self.provider.arrive(now, &arrival) {
-            Decision::Reset => {
-                let outcome = classify_transport(TransportFailure::Reset, Phase::BeforeHeaders, None, None);
-                self.at(back, report(Report::End(outcome, None)));
-            }
-            Decision::Reject(rejected) => {
-                let headers: Vec<(&str, &str)> =
-                    rejected.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-                let headers: &dyn Headers = &headers.as_slice();
-                let head = Head { status: rejected.status, headers };
-                let outcome = classify(&head, &rejected.body, None);
-                self.at(back + rejected.after, report(Report::End(outcome, None)));
-            }
+            Decision::Reset => self.at(back, answer(Answer::Reset)),
+            Decision::Reject(rejected) => self.at(back + rejected.after, answer(Answer::Refused(rejected))),
             Decision::Admit(admission) => {
                 let (id, plan) = (admission.id, admission.plan);
-                if gone {
+                if !self.open[number] {
                     self.at(now, Step::Gone { flight: id });
                     return;
                 }
-                self.flights.insert((client, attempt), id);
-                self.at(back + plan.headers, report(Report::Head));
+                self.flights.insert((number, attempt), id);
+                self.at(back + plan.headers, report(Report::Headers));
                 if plan.wait > plan.headers {
-                    self.at(
-                        back + plan.headers + plan.keep_alive.min(plan.wait - plan.headers),
-                        report(Report::KeepAlive),
-                    );
+                    let until_alive = plan.keep_alive.min(plan.wait - plan.headers);
+                    self.at(back + plan.headers + until_alive, report(Report::KeepAlive));
                 }
                 if plan.delivered > 0 && !matches!(plan.end, End::HangUp) {
                     self.at(back + plan.first_token, report(Report::Content));
+                    self.stream(back, number, attempt, &plan);
                 }
                 if let Some(after) = plan.ends_at() {
                     self.at(now + after, Step::Finish { flight: id });
-                    let (outcome, tokens) = end_of(&plan);
-                    self.at(back + after, report(Report::End(outcome, tokens)));
+                    self.at(back + after, answer(Answer::Ended { plan, headers: admission.headers }));
                 }
             }
         }
     }
 }
 
-/// What a driver makes of an admitted request's end.
-fn end_of(plan: &Plan) -> (Outcome, Option<TokenCount>) {
-    let head = Head { status: 200, headers: headers::NONE };
-    let broken = |failure| {
-        let phase = if plan.delivered > 0 { Phase::AfterContent } else { Phase::BeforeContent };
-        classify_transport(failure, phase, Some(200), None)
-    };
-    let outcome = match plan.end {
-        End::Complete => {
-            let completion = u64::from(plan.output_tokens);
-            let tokens =
-                TokenCount { completion, reasoning: u64::from(plan.reasoning_tokens), ..TokenCount::default() };
-            return (finished(&head, Some("stop"), None), Some(tokens));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends one request at a time, in order, and repeats what is refused a second later.
+    #[derive(Default)]
+    struct OneByOne {
+        waiting: std::collections::VecDeque<usize>,
+        busy: bool,
+        attempts: u32,
+        not_before: Timestamp,
+        ends: Vec<Act>,
+    }
+
+    impl Client for OneByOne {
+        fn submit(&mut self, _now: Timestamp, number: usize, _job: &Job) {
+            self.waiting.push_back(number);
         }
-        End::Cut => broken(TransportFailure::Reset),
-        End::CleanEnd => broken(TransportFailure::ClosedMidStream),
-        End::EmptyBody => classify(&head, b"", None),
-        End::BlankBody => classify(&head, b"\n\n\n", None),
-        End::Garbage => classify(&head, b"<<<", None),
-        End::ErrorObject => classify(&head, br#"{"error":{"message":"internal error","type":"server_error"}}"#, None),
-        End::InsufficientResource => finished(&head, Some("insufficient_system_resource"), None),
-        End::HangUp => classify_transport(TransportFailure::ClosedBeforeStart, Phase::BeforeContent, Some(200), None),
-        // Nothing is heard of it any more.
-        End::Stall => classify_transport(TransportFailure::Stalled, Phase::AfterContent, Some(200), None),
-    };
-    (outcome, None)
+
+        fn cancel(&mut self, _now: Timestamp, number: usize) -> bool {
+            let before = self.waiting.len();
+            self.waiting.retain(|waiting| *waiting != number);
+            self.waiting.len() < before
+        }
+
+        fn on(&mut self, now: Timestamp, number: usize, attempt: u32, heard: Heard<'_>) {
+            let Heard::Answer(answer) = heard else { return };
+            assert_eq!((self.busy, attempt), (true, self.attempts));
+            self.busy = false;
+            if answer.is_whole() {
+                self.ends.push(Act::End { number, result: Ok(()) });
+            } else {
+                self.waiting.push_front(number);
+                self.not_before = now + Duration::from_secs(1);
+            }
+        }
+
+        fn poll(&mut self, now: Timestamp) -> Option<Act> {
+            if let Some(end) = self.ends.pop() {
+                return Some(end);
+            }
+            if self.busy || now < self.not_before {
+                return None;
+            }
+            let number = self.waiting.pop_front()?;
+            self.busy = true;
+            self.attempts += 1;
+            Some(Act::Send { number, attempt: self.attempts })
+        }
+
+        fn next_wake(&self) -> Option<Timestamp> {
+            (!self.busy && !self.waiting.is_empty()).then_some(self.not_before)
+        }
+    }
+
+    fn setup() -> Setup {
+        Setup { sample_every: Some(Duration::from_millis(500)), ..Setup::clients(1) }
+    }
+
+    #[test]
+    fn any_client_can_be_played() {
+        // No slot for the first three seconds, then one; two jobs of two seconds and two round trips of 40 ms.
+        let scenario = Scenario::steps(&[(0.0, 0), (3.0, 1)], None).with_service_time(2.0);
+        let (setup, mut client) = (setup(), OneByOne::default());
+        let played = play_clients(&scenario, 1, &setup, &mut [&mut client], &Job::batch(2)).unwrap();
+        assert_eq!((played.completed, played.failed.len(), played.unaccounted), (2, 0, 0));
+        // Refused at 0.02, 1.06 and 2.10 s; sent again at 3.12, which is answered at 5.16, and the other at 7.2.
+        assert_eq!(played.tally.slot_rejections(), 3);
+        assert_eq!(played.answered, [Some(Duration::from_millis(5160)), Some(Duration::from_millis(7200))]);
+        assert_eq!(played.waits[""], [Duration::from_millis(3120), Duration::from_millis(5160)]);
+        let at = |seconds: f64| played.samples.iter().find(|sample| sample.at == seconds).unwrap();
+        assert_eq!((at(2.0).cap, at(2.0).in_flight, at(2.0).rejected), (0, 0, 2));
+        assert_eq!((at(4.0).cap, at(4.0).in_flight, at(4.0).rejected), (1, 1, 3));
+    }
+
+    #[test]
+    fn a_caller_that_gives_up_is_counted_and_its_slot_comes_free() {
+        let scenario = Scenario::constant(1).with_service_time(10.0);
+        let mut jobs = Job::batch(2);
+        jobs[0].patience = Some(Duration::from_secs(2));
+        let played = play(&scenario, 1, &setup(), &jobs).unwrap();
+        assert_eq!((played.completed, played.cancelled, played.failed.len()), (1, 1, 0));
+        assert_eq!(played.tally.disconnected, 1);
+    }
+
+    #[test]
+    fn an_answer_that_streams_for_ten_minutes_is_not_taken_for_one_that_stalls() {
+        let scenario = Scenario::constant(1).with_service_time(600.0);
+        let played = play(&scenario, 1, &setup(), &Job::batch(1)).unwrap();
+        assert_eq!((played.completed, &played.failed[..]), (1, &[][..]));
+    }
+
+    #[test]
+    fn each_job_asks_for_its_own_model() {
+        let mut scenario = Scenario::constant(2).with_service_time(1.0);
+        scenario.models.insert("other".to_owned(), 1.into());
+        let mut jobs = Job::batch(4);
+        jobs[3].model = "other";
+        let played = play(&scenario, 1, &setup(), &jobs).unwrap();
+        let lanes: Vec<_> = played.tally.lanes.iter().map(|lane| (lane.model.as_str(), lane.peak_in_flight)).collect();
+        assert_eq!(lanes, [("deepseek-flash", 2), ("other", 1)]);
+    }
 }

@@ -643,6 +643,23 @@ impl Provider {
         tally
     }
 
+    /// All lanes together at `now`: caps, requests in flight and slot rejections added up. `None` before the first
+    /// arrival.
+    pub fn sample(&mut self, now: Timestamp) -> Option<Sample> {
+        let now = self.observe(now);
+        let mut total: Option<Sample> = None;
+        for index in 0..self.lanes.len() {
+            let account_cap = self.advance(index, now);
+            let Some(lane) = self.lanes.get_mut(index).filter(|lane| lane.from.is_some()) else { continue };
+            let cap = lane.cap(account_cap);
+            let sum = total.get_or_insert(Sample { at: now.as_secs_f64(), cap: 0, in_flight: 0, rejected: 0 });
+            sum.cap = sum.cap.saturating_add(cap);
+            sum.in_flight = sum.in_flight.saturating_add(lane.in_flight);
+            sum.rejected += lane.slot_rejections;
+        }
+        total
+    }
+
     /// How often a request with this tag was answered whole.
     pub fn completions_of(&self, tag: &str) -> u32 {
         self.completions.get(tag).copied().unwrap_or(0)

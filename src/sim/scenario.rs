@@ -598,12 +598,14 @@ fn at_field(field: &str) -> String {
 }
 
 /// The scenarios in `examples/scenarios`, by name.
-const PRESETS: [(&str, &str); 8] = [
+const PRESETS: [(&str, &str); 10] = [
     ("steady", include_str!("../../examples/scenarios/steady.json")),
     ("step", include_str!("../../examples/scenarios/step.json")),
     ("storm", include_str!("../../examples/scenarios/storm.json")),
     ("sawtooth", include_str!("../../examples/scenarios/sawtooth.json")),
     ("walk", include_str!("../../examples/scenarios/walk.json")),
+    ("scale", include_str!("../../examples/scenarios/scale.json")),
+    ("rate-limits", include_str!("../../examples/scenarios/rate-limits.json")),
     ("penalty", include_str!("../../examples/scenarios/penalty.json")),
     ("balance-falling", include_str!("../../examples/scenarios/balance-falling.json")),
     ("hard-day", include_str!("../../examples/scenarios/hard-day.json")),

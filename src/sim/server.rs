@@ -11,6 +11,8 @@
 //! - `GET /__sim/completions`: how often each tag was answered whole.
 //! - `GET /__sim/scenario`: the scenario in force; `POST` replaces it by the one in the body and starts anew.
 //! - `POST /__sim/reset`: starts anew: time zero, an empty tally, all slots free.
+//! - `POST /__sim/oracle` with `{"jobs": 500, "round_trip": 0.002}` (seconds; default 0): what a client that knows all
+//!   makes of so many plain requests from time zero on, on a virtual clock: `{"completed": 500, "makespan": 41.7}`.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), tidegate::sim::StartError> {
@@ -54,6 +56,7 @@ use crate::core::time::Timestamp;
 
 use super::completion::{self, Completion};
 use super::errors;
+use super::oracle::{self, Jobs};
 use super::provider::{Admission, Arrival, Decision, End, FlightId, Plan, Provider, Rejected};
 use super::request::Asked;
 use super::scenario::{BodyStyle, Scenario, ScenarioError};
@@ -274,6 +277,12 @@ impl Shared {
         let world = &mut *self.lock();
         let now = Timestamp::ZERO + world.start.elapsed();
         f(&mut world.provider, now)
+    }
+
+    /// The scenario in force and its seed.
+    fn followed(&self) -> (Scenario, u64) {
+        let world = self.lock();
+        (world.provider.scenario().clone(), world.seed)
     }
 
     fn restart(&self, scenario: Option<Scenario>) -> Result<(), ScenarioError> {
@@ -711,8 +720,43 @@ fn steer(method: &Method, path: &str, body: &[u8], shared: &Shared) -> Response<
                 json_response(StatusCode::INTERNAL_SERVER_ERROR, &json!({"error": {"message": error.to_string()}}))
             }
         },
-        (_, "tally" | "completions" | "scenario" | "reset") => empty(StatusCode::METHOD_NOT_ALLOWED),
+        (&Method::POST, "oracle") => {
+            let answer = serde_json::from_slice::<Task>(body).map_err(|error| error.to_string()).and_then(|task| {
+                let (scenario, seed) = shared.followed();
+                task.by_the_oracle(&scenario, seed)
+            });
+            match answer {
+                Ok(answer) => json_response(StatusCode::OK, &answer),
+                Err(message) => json_response(StatusCode::BAD_REQUEST, &json!({"error": {"message": message}})),
+            }
+        }
+        (_, "tally" | "completions" | "scenario" | "reset" | "oracle") => empty(StatusCode::METHOD_NOT_ALLOWED),
         _ => empty(StatusCode::NOT_FOUND),
+    }
+}
+
+/// Work to be done by one that knows all.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Task {
+    jobs: usize,
+    #[serde(default)]
+    round_trip: f64,
+}
+
+impl Task {
+    /// More would keep the server from its other work for longer than a moment.
+    const MOST: usize = 20_000;
+
+    fn by_the_oracle(&self, scenario: &Scenario, seed: u64) -> Result<serde_json::Value, String> {
+        if self.jobs > Self::MOST {
+            return Err(format!("Expected `jobs` to be at most {}, got {}", Self::MOST, self.jobs));
+        }
+        let round_trip = Duration::try_from_secs_f64(self.round_trip)
+            .map_err(|_| format!("Expected `round_trip` to be seconds of 0 or more, got {}", self.round_trip))?;
+        let jobs = Jobs { round_trip, ..Jobs::new(self.jobs) };
+        let report = oracle::knowing(scenario, seed, &jobs).map_err(|error| error.to_string())?;
+        Ok(json!({"completed": report.completed, "makespan": report.makespan.as_secs_f64()}))
     }
 }
 

@@ -1,9 +1,10 @@
 //! What a call costs in the scheduler: time and memory, with few and with very many waiting.
 //!
 //! `cargo bench --bench scheduler`. Each job is submitted, sent, answered and ended; the machine is driven as a driver
-//! would, without I/O. `callgrind` counts instructions instead, the same on every run:
-//! `valgrind --tool=callgrind target/release/deps/scheduler-… 1000`.
+//! would, without I/O. Times are of this machine at this moment; instructions, counted by valgrind's callgrind where it
+//! is installed, are the same on every run.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tidegate::core::call::Attempt;
@@ -88,15 +89,56 @@ fn run(queued: usize, jobs: usize) -> (f64, Option<f64>) {
     (each * 1e6, bytes)
 }
 
+/// Instructions a job takes: what a run of more jobs executes more than a run of fewer, by callgrind's count.
+///
+/// # Errors
+/// Why there is no count.
+fn instructions(queued: usize) -> Result<f64, String> {
+    const FEWER: usize = 1_000;
+    const MORE: usize = 6_000;
+    let count = |jobs: usize| {
+        let program = std::env::current_exe().map_err(|error| error.to_string())?;
+        let output = Command::new("valgrind")
+            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+            .arg(program)
+            .args([COUNTED, &queued.to_string(), &jobs.to_string()])
+            .output()
+            .map_err(|error| format!("valgrind: {error}"))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let collected = said.lines().find_map(|line| line.split_once("Collected :")?.1.trim().parse::<f64>().ok());
+        collected.ok_or_else(|| format!("valgrind ended with {}: {said}", output.status))
+    };
+    Ok((count(MORE)? - count(FEWER)?) / (MORE - FEWER) as f64)
+}
+
+/// With this argument, and how many are queued and done, the program only does what is counted.
+const COUNTED: &str = "--counted";
+/// With more queued, counting would take minutes: it runs fifty times slower.
+const MOST_COUNTED: usize = 100_000;
+
 fn main() {
-    if let Some(queued) = std::env::args().nth(1).and_then(|arg| arg.parse().ok()) {
-        run(queued, 10_000);
+    let args: Vec<String> = std::env::args().collect();
+    if let [_, flag, queued, jobs] = &args[..]
+        && flag == COUNTED
+    {
+        let number = |text: &str| text.parse().expect("a number");
+        run(number(queued), number(jobs));
         return;
     }
-    println!("{:>10} {:>12} {:>14}", "queued", "µs a job", "bytes a job");
+    println!("{:>10} {:>12} {:>18} {:>14}", "queued", "µs a job", "instructions a job", "bytes a job");
+    let mut uncounted = None;
     for queued in [1, 1_000, 100_000, 1_000_000] {
         let (micros, bytes) = run(queued, 200_000);
         let bytes = bytes.filter(|_| queued >= 100_000).map_or("-".into(), |bytes| format!("{bytes:.0}"));
-        println!("{queued:>10} {micros:>12.2} {bytes:>14}");
+        let counted = match queued {
+            ..=MOST_COUNTED if uncounted.is_none() => {
+                instructions(queued).map_or_else(|why| (uncounted = Some(why), "-".into()).1, |n| format!("{n:.0}"))
+            }
+            _ => "-".into(),
+        };
+        println!("{queued:>10} {micros:>12.2} {counted:>18} {bytes:>14}");
+    }
+    if let Some(why) = uncounted {
+        println!("\nNOTE: instructions were NOT counted, for that takes valgrind: {why}");
     }
 }

@@ -22,7 +22,7 @@ export interface ProviderSettings {
 
 /**
  * The settings that make a provider of the AI SDK send its calls through `client`: `createDeepSeek(providerSettings(client))`,
- * and likewise `createOpenAICompatible({ name, ...providerSettings(client) })` and `createOpenAI`.
+ * and likewise `createOpenAICompatible({ name, ...providerSettings(client) })`.
  *
  * Retries are the gate's alone, whatever `maxRetries` says: what the gate has given up rejects with its `TidegateError`,
  * which the AI SDK passes on at once. A refusal that no retry would change (400, 401, 402 …) is an `APICallError`, as ever.

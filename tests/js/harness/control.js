@@ -55,6 +55,8 @@ export async function startControl(program, told) {
       response.writeHead(500, openToAll).end(String(error?.stack ?? error));
     }
   });
+  // A connection that is closed for idleness the moment it is used again would be no fault of the package.
+  server.keepAliveTimeout = 0;
   return {
     url: await listen(server),
     simulators: pool,

@@ -38,8 +38,7 @@ export async function scripted(answers) {
   const server = createServer(async (request, response) => {
     if (request.method === "OPTIONS") return response.writeHead(204, openToAll).end();
     const { method, url, headers } = request;
-    const names = Object.keys(headers);
-    const seen = { method, url, names, authorization: headers.authorization, at: performance.now(), closed: false };
+    const seen = { method, url, authorization: headers.authorization, headers: Object.keys(headers), at: performance.now(), closed: false };
     requests.push(seen);
     response.on("close", () => (seen.closed = true));
     response.on("error", () => {});

@@ -5,7 +5,7 @@ import { promisify } from "node:util";
 import { build } from "esbuild";
 import * as vite from "vite";
 import webpack from "webpack";
-import { strictly } from "./programs.js";
+import { runProgram, strictly } from "./programs.js";
 
 /** The suite in a bundle, run away from node_modules, so that whatever was left out of it is missed. */
 function bundled(name, file, bundle) {
@@ -15,7 +15,7 @@ function bundled(name, file, bundle) {
     async run(tools) {
       const out = join(tools.project, "out");
       await bundle(tools.project, out);
-      await tools.execute(process.execPath, [...strictly, file], { cwd: out });
+      await runProgram(tools, process.execPath, [...strictly, file], { cwd: out });
     },
   };
 }

@@ -28,6 +28,9 @@ const nextEdge = {
     } finally {
       await server.stop();
     }
+    // A rejection that the suite can't see from within.
+    const bad = server.said().split("\n").filter((line) => /unhandled/i.test(line));
+    if (bad.length > 0) throw new Error(`Next says:\n${bad.join("\n")}`);
   },
 };
 

@@ -1,14 +1,27 @@
 // Runtimes that run a program: Node, Bun, Deno.
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+
+/** How long a program may take to end once its last call has, in milliseconds: there is nothing left to wait for. */
+const PARTING = 15_000;
+
+/** Runs a program with the suite in it, which must end by itself, without an error. */
+export async function runProgram({ execute, isOver }, command, args, options) {
+  const lingers = isOver.then(() => sleep(PARTING, undefined, { ref: false })).then(() => {
+    throw new Error(`it still runs ${PARTING} ms after its last call`);
+  });
+  await Promise.race([execute(command, args, options), lingers]);
+}
 
 /** The suite in a program that must end by itself, without an error. */
 function program(name, command, args, options = {}) {
   return {
     name,
     suite: options,
-    async run({ execute, modules }) {
-      await execute(command(modules), args);
-      return (await execute(command(modules), ["--version"])).split("\n")[0].trim();
+    async run(tools) {
+      const path = command(tools.modules);
+      await runProgram(tools, path, args);
+      return (await tools.execute(path, ["--version"])).split("\n")[0].trim();
     },
   };
 }

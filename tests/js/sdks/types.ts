@@ -2,7 +2,7 @@
 import { createDeepSeek } from "@ai-sdk/deepseek";
 import { ChatOpenAI } from "@langchain/openai";
 import OpenAI from "openai";
-import { Tidegate } from "tidegate";
+import { type ChatCompletion, type Completion, Tidegate } from "tidegate";
 import { providerSettings } from "tidegate/ai-sdk";
 import { chatOpenAIOptions, openaiOptions } from "tidegate/openai";
 
@@ -19,3 +19,9 @@ export const chat = new ChatOpenAI({ model: "deepseek-flash", ...chatOpenAIOptio
 
 // @ts-expect-error An option that there is not.
 openaiOptions(client, { worklod: "chat" });
+
+export async function whole(): Promise<[ChatCompletion, Completion]> {
+  const stream = await client.chat.completions.create({ model: "deepseek-flash", messages: [], stream: true });
+  const fim = await client.completions.create({ model: "deepseek-flash", prompt: "", stream: true });
+  return [await stream.finalCompletion((chunk) => chunk.choices[0]?.delta.content), await fim.finalCompletion()];
+}

@@ -77,7 +77,7 @@ export const aborts = {
       const server = await t.serve(BEGUN);
       const client = t.client(server.url);
       const make = (options) => client.chat.completions.create(STREAMING, options);
-      const streams = [await make(), await make({ timeout: 500 })];
+      const streams = [await make(), await make({ timeout: 3000 })];
       await server.closed(2);
       equal(await server.open(), 1);
       await client.close({ grace: 0 });

@@ -43,7 +43,7 @@ export const streams = {
 
   async "keep-alives without content run into the clock, and the call is tried again"(t) {
     const server = await t.serve({ body: [{ repeat: ": keep-alive\n\n", every: 20 }], end: "open" }, SHORT);
-    const client = t.client(server.url, { clocks: { firstContent: 500 } });
+    const client = t.client(server.url, { clocks: { firstContent: 2000 } });
     equal(await textOf(await client.chat.completions.create(STREAMING)), "now");
     equal(await server.count(), 2);
   },
@@ -54,14 +54,14 @@ export const streams = {
   async "a stream that stalls ends by the idle clock, but a slow reader is no stall"(t) {
     const a = event(delta({ content: "a" }));
     const server = await t.serve({ body: a, end: "open" }, { body: [a, 50, event(delta({ content: "b" })) + event(finish())] });
-    const client = t.client(server.url, { clocks: { idle: 300 } });
+    const client = t.client(server.url, { clocks: { idle: 1000 } });
     const stalled = await client.chat.completions.create(STREAMING);
     await stalled.next();
     const error = await rejection(stalled.next());
     deepEqual([error.type, error.partial.text], ["interrupted", "a"]);
     match(error.message, /stalled/);
     const slow = await client.chat.completions.create(STREAMING);
-    await sleep(500);
+    await sleep(1500);
     equal(await textOf(slow), "ab");
   },
 
