@@ -24,13 +24,27 @@ function run(command, ...args) {
   execFileSync(command, args, { cwd: root, stdio: ["ignore", "inherit", "inherit"] });
 }
 
+/**
+ * For size after gzip: what is written out again where it is called once is larger than a call. The names and features
+ * that producers note down serve no host.
+ */
+const OPTIMISE = [
+  "--generate-global-effects",
+  "-Oz",
+  "--one-caller-inline-max-function-size=0",
+  "--converge",
+  "--strip-producers",
+  "--strip-target-features",
+];
+
 /** wasm-opt takes its time, so what it made of the same bytes is kept. */
 function optimised(wasm) {
   const sum = createHash("sha256").update(readFileSync(wasm)).update(readFileSync(join(root, "js/package-lock.json")));
+  sum.update(OPTIMISE.join());
   const kept = join(scratch, `${sum.digest("hex")}.wasm`);
   if (!existsSync(kept)) {
     for (const old of readdirSync(scratch)) if (old.endsWith(".wasm")) rmSync(join(scratch, old));
-    run(join(tools, "wasm-opt"), "-Oz", wasm, "-o", `${kept}.part`);
+    run(join(tools, "wasm-opt"), ...OPTIMISE, wasm, "-o", `${kept}.part`);
     copyFileSync(`${kept}.part`, kept);
     rmSync(`${kept}.part`);
   }

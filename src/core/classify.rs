@@ -214,7 +214,7 @@ pub fn classify_transport(
         (Phase::BeforeContent, T::Reset | T::ClosedMidStream) => OutcomeKind::FirstContentTimeout,
         _ => OutcomeKind::Transport,
     };
-    let words = words.map(str::trim).filter(|words| !words.is_empty());
+    let words = words.map(str::trim_ascii).filter(|words| !words.is_empty());
     let message = words.map_or(failure.words().into(), |words| joined(&[failure.words(), ": ", words]));
     Outcome { status, ..Outcome::new(kind).with_message(&clean(&message)) }
 }
@@ -396,7 +396,7 @@ impl<'v> Facts<'v> {
             if outcome.quota == QuotaHints::default() {
                 outcome.quota = inner_quota;
             }
-            outcome.retry_after = outcome.retry_after.max(inner_delay);
+            headers::raise(&mut outcome.retry_after, inner_delay);
         }
         let whole = match &self.upstream {
             Some(upstream) if self.message.is_empty() => Cow::Borrowed(upstream.as_ref()),
@@ -404,24 +404,22 @@ impl<'v> Facts<'v> {
             None => Cow::Borrowed(self.message.as_ref()),
         };
         let words = Words::of(&whole);
-        outcome.retry_after = outcome.retry_after.max(self.delay());
+        self.delays(&mut outcome.retry_after);
         outcome.kind = self.kind(head.status, &words, &outcome);
         match outcome.kind {
             OutcomeKind::Slot => {
                 outcome.told = words.told();
                 outcome.low_balance = words.any("remaining balance");
-                outcome.retry_after = outcome.retry_after.max(words.delay());
             }
             // What a window has left matters where a window was the reason.
             OutcomeKind::Rate => {
-                let window = headers::exhausted(&outcome.quota).flatten();
-                outcome.retry_after = outcome.retry_after.max(words.delay()).max(window);
+                headers::raise(&mut outcome.retry_after, headers::exhausted(&outcome.quota).flatten());
             }
-            OutcomeKind::Pressure | OutcomeKind::Server => {
-                outcome.retry_after = outcome.retry_after.max(words.delay());
-            }
-            // The words of other errors may quote the request.
             _ => {}
+        }
+        // The words of other errors may quote the request.
+        if matches!(outcome.kind, OutcomeKind::Slot | OutcomeKind::Rate | OutcomeKind::Pressure | OutcomeKind::Server) {
+            words.delays(&mut outcome.retry_after);
         }
         let small = |text: &str| Box::<str>::from(cut(&clean(text), 128));
         outcome.code = self.code.map(small);
@@ -591,12 +589,18 @@ impl<'v> Facts<'v> {
         vague
     }
 
-    /// The delay in the body's fields.
-    fn delay(&self) -> Option<Duration> {
-        let seconds = |path: &str| headers::delay(number(self.at(path)?)?);
-        let fields = ["retry_after", "retry_after_seconds", "metadata/retry_after", "metadata/retry_after_seconds"];
-        let longest = fields.iter().filter_map(|field| seconds(field)).max();
-        longest.max(seconds("availability/retry_after")).max(self.retry_info())
+    /// Takes over the delays in the body's fields that are longer.
+    fn delays(&self, longest: &mut Option<Duration>) {
+        for field in [
+            "retry_after",
+            "retry_after_seconds",
+            "metadata/retry_after",
+            "metadata/retry_after_seconds",
+            "availability/retry_after",
+        ] {
+            headers::raise(longest, self.at(field).and_then(number).and_then(headers::delay));
+        }
+        headers::raise(longest, self.retry_info());
     }
 
     /// Google's `RetryInfo`: `"retryDelay": "48s"`, or `{"seconds": 48}`.
@@ -624,7 +628,7 @@ impl Headers for &Json<'_> {
 fn upstream_words<'v>(raw: &'v Json<'v>) -> Option<Cow<'v, str>> {
     let inner = |json: &'v Json<'v>| Facts::of(json).map(|facts| facts.message).filter(|words| !words.is_empty());
     match raw {
-        Json::Text(text) => (!text.trim().is_empty()).then(|| (*text).into()),
+        Json::Text(text) => (!text.trim_ascii().is_empty()).then(|| (*text).into()),
         Json::Embedded(text, json) => Some(inner(json).unwrap_or((*text).into())),
         other => inner(other),
     }
@@ -632,7 +636,7 @@ fn upstream_words<'v>(raw: &'v Json<'v>) -> Option<Cow<'v, str>> {
 
 /// A number, or a string that is one.
 fn number(value: &Json<'_>) -> Option<f64> {
-    headers::decimal(value.scalar()?.trim())
+    headers::decimal(value.scalar()?.trim_ascii())
 }
 
 /// Whether one of the names in a list, set off by spaces, is this one.
@@ -713,11 +717,12 @@ impl Words {
         (limit > 0).then_some(Told { current, limit })
     }
 
-    /// "Please try again in 7.66s", "retry after 48 seconds", "please retry in 48.2s".
-    fn delay(&self) -> Option<Duration> {
-        let markers = ["try again in ", "try again after ", "retry in ", "retry after "];
-        let spans = markers.iter().filter_map(|marker| behind(&self.0, marker));
-        spans.filter_map(|rest| headers::delay(spoken_seconds(rest.trim_ascii_start())?)).max()
+    /// Takes over delays that are longer: "Please try again in 7.66s", "retry after 48 seconds", "please retry in 48.2s".
+    fn delays(&self, longest: &mut Option<Duration>) {
+        for marker in ["try again in ", "try again after ", "retry in ", "retry after "] {
+            let seconds = behind(&self.0, marker).and_then(|rest| spoken_seconds(rest.trim_ascii_start()));
+            headers::raise(longest, seconds.and_then(headers::delay));
+        }
     }
 }
 
@@ -730,7 +735,7 @@ fn spoken_seconds(text: &str) -> Option<f64> {
     }
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let (number, rest) = text.split_at(end);
-    let rest = rest.trim_start();
+    let rest = rest.trim_ascii_start();
     let unit = &rest[..rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len())];
     const UNITS: [(&str, f64); 4] = [
         ("ms millisecond milliseconds", 1e-3),
@@ -790,10 +795,10 @@ fn plain_text(body: &str) -> String {
     let title = find(&lower, "<title").and_then(|at| {
         let start = at + lower[at..].find('>')? + 1;
         let end = start + lower[start..].find('<')?;
-        Some(text[start..end].trim()).filter(|title| !title.is_empty())
+        Some(text[start..end].trim_ascii()).filter(|title| !title.is_empty())
     });
     let words = title.map_or_else(|| without_tags(text), str::to_owned);
-    let words = cut(words.trim(), 200);
+    let words = cut(words.trim_ascii(), 200);
     if words.is_empty() { "HTML error page".into() } else { joined(&["HTML error page: ", words]) }
 }
 

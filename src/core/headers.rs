@@ -71,12 +71,12 @@ const REQUEST_IDS: [&str; 9] = [
 /// The server's id of the request, for its support and for logs.
 pub fn request_id(headers: &dyn Headers) -> Option<&str> {
     let sane = |id: &&str| !id.is_empty() && id.len() <= 256 && id.bytes().all(|byte| byte.is_ascii_graphic());
-    REQUEST_IDS.iter().find_map(|name| headers.get(name).map(str::trim).filter(sane))
+    REQUEST_IDS.iter().find_map(|name| headers.get(name).map(str::trim_ascii).filter(sane))
 }
 
 /// The server's explicit word on retrying: `x-should-retry: true` or `false`, as OpenAI's clients obey it.
 pub fn should_retry(headers: &dyn Headers) -> Option<bool> {
-    let value = headers.get("x-should-retry")?.trim();
+    let value = headers.get("x-should-retry")?.trim_ascii();
     if value.eq_ignore_ascii_case("true") {
         Some(true)
     } else if value.eq_ignore_ascii_case("false") {
@@ -99,9 +99,9 @@ pub fn unix_time(headers: &dyn Headers, unix_now: Option<u64>) -> Option<u64> {
 /// `unix_now` is the time in seconds, if known; it stands in where a date has no `Date` beside it. A date that has
 /// passed asks for no wait; negative, infinite and unreadable values ask for nothing.
 pub fn retry_after(headers: &dyn Headers, unix_now: Option<u64>) -> Option<Duration> {
-    let ms = headers.get("retry-after-ms").and_then(|value| delay(decimal(value.trim())? / 1e3));
+    let ms = headers.get("retry-after-ms").and_then(|value| delay(decimal(value.trim_ascii())? / 1e3));
     let plain = headers.get("retry-after").and_then(|value| {
-        let value = value.trim();
+        let value = value.trim_ascii();
         match decimal(value) {
             Some(seconds) => delay(seconds),
             None => match unix_date(value) {
@@ -150,8 +150,19 @@ pub fn quota_hints(headers: &dyn Headers, unix_now: Option<u64>) -> QuotaHints {
 
 /// How long until a quota that the headers call used up is whole again; the longest, if several are.
 pub(crate) fn exhausted(quota: &QuotaHints) -> Option<Option<Duration>> {
-    let used_up = [quota.requests, quota.tokens].into_iter().filter(|hint| hint.remaining == Some(0));
-    used_up.map(|hint| hint.reset).max()
+    let mut longest = None;
+    for hint in [&quota.requests, &quota.tokens] {
+        if hint.remaining == Some(0) {
+            raise(longest.get_or_insert(None), hint.reset);
+        }
+    }
+    longest
+}
+
+/// Makes of a delay the longer of it and another.
+#[cfg_attr(target_family = "wasm", inline(never))]
+pub(crate) fn raise(longest: &mut Option<Duration>, other: Option<Duration>) {
+    *longest = (*longest).max(other);
 }
 
 /// Of two families of headers about the same dimension, field by field the first that speaks. The one with more to
@@ -169,8 +180,9 @@ fn prefer(a: QuotaHint, b: QuotaHint) -> QuotaHint {
 fn combined_ratelimit(headers: &dyn Headers) -> QuotaHint {
     let parameter = |header: &str, names: &[&str]| {
         let mut parts = headers.get(header)?.split([';', ',']).filter_map(|part| part.split_once('='));
-        let (_, value) = parts.find(|(name, _)| names.iter().any(|wanted| name.trim().eq_ignore_ascii_case(wanted)))?;
-        whole(value.trim())
+        let (_, value) =
+            parts.find(|(name, _)| names.iter().any(|wanted| name.trim_ascii().eq_ignore_ascii_case(wanted)))?;
+        whole(value.trim_ascii())
     };
     QuotaHint {
         limit: parameter("ratelimit", &["limit"]).or_else(|| parameter("ratelimit-policy", &["q"])),
@@ -181,14 +193,14 @@ fn combined_ratelimit(headers: &dyn Headers) -> QuotaHint {
 
 /// The first number of a header such as `100` or `100, 100;w=60`.
 fn count(value: &str) -> Option<f64> {
-    let number = decimal(value.split([',', ';']).next()?.trim())?;
+    let number = decimal(value.split([',', ';']).next()?.trim_ascii())?;
     number.is_finite().then_some(number)
 }
 
 /// When a quota is whole again: a Go duration (OpenAI, Groq), seconds (Azure, IETF), a unix time in seconds or in
 /// milliseconds (OpenRouter), which needs the time, or an HTTP date, which needs it too.
 fn reset_in(value: &str, unix_now: Option<u64>) -> Option<Duration> {
-    let value = value.trim();
+    let value = value.trim_ascii();
     let until = |at: f64| {
         let now = unix_now?;
         // A moment gone by is no wait.
@@ -211,7 +223,7 @@ pub(crate) fn delay(seconds: f64) -> Option<Duration> {
 
 /// A duration as Go prints it (`1h2m3.5s`, `6m0s`, `120ms`; days are taken too), which Google's `48s` is as well.
 pub(crate) fn go_duration(text: &str) -> Option<Duration> {
-    let (seconds, rest) = go_duration_prefix(text.trim())?;
+    let (seconds, rest) = go_duration_prefix(text.trim_ascii())?;
     if rest.is_empty() { delay(seconds) } else { None }
 }
 
@@ -283,14 +295,14 @@ fn digit(byte: u8) -> Option<u8> {
 /// The unix time of an HTTP date (RFC 9110, its obsolete forms too).
 #[cfg(feature = "std")]
 fn unix_date(value: &str) -> Option<u64> {
-    let at = httpdate::parse_http_date(value.trim()).ok()?;
+    let at = httpdate::parse_http_date(value.trim_ascii()).ok()?;
     at.duration_since(std::time::SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs())
 }
 
 /// The unix time of a date that the host has read: `@` and the seconds. JavaScript can read dates by itself.
 #[cfg(not(feature = "std"))]
 fn unix_date(value: &str) -> Option<u64> {
-    whole(value.trim().strip_prefix('@')?)
+    whole(value.trim_ascii().strip_prefix('@')?)
 }
 
 #[cfg(test)]

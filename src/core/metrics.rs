@@ -286,8 +286,8 @@ impl Metrics {
     /// Counts something for the whole, and for the route, the model and the workload concerned.
     pub(crate) fn count(&mut self, labels: Labels, what: &mut dyn FnMut(&mut Scope)) {
         fn at(scopes: &mut Vec<Scope>, index: usize) -> &mut Scope {
-            if index >= scopes.len() {
-                scopes.resize_with(index + 1, Scope::default);
+            while index >= scopes.len() {
+                scopes.push(Scope::default());
             }
             &mut scopes[index]
         }
@@ -308,7 +308,11 @@ impl Metrics {
     ) -> (ScopeSnapshot, Vec<ScopeSnapshot>, Vec<ScopeSnapshot>, Vec<ScopeSnapshot>) {
         fn named<'a>(scopes: &[Scope], names: impl Iterator<Item = &'a str>) -> Vec<ScopeSnapshot> {
             let empty = Scope::default();
-            names.enumerate().map(|(at, name)| scopes.get(at).unwrap_or(&empty).snapshot(name)).collect()
+            let mut all = Vec::new();
+            for (at, name) in names.enumerate() {
+                all.push(scopes.get(at).unwrap_or(&empty).snapshot(name));
+            }
+            all
         }
         (
             self.total.snapshot("total"),

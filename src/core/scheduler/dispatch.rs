@@ -173,12 +173,12 @@ impl Scheduler {
     ) -> Result<(), usize> {
         let served = self.served(&self.pools[pool_id as usize]);
         let pool = &mut self.pools[pool_id as usize];
-        let allowed = pool.candidates[candidate]
-            .lanes
-            .into_iter()
-            .flatten()
-            .map(|lane| self.lanes[lane.0 as usize].allowed(now))
-            .fold([true; 3], |all, lane| [all[0] && lane[0], all[1] && lane[1], all[2] && lane[2]]);
+        let lanes = pool.candidates[candidate].lanes;
+        let mut allowed = [true; 3];
+        for lane in lanes.iter().flatten() {
+            let by_lane = self.lanes[lane.0 as usize].allowed(now);
+            allowed.iter_mut().zip(by_lane).for_each(|(all, lane)| *all &= lane);
+        }
         let select = Select { lowest_first: matches!(offers[candidate], Offer::Open { risky: true }), allowed, served };
         let (calls, workloads) = (&self.calls, &self.workloads);
         let blocked = |id: WorkloadId| {
@@ -191,9 +191,10 @@ impl Scheduler {
         };
         let Some((ticket, _)) = pool.queue.pop(now, select, blocked, alive) else {
             // What is kept for interactive work is given free without anything happening.
-            let lanes = pool.candidates[candidate].lanes.into_iter().flatten();
-            if let Some(at) = lanes.filter_map(|lane| self.lanes[lane.0 as usize].kept_until(now)).min() {
-                self.arm_pool(pool_id, at);
+            for lane in lanes.iter().flatten() {
+                if let Some(at) = self.lanes[lane.0 as usize].kept_until(now) {
+                    self.arm_pool(pool_id, at);
+                }
             }
             return Err(candidate);
         };
@@ -228,12 +229,10 @@ impl Scheduler {
         // The quota was asked about the least request; now it is known how large this one is.
         let tokens = u64::from(call.tokens);
         let lanes = pool.candidates[choice].lanes;
-        let affordable = lanes
-            .into_iter()
-            .flatten()
-            .map(|lane| self.lanes[lane.0 as usize].quota.opens_at(now, tokens))
-            .max()
-            .unwrap_or(now);
+        let mut affordable = now;
+        for lane in lanes.iter().flatten() {
+            affordable = affordable.max(self.lanes[lane.0 as usize].quota.opens_at(now, tokens));
+        }
         if affordable > now {
             // Without having the line looked at: nothing has changed, and it would be at once, for ever.
             self.line_up(ticket, true);
