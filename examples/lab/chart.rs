@@ -69,20 +69,26 @@ pub(crate) fn draw(case: &Case, peers: &[&Peer], outcome: &Outcome) -> String {
 
 fn legend(svg: &mut String) {
     let (x, y) = (MARGIN.0, 48.0);
-    let _ = writeln!(
-        svg,
-        r#"<rect x="{x}" y="{top}" width="18" height="10" fill="{CAP}" fill-opacity=".3"/><text x="{a}" y="{y}">the provider's cap</text>
-<path d="M{b} {mid}h9" stroke="{OURS}" stroke-width="2"/><path d="M{b2} {mid}h9" stroke="{THEIRS}" stroke-width="2"/><text x="{c}" y="{y}">in flight</text>
-<path d="M{d} {top}v10" stroke="{REJECTED}" stroke-width="2"/><text x="{e}" y="{y}">rejected (429)</text>"#,
-        top = y - 9.0,
-        mid = y - 4.0,
-        a = x + 24.0,
-        b = x + 146.0,
-        b2 = x + 156.0,
-        c = x + 171.0,
-        d = x + 242.0,
-        e = x + 250.0,
+    let (top, mid) = (y - 9.0, y - 4.0);
+    let mut at = x;
+    let mut entry = |mark: String, width: f64, text: &str, length: f64| {
+        let _ = writeln!(
+            svg,
+            r#"<g transform="translate({at} 0)">{mark}<text x="{}" y="{y}">{text}</text></g>"#,
+            width + 6.0
+        );
+        at += width + 6.0 + length + 18.0;
+    };
+    let cap = format!(r#"<rect y="{top}" width="18" height="10" fill="{CAP}" fill-opacity=".3"/>"#);
+    entry(cap, 18.0, "the provider's cap", 108.0);
+    let lines = format!(
+        r#"<path d="M0 {mid}h9" stroke="{OURS}" stroke-width="2"/><path d="M10 {mid}h9" stroke="{THEIRS}" stroke-width="2"/>"#
     );
+    entry(lines, 19.0, "in flight", 50.0);
+    let limit = format!(r#"<path d="M0 {mid}h20" stroke="{TEXT}" stroke-dasharray="3 2.5"/>"#);
+    entry(limit, 20.0, "the client's limit", 100.0);
+    let tick = format!(r#"<path d="M1 {top}v10" stroke="{REJECTED}" stroke-width="2"/>"#);
+    entry(tick, 2.0, "rejected (429)", 90.0);
 }
 
 /// Where a panel is and what it spans.
@@ -130,6 +136,13 @@ impl Scale {
                 svg,
                 r#"<path d="{cap}V{bottom}H{x}Z" fill="{CAP}" fill-opacity=".3"/>
 <path d="{flying}V{bottom}H{x}Z" fill="{colour}" fill-opacity="{fill}"/><path d="{flying}" fill="none" stroke="{colour}" stroke-width="1.5" stroke-linejoin="round"/>"#,
+            );
+        }
+        let limit = self.steps(&run.limits, end);
+        if !limit.is_empty() {
+            let _ = writeln!(
+                svg,
+                r#"<path d="{limit}" fill="none" stroke="{colour}" stroke-opacity=".75" stroke-dasharray="3 2.5"/>"#
             );
         }
         let ticks: String = (columns.iter().enumerate())
@@ -202,6 +215,27 @@ impl Scale {
         path
     }
 
+    /// A line that jumps at the given moments, once in a pixel column at most, until `end`.
+    fn steps(&self, changes: &[(f64, u32)], end: f64) -> String {
+        let column = |at: f64| (at.min(self.seconds).min(end) / self.seconds * PANEL.0).round();
+        let mut levels: Vec<(f64, f64)> = Vec::new();
+        for &(at, limit) in changes.iter().filter(|(at, _)| *at <= self.seconds.min(end)) {
+            let (x, y) = (column(at), (self.height(f64::from(limit)) * 10.0).round() / 10.0);
+            match levels.last_mut() {
+                Some(last) if last.0 == x => last.1 = y,
+                _ => levels.push((x, y)),
+            }
+        }
+        levels.dedup_by(|next, last| next.1 == last.1);
+        let Some(&(first, y)) = levels.first() else { return String::new() };
+        let mut path = format!("M{} {y}", self.x + first);
+        for (x, y) in &levels[1..] {
+            let _ = write!(path, "H{}V{y}", self.x + x);
+        }
+        let _ = write!(path, "H{}", self.x + column(end));
+        path
+    }
+
     fn height(&self, value: f64) -> f64 {
         self.y + PANEL.1 * (1.0 - (value / (self.highest * 1.08)).min(1.0))
     }
@@ -245,6 +279,14 @@ mod tests {
         assert_eq!(marks(64.0, 3), [0.0, 50.0]);
         assert_eq!(marks(600.0, 6), [0.0, 100.0, 200.0, 300.0, 400.0, 500.0, 600.0]);
         assert_eq!(marks(2500.0, 3), [0.0, 1000.0, 2000.0]);
+    }
+
+    #[test]
+    fn a_limit_jumps_once_a_column_and_ends_with_the_run() {
+        let scale = Scale { x: 0.0, y: 0.0, seconds: 400.0, highest: 10.0 / 1.08 };
+        let changes = [(0.0, 5), (0.1, 10), (100.0, 10), (200.0, 0), (350.0, 7)];
+        assert_eq!(scale.steps(&changes, 300.0), "M0 0H200V120H300");
+        assert_eq!(scale.steps(&[], 300.0), "");
     }
 
     #[test]

@@ -79,8 +79,9 @@ fn run_all<'a>(cases: &'a [Case], peers: &[&Peer], charts: &Path, quiet: bool) -
                         }
                     }
                     // Only the figures are needed from here on.
-                    outcome.runs.iter_mut().for_each(|run| run.samples = Vec::new());
-                    outcome.oracle.samples = Vec::new();
+                    for run in outcome.runs.iter_mut().chain([&mut outcome.oracle]) {
+                        (run.samples, run.limits) = (Vec::new(), Vec::new());
+                    }
                     let mut results = results.lock().expect("no thread panicked");
                     results.push((case, seed, outcome));
                     if !quiet {

@@ -34,6 +34,8 @@ pub(crate) struct Figures {
 pub(crate) struct Run {
     pub(crate) figures: Figures,
     pub(crate) samples: Vec<Sample>,
+    /// (seconds, limit) whenever the client changed its limit; empty where there are several limits.
+    pub(crate) limits: Vec<(f64, u32)>,
 }
 
 /// What all peers made of a scenario on one seed, and the oracle's run.
@@ -64,10 +66,11 @@ pub(crate) fn run(case: &Case, seed: u64, peers: &[&Peer]) -> Outcome {
             let mut borrowed: Vec<&mut dyn Client> = clients.iter_mut().map(|client| &mut **client as _).collect();
             let played = play_clients(&case.scenario, seed, &setup, &mut borrowed, &jobs);
             let played = played.expect("the scenario makes sense");
-            Run { figures: figures(case, &jobs, &played, &ideal), samples: played.samples }
+            let limits = if count == 1 && models.len() == 1 { played.limits.clone() } else { Vec::new() };
+            Run { figures: figures(case, &jobs, &played, &ideal), samples: played.samples, limits }
         })
         .collect();
-    let oracle = Run { figures: figures(case, &jobs, &ideal, &ideal), samples: ideal.samples };
+    let oracle = Run { figures: figures(case, &jobs, &ideal, &ideal), samples: ideal.samples, limits: Vec::new() };
     Outcome { runs, oracle }
 }
 

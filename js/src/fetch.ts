@@ -1,7 +1,7 @@
 import { ABORT, ANSWERED, DELIVERED, INTERRUPTED, type Gate } from "./driver.js";
 import { TidegateError, InvalidRequestError } from "./errors.js";
 import { AFTER_CONTENT, BEFORE_CONTENT, Exchange, RESET, isBlank, type Opened, type Wire } from "./exchange.js";
-import { CALL, callOptions, type CallOptions } from "./options.js";
+import { CALL, callOptions, text, type CallOptions } from "./options.js";
 import { watchDropped } from "./stream.js";
 
 /** What the gate's `fetch` takes beside what every `fetch` does. */
@@ -15,6 +15,8 @@ export interface GateInit extends RequestInit {
     model?: string | undefined;
   };
 }
+
+const FETCH = { ...CALL, model: text };
 
 /** Headers with which an SDK that only hands on headers says how one call is to be treated. They are never sent. */
 const WORKLOAD = "tidegate-workload";
@@ -45,7 +47,7 @@ export async function submitted(gate: Gate, input: string | URL | Request, init:
   if (workload !== null) given.workload = workload;
   if (timeout !== null) given.timeout = Number(timeout);
   given.signal = (init.signal ?? (input instanceof Request ? input.signal : undefined)) || undefined;
-  const { model, ...options } = callOptions(given, [...CALL, "model"]) as typeof given;
+  const { model, ...options } = callOptions(given, FETCH) as typeof given;
   const place = placeOf(gate, request.url);
   // As `fetch` does: with the reason itself.
   request.signal.throwIfAborted();

@@ -145,6 +145,7 @@ const MAX_ATTEMPTS = 5;
 const MAX_QUEUED = 10_000;
 /** By the core's numbers. */
 const STRATEGIES = ["ordered", "weighted", "round-robin"] as const;
+const CLASSES = ["normal", "interactive", "background"] as const;
 
 /** @internal A clock as the core takes it: 0 leaves it as it is, infinity turns it off. */
 export const span = (millis: number | false | undefined): number => (millis === false ? Infinity : (millis ?? 0));
@@ -179,10 +180,17 @@ function distance(a: string, b: string): number {
   return row[b.length] as number;
 }
 
-function object(value: unknown, what: string, known: readonly string[], Fail: Fail): Record<string, unknown> {
+/** Looks at one value; throws what is wrong with it. */
+type Check = (value: unknown, what: string, Fail: Fail) => void;
+/** @internal The options there are, and what each may be. */
+export type Schema = Record<string, Check>;
+
+/** Refuses what is no object, and options that there are not. */
+function object(value: unknown, what: string, schema: Schema, Fail: Fail): Record<string, unknown> {
   if (typeof value !== "object" || value === null || Array.isArray(value)) throw expected(what, "an object", value, Fail);
   for (const name of Object.keys(value)) {
-    if (known.includes(name)) continue;
+    if (Object.hasOwn(schema, name)) continue;
+    const known = Object.keys(schema);
     const near = known
       .map((other) => ({ other, far: distance(name.toLowerCase(), other.toLowerCase()) }))
       .reduce((a, b) => (b.far < a.far ? b : a));
@@ -192,23 +200,26 @@ function object(value: unknown, what: string, known: readonly string[], Fail: Fa
   return value as Record<string, unknown>;
 }
 
-type Check = (value: unknown, what: string, Fail: Fail) => unknown;
+/** Looks at the options that are given; `of` is how an error calls one. */
+function fields(given: object, schema: Schema, Fail: Fail, of = (field: string) => `\`${field}\``): void {
+  for (const [name, value] of Object.entries(given)) if (value !== undefined) schema[name]?.(value, of(name), Fail);
+}
 
-const text: Check = (value, what, Fail) => {
+/** What is looked at elsewhere. */
+const any: Check = () => {};
+/** @internal */
+export const text: Check = (value, what, Fail) => {
   if (typeof value !== "string" || value === "") throw expected(what, "a non-empty string", value, Fail);
-  return value;
 };
 const flag: Check = (value, what, Fail) => {
   if (typeof value !== "boolean") throw expected(what, "a boolean", value, Fail);
-  return value;
 };
 const between =
   (low: number, high: number, whole: boolean): Check =>
   (value, what, Fail) => {
     const ok = typeof value === "number" && value >= low && value <= high && (!whole || Number.isInteger(value));
-    const kind = `a ${whole ? "whole " : ""}number between ${low.toLocaleString("en")} and ${high.toLocaleString("en")}`;
-    if (!ok) throw expected(what, kind, value, Fail);
-    return value;
+    const kind = () => `a ${whole ? "whole " : ""}number between ${low.toLocaleString("en")} and ${high.toLocaleString("en")}`;
+    if (!ok) throw expected(what, kind(), value, Fail);
   };
 const count = between(1, 1_000_000, true);
 const quota = between(1, Number.MAX_SAFE_INTEGER, true);
@@ -217,22 +228,17 @@ const millis: Check = (value, what, Fail) => {
   if (typeof value !== "number" || !(value > 0) || value === Infinity) {
     throw expected(what, "a number of milliseconds above zero", value, Fail);
   }
-  return value;
 };
 const oneOf =
   (...names: string[]): Check =>
   (value, what, Fail) => {
     if (!names.includes(value as string)) throw expected(what, names.map((name) => `"${name}"`).join(" or "), value, Fail);
-    return value;
   };
-const clock: Check = (value, what, Fail) => (value === false ? false : millis(value, what, Fail));
+const clock: Check = (value, what, Fail) => value === false || millis(value, what, Fail);
 
-const CLOCKS = ["headers", "firstContent", "idle"] as const;
-function clocks(value: unknown, Fail: Fail): Clocks {
-  const found = object(value, "`clocks`", CLOCKS, Fail);
-  for (const name of CLOCKS) if (found[name] !== undefined) clock(found[name], `\`clocks.${name}\``, Fail);
-  return found as Clocks;
-}
+const CLOCKS = { headers: clock, firstContent: clock, idle: clock };
+const clocks: Check = (value, what, Fail) =>
+  fields(object(value, what, CLOCKS, Fail), CLOCKS, Fail, (field) => `\`clocks.${field}\``);
 
 /** What is wrong with a key is said without quoting it. */
 function key(value: unknown, route: string): string {
@@ -248,7 +254,8 @@ function url(value: unknown, field: string, route: string): URL {
   const fail = (kind: string) => new ConfigError(`Expected \`${field}\` to ${kind} (route \`${route}\`)`);
   let found: URL;
   try {
-    found = new URL(String(text(value, `\`${field}\``, ConfigError)).trim());
+    text(value, `\`${field}\``, ConfigError);
+    found = new URL((value as string).trim());
   } catch (error) {
     throw error instanceof ConfigError ? error : fail(`be an absolute URL such as ${DEEPSEEK}`);
   }
@@ -265,7 +272,8 @@ function headersOf(value: unknown, what: string, Fail: Fail): Headers {
   const headers = new Headers();
   for (const [name, content] of Object.entries(value)) {
     try {
-      headers.set(name, String(text(content, `header \`${name}\` of ${what}`, Fail)));
+      text(content, `header \`${name}\` of ${what}`, Fail);
+      headers.set(name, content as string);
     } catch (error) {
       // The value may be a secret.
       throw error instanceof Fail ? error : new Fail(`Expected header \`${name}\` of ${what} to be sendable`);
@@ -274,50 +282,69 @@ function headersOf(value: unknown, what: string, Fail: Fail): Headers {
   return headers;
 }
 
-const ROUTE = [
-  "name", "baseURL", "betaURL", "apiKey", "account", "headers", "models", "onlyNamedModels", "weight",
-  "maxConcurrency", "limitsEachUser", "requestsPerMinute", "tokensPerMinute", "requestsPerDay",
-] as const;
+const MODEL = { upstream: text, lane: text, hint: count };
+const WORKLOAD = { class: oneOf("interactive", "normal", "background"), weight, maxConcurrency: count };
+const ROUTE: Record<keyof RouteOptions, Check> = {
+  name: text,
+  baseURL: any,
+  betaURL: any,
+  apiKey: any,
+  account: text,
+  headers: headersOf,
+  models: any,
+  onlyNamedModels: flag,
+  weight,
+  maxConcurrency: count,
+  limitsEachUser: flag,
+  requestsPerMinute: quota,
+  tokensPerMinute: quota,
+  requestsPerDay: quota,
+};
 
-function route(options: RouteOptions, maxConcurrency: number | undefined): { numbers: number[]; words: string[]; deepseek: boolean; endpoint: Endpoint } {
+/** A route, checked, as the core and the driver take it. */
+interface Built {
+  numbers: number[];
+  words: string[];
+  deepseek: boolean;
+  endpoint: Endpoint;
+}
+
+function route(options: RouteOptions, maxConcurrency: number | undefined): Built {
   const given = object(options, "a route", ROUTE, ConfigError) as RouteOptions;
   const base = url(given.baseURL ?? DEEPSEEK, "baseURL", String(given.name ?? "default"));
   const deepseek = base.hostname === "api.deepseek.com";
-  const name = given.name === undefined ? (deepseek ? "deepseek" : base.host) : String(text(given.name, "`name` of a route", ConfigError));
-  const of = (field: string) => `\`${field}\` of route \`${name}\``;
-  const optional = (field: (typeof ROUTE)[number], check: Check) =>
-    given[field] === undefined ? undefined : check(given[field], of(field), ConfigError);
+  const name = given.name ?? (deepseek ? "deepseek" : base.host);
+  text(name, "`name` of a route", ConfigError);
+  fields(given, ROUTE, ConfigError, (field) => `\`${field}\` of route \`${name}\``);
   if (deepseek && given.apiKey === undefined) {
     throw new ConfigError(`Expected an \`apiKey\` for DeepSeek, got none (route \`${name}\`)`);
   }
   const models = given.models ?? {};
   const named: [string, ModelOptions][] = Array.isArray(models) ? models.map((model) => [model, {}]) : Object.entries(models);
   const numbers = [
-    optional("weight", weight) ?? 1,
-    Number(optional("onlyNamedModels", flag) !== true),
-    Number(optional("limitsEachUser", flag) === true),
-    optional("maxConcurrency", count) ?? maxConcurrency ?? 0,
-    optional("requestsPerMinute", quota) ?? 0,
-    optional("tokensPerMinute", quota) ?? 0,
-    optional("requestsPerDay", quota) ?? 0,
+    given.weight ?? 1,
+    Number(given.onlyNamedModels !== true),
+    Number(given.limitsEachUser === true),
+    given.maxConcurrency ?? maxConcurrency ?? 0,
+    given.requestsPerMinute ?? 0,
+    given.tokensPerMinute ?? 0,
+    given.requestsPerDay ?? 0,
     Number(deepseek),
     named.length,
-  ] as number[];
-  const words = [name, String(optional("account", text) ?? name)];
+  ];
+  const words = [name, given.account ?? name];
   for (const [model, about] of named) {
-    const { upstream, lane, hint } = object(about, `model \`${model}\``, ["upstream", "lane", "hint"], ConfigError);
     text(model, "a model's name", ConfigError);
-    if (upstream !== undefined) text(upstream, `\`upstream\` of model \`${model}\``, ConfigError);
-    if (lane !== undefined) text(lane, `\`lane\` of model \`${model}\``, ConfigError);
-    if (hint !== undefined) count(hint, `\`hint\` of model \`${model}\``, ConfigError);
-    numbers.push((hint as number | undefined) ?? 0);
-    words.push(model, (upstream as string | undefined) ?? "", (lane as string | undefined) ?? "");
+    const known = object(about, `model \`${model}\``, MODEL, ConfigError) as ModelOptions;
+    fields(known, MODEL, ConfigError, (field) => `\`${field}\` of model \`${model}\``);
+    numbers.push(known.hint ?? 0);
+    words.push(model, known.upstream ?? "", known.lane ?? "");
   }
   if (named.length === 0 && given.onlyNamedModels === true && !deepseek) {
     throw new ConfigError(`Expected \`models\` of route \`${name}\` to name a model, got none and \`onlyNamedModels\``);
   }
   const beta = given.betaURL === undefined ? (deepseek ? new URL("/beta", base) : base) : url(given.betaURL, "betaURL", name);
-  const headers = headersOf(given.headers ?? {}, of("headers"), ConfigError);
+  const headers = headersOf(given.headers ?? {}, "`headers`", ConfigError);
   const apiKey = given.apiKey === undefined ? undefined : key(given.apiKey, name);
   if (apiKey !== undefined) headers.set("authorization", `Bearer ${apiKey}`);
   return { numbers, words, deepseek, endpoint: { name, base: strip(base), beta: strip(beta), key: apiKey, headers } };
@@ -339,19 +366,29 @@ function inBrowser(): boolean {
   return scope.window?.document !== undefined && scope.navigator !== undefined;
 }
 
-const CLIENT = [
-  "apiKey", "baseURL", "betaURL", "headers", "routes", "strategy", "workloads", "maxConcurrency", "maxQueued",
-  "timeout", "clocks", "maxAttempts", "fetch", "dangerouslyAllowBrowser",
-] as const;
+const CLIENT: Record<keyof TidegateOptions, Check> = {
+  apiKey: any,
+  baseURL: any,
+  betaURL: any,
+  headers: any,
+  routes: any,
+  strategy: oneOf(...STRATEGIES),
+  workloads: any,
+  maxConcurrency: count,
+  maxQueued: between(1, 2_000_000, true),
+  timeout: millis,
+  clocks,
+  maxAttempts: count,
+  fetch: any,
+  dangerouslyAllowBrowser: flag,
+};
 
 /** @internal Checks a client's options. */
 export function settings(options: TidegateOptions): Settings {
   const given = object(options, "the client's options", CLIENT, ConfigError) as TidegateOptions;
-  const optional = (field: (typeof CLIENT)[number], check: Check) =>
-    given[field] === undefined ? undefined : check(given[field], `\`${field}\``, ConfigError);
+  fields(given, CLIENT, ConfigError);
   const fetch = given.fetch ?? globalThis.fetch;
   if (typeof fetch !== "function") throw expected("`fetch`", "a function", fetch, ConfigError);
-  const max = optional("maxConcurrency", count) as number | undefined;
   const more: unknown = given.routes ?? [];
   if (!Array.isArray(more)) throw expected("`routes`", "an array", more, ConfigError);
   const { apiKey, baseURL, betaURL, headers } = given;
@@ -367,48 +404,42 @@ export function settings(options: TidegateOptions): Settings {
     if (headers !== undefined) first.headers = headers;
     routes.unshift(first);
   }
-  const built = routes.map((options) => route(options, max));
-  const allowed = optional("dangerouslyAllowBrowser", flag) === true;
-  if (!allowed && inBrowser() && built.some(({ endpoint }) => endpoint.key !== undefined)) {
+  const built = routes.map((options) => route(options, given.maxConcurrency));
+  if (given.dangerouslyAllowBrowser !== true && inBrowser() && built.some(({ endpoint }) => endpoint.key !== undefined)) {
     throw new ConfigError(
       "Expected no `apiKey` in a browser, where every visitor can read it; put it into a proxy of your own and give its " +
         "address as `baseURL`, or set `dangerouslyAllowBrowser: true`",
     );
   }
-  const workloads = object(given.workloads ?? {}, "`workloads`", Object.keys(given.workloads ?? {}), ConfigError);
-  const times = clocks(given.clocks ?? {}, ConfigError);
+  // Any name will do.
+  const workloads = object(given.workloads ?? {}, "`workloads`", given.workloads as never, ConfigError);
+  const times = given.clocks;
   if (built.length > 64) throw new ConfigError(`Expected \`routes\` to hold at most 64 routes, got ${built.length}`);
   built.forEach(({ endpoint: { name } }, at) => {
     if (built.findIndex(({ endpoint }) => endpoint.name === name) < at) {
       throw new ConfigError(`Expected route names to be unique, got \`${name}\` twice`);
     }
   });
-  const strategy = optional("strategy", oneOf(...STRATEGIES)) ?? "ordered";
-  const maxQueued = (optional("maxQueued", between(1, 2_000_000, true)) ?? MAX_QUEUED) as number;
-  const maxAttempts = (optional("maxAttempts", count) ?? MAX_ATTEMPTS) as number;
+  const { maxQueued = MAX_QUEUED, maxAttempts = MAX_ATTEMPTS } = given;
   // In the order in which src/wasm/config.rs reads them.
   const numbers: number[] = [
-    STRATEGIES.indexOf(strategy as (typeof STRATEGIES)[number]),
+    STRATEGIES.indexOf(given.strategy ?? "ordered"),
     maxQueued,
-    (optional("timeout", millis) ?? 0) as number,
+    given.timeout ?? 0,
     maxAttempts,
-    span(times.headers),
-    span(times.firstContent),
-    span(times.idle),
+    span(times?.headers),
+    span(times?.firstContent),
+    span(times?.idle),
     built.length,
     Object.keys(workloads).length,
     ...built.flatMap(({ numbers }) => numbers),
   ];
   const words = built.flatMap(({ words }) => words);
   for (const [name, about] of Object.entries(workloads)) {
-    const of = (field: string) => `\`${field}\` of workload \`${name}\``;
-    const spec = object(about, `workload \`${name}\``, ["class", "weight", "maxConcurrency"], ConfigError);
     text(name, "a workload's name", ConfigError);
-    if (spec.class !== undefined) oneOf("interactive", "normal", "background")(spec.class, of("class"), ConfigError);
-    if (spec.weight !== undefined) weight(spec.weight, of("weight"), ConfigError);
-    if (spec.maxConcurrency !== undefined) count(spec.maxConcurrency, of("maxConcurrency"), ConfigError);
-    const place = ["normal", "interactive", "background"].indexOf((spec.class as string | undefined) ?? "normal");
-    numbers.push(place, (spec.weight as number | undefined) ?? 1, (spec.maxConcurrency as number | undefined) ?? 0);
+    const spec = object(about, `workload \`${name}\``, WORKLOAD, ConfigError) as WorkloadOptions;
+    fields(spec, WORKLOAD, ConfigError, (field) => `\`${field}\` of workload \`${name}\``);
+    numbers.push(CLASSES.indexOf(spec.class ?? "normal"), spec.weight ?? 1, spec.maxConcurrency ?? 0);
     words.push(name);
   }
   return {
@@ -425,23 +456,21 @@ export function settings(options: TidegateOptions): Settings {
 }
 
 /** @internal What every call's options may say. */
-export const CALL = ["workload", "signal", "timeout", "clocks", "maxAttempts", "onFull", "headers"] as const;
+export const CALL = {
+  workload: text,
+  timeout: millis,
+  maxAttempts: count,
+  onFull: oneOf("fail", "wait"),
+  clocks,
+  headers: headersOf,
+  signal: (value, what, Fail) => {
+    if (value === null || typeof (value as AbortSignal).addEventListener === "function") return;
+    throw expected(what, "an AbortSignal", value, Fail);
+  },
+} satisfies Schema;
 
 /** @internal Checks a call's options. */
-export function callOptions(options: CallOptions, known: readonly string[] = CALL): CallOptions {
-  const given = object(options, "a call's options", known, InvalidRequestError) as CallOptions;
-  const check = (field: keyof CallOptions, by: Check) => {
-    if (given[field] !== undefined) by(given[field], `\`${field}\``, InvalidRequestError);
-  };
-  check("workload", text);
-  check("timeout", millis);
-  check("maxAttempts", count);
-  check("onFull", oneOf("fail", "wait"));
-  if (given.clocks !== undefined) clocks(given.clocks, InvalidRequestError);
-  if (given.headers !== undefined) headersOf(given.headers, "`headers`", InvalidRequestError);
-  const signal: unknown = given.signal;
-  if (signal != null && typeof (signal as AbortSignal).addEventListener !== "function") {
-    throw expected("`signal`", "an AbortSignal", signal);
-  }
-  return given;
+export function callOptions(options: object, schema: Schema = CALL): CallOptions {
+  fields(object(options, "a call's options", schema, InvalidRequestError), schema, InvalidRequestError);
+  return options;
 }

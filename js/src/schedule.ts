@@ -2,7 +2,7 @@ import { SEND, type Call, type Gate } from "./driver.js";
 import { failed } from "./errors.js";
 import { classify, headerLines, words } from "./exchange.js";
 import type { Report } from "./names.js";
-import { callOptions, expected, type CallOptions } from "./options.js";
+import { CALL, callOptions, expected, text, type CallOptions } from "./options.js";
 
 /** How a task is to be treated. */
 export interface ScheduleOptions extends Pick<CallOptions, "workload" | "signal" | "timeout" | "onFull"> {
@@ -10,7 +10,8 @@ export interface ScheduleOptions extends Pick<CallOptions, "workload" | "signal"
   model?: string | undefined;
 }
 
-const SCHEDULE = ["workload", "signal", "timeout", "onFull", "model"] as const;
+const { workload, signal, timeout, onFull } = CALL;
+const SCHEDULE = { workload, signal, timeout, onFull, model: text };
 
 /** A task may take as long as it likes, and is never run again. */
 const ONCE: CallOptions = { clocks: { headers: false, firstContent: false, idle: false }, maxAttempts: 1 };

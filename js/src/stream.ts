@@ -111,14 +111,8 @@ export class Reading<C> {
     for (;;) {
       // What has ended gives its permit back before its last chunks are handed out.
       if (this.#ended && !this.#over) await this.#close();
-      if (this.#taken < this.#ready.length) {
-        const value = this.#ready[this.#taken++] as C;
-        if (this.#taken === this.#ready.length) {
-          this.#ready.length = 0;
-          this.#taken = 0;
-        }
-        return { value, done: false };
-      }
+      const value = this.ready();
+      if (value !== undefined) return { value, done: false };
       if (this.#over) {
         const failure = this.#failure;
         this.#failure = undefined;
@@ -127,6 +121,14 @@ export class Reading<C> {
       }
       await this.#read();
     }
+  }
+
+  /** The next chunk, if it is here already. */
+  ready(): C | undefined {
+    if (this.#taken === this.#ready.length || (this.#ended && !this.#over)) return undefined;
+    const value = this.#ready[this.#taken++];
+    if (this.#taken === this.#ready.length) this.#ready.length = this.#taken = 0;
+    return value;
   }
 
   /** Waits for the scheduler's word on the call. */

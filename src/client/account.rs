@@ -13,6 +13,7 @@ use crate::core::backoff::jittered_floor;
 use crate::core::body::Inspector;
 use crate::core::classify::{Phase, classify};
 use crate::core::outcome::{Outcome, OutcomeKind};
+use crate::core::route::RouteId;
 use crate::runtime;
 use crate::transport::{self, Opened, Wire};
 
@@ -20,7 +21,7 @@ use crate::transport::{self, Opened, Wire};
 const TIME: Duration = Duration::from_secs(30);
 
 /// Asks route number `route`, again if that may help.
-pub(super) async fn get<T: DeserializeOwned>(gate: &Gate, route: usize, path: &str) -> Result<T, Error> {
+pub(super) async fn get<T: DeserializeOwned>(gate: &Gate, route: usize, path: &'static str) -> Result<T, Error> {
     let begun = gate.clock.now();
     let wire = Wire::get(path);
     let policy = &gate.settings.retry;
@@ -44,7 +45,12 @@ pub(super) async fn get<T: DeserializeOwned>(gate: &Gate, route: usize, path: &s
         use OutcomeKind as K;
         let passing = !matches!(outcome.kind, K::Billing | K::Authentication | K::Forbidden | K::Refused);
         if sent >= policy.max_attempts || !outcome.should_retry.unwrap_or(passing) {
-            return Err(Error::of_outcome(*outcome, &gate.endpoints[route].name, sent, gate.clock.now() - begun));
+            return Err(Error::of_outcome(
+                *outcome,
+                gate.endpoints[route].name.clone(),
+                sent,
+                gate.clock.now() - begun,
+            ));
         }
         let wait = gate.with_rng(|rng| {
             let asked = outcome.retry_after.map_or(Duration::ZERO, |asked| jittered_floor(asked, rng));
@@ -55,8 +61,8 @@ pub(super) async fn get<T: DeserializeOwned>(gate: &Gate, route: usize, path: &s
 }
 
 async fn ask<T: DeserializeOwned>(gate: &Gate, route: usize, wire: &Wire) -> Result<T, Box<Outcome>> {
-    let opened = transport::open(&gate.endpoints[route], wire, None, &gate.clock).await;
-    let Opened { head, mut body } = opened.map_err(|refusal| Box::new(refusal.outcome))?;
+    let opened = transport::open(RouteId(route as u16), &gate.endpoints[route], wire, None, &gate.clock).await;
+    let Opened { head, mut body, .. } = opened.map_err(|refusal| Box::new(refusal.outcome))?;
     let mut inspector = Inspector::with_max_content_bytes(gate.settings.max_body);
     let mut whole = BytesMut::new();
     while let Some(chunk) = poll_fn(|cx| body.as_mut().poll_next(cx)).await {

@@ -1,22 +1,21 @@
 //! Chat calls.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::error::Error;
-use super::exchange::{Answer, CallOptions, Exchange, Subject, ask};
+use super::exchange::{Answer, CallOptions, Prepared, Subject, ask};
 use super::gate::Gate;
 use super::options::call_options;
 use super::reply::Reply;
-use super::stream::ChatStream;
+use super::stream::{ChatStream, Continuation, Resume};
 use crate::core::facts::Facts;
 use crate::transport::Wire;
 use crate::types::{
     ChatCompletion, ChatRequest, Content, Message, ReasoningEffort, ResponseFormat, StreamOptions, Tool, ToolChoice,
 };
-
-/// What a request without `max_tokens` is taken to generate, where a quota counts tokens; the answer's usage corrects it.
-pub(super) const USUAL_COMPLETION: u64 = 1024;
 
 /// A chat call in the making, from [`Client::chat`](super::Client::chat). [`send`](Self::send) or
 /// [`stream`](Self::stream) makes the call.
@@ -25,6 +24,7 @@ pub struct ChatCall {
     gate: Arc<Gate>,
     request: ChatRequest,
     options: CallOptions,
+    resume: bool,
 }
 
 /// The request's setters, as they are on [`ChatRequest`].
@@ -40,7 +40,7 @@ macro_rules! forward {
 
 impl ChatCall {
     pub(super) fn new(gate: Arc<Gate>, request: ChatRequest) -> Self {
-        Self { gate, request, options: CallOptions::default() }
+        Self { gate, request, options: CallOptions::default(), resume: false }
     }
 
     forward! {
@@ -82,6 +82,21 @@ impl ChatCall {
 
     call_options!();
 
+    /// Has the rest asked for when a [`stream`](Self::stream) breaks off after part of it was handed out: by chat prefix
+    /// completion (<https://api-docs.deepseek.com/guides/chat_prefix_completion>), with what came as the beginning of the
+    /// answer. The stream then goes on as if nothing had happened; its [`Report::resumed`](super::Report::resumed) says
+    /// how often it did. Default: it ends with [`ErrorKind::Interrupted`](super::ErrorKind::Interrupted).
+    ///
+    /// It is for text alone: what breaks off before the text, in the reasoning or in tool calls, or has more than one
+    /// choice, ends as without it. And every route must have prefix completion: DeepSeek's do, others if they were given a
+    /// [`beta_url`](super::Route::beta_url). The rest is a call of its own: it waits for a permit, its prompt (with the text
+    /// so far) is paid for, `max_tokens` counts anew, and `usage` is that of the last call. It is done at most as many
+    /// times as the client's retry policy has attempts, and within the call's deadline.
+    pub fn resume(mut self) -> Self {
+        self.resume = true;
+        self
+    }
+
     /// The request as it stands.
     pub fn request(&self) -> &ChatRequest {
         &self.request
@@ -92,12 +107,10 @@ impl ChatCall {
     /// # Errors
     /// [`ErrorKind::InvalidRequest`](super::ErrorKind::InvalidRequest), `QueueFull`, `NoRoute` or `Closed` before anything
     /// is sent; the other [kinds](super::ErrorKind) once retrying and failing over have come to nothing.
-    pub async fn send(self) -> Result<Reply<ChatCompletion>, Error> {
-        let Self { gate, mut request, options } = self;
-        request.stream = None;
-        request.stream_options = None;
-        let wire = wire(&gate, &request, false)?;
-        ask(&gate, &options, &subject(&gate, &request), wire).await
+    pub fn send(mut self) -> impl Future<Output = Result<Reply<ChatCompletion>, Error>> {
+        self.request.stream = None;
+        self.request.stream_options = None;
+        ask(self.prepare(false))
     }
 
     /// Makes the call and returns its stream as soon as the first content has come, so that everything that goes wrong
@@ -106,43 +119,69 @@ impl ChatCall {
     ///
     /// # Errors
     /// As [`send`](Self::send).
-    pub async fn stream(self) -> Result<ChatStream, Error> {
-        let Self { gate, mut request, options } = self;
-        request.stream = Some(true);
-        request
+    pub fn stream(mut self) -> impl Future<Output = Result<ChatStream, Error>> {
+        self.request.stream = Some(true);
+        self.request
             .stream_options
             .get_or_insert_with(|| StreamOptions { include_usage: Some(true), ..StreamOptions::default() });
-        let wire = wire(&gate, &request, true)?;
-        let exchange = Exchange::submit(&gate, &options, &subject(&gate, &request), wire)?;
-        ChatStream::start(exchange).await
+        let gate = &self.gate;
+        let continuation = (self.resume && gate.endpoints.iter().all(|endpoint| endpoint.continues)).then(|| {
+            let rest = Rest { gate: gate.clone(), request: self.request.clone(), options: self.options.clone() };
+            Continuation::new(Box::new(rest), gate.clock.now())
+        });
+        ChatStream::start(self.prepare(true), continuation)
+    }
+
+    /// Serialises the request, so that the call is small while it is under way.
+    fn prepare(self, stream: bool) -> Result<Prepared, Error> {
+        let Self { gate, request, options, .. } = self;
+        match gate.endpoints.iter().all(|endpoint| endpoint.deepseek) {
+            true => request.validate_deepseek()?,
+            false => request.validate()?,
+        }
+        let body =
+            serde_json::to_vec(&request).map_err(|error| Error::invalid(format!("no JSON can be made: {error}")))?;
+        let mut wire = Wire::json("/chat/completions", body, stream);
+        let continues = request.messages.last().is_some_and(|last| last.prefix == Some(true));
+        let is_strict = |tool: &Tool| tool.function.as_ref().is_some_and(|function| function.strict == Some(true));
+        wire.beta = continues || request.tools.iter().any(is_strict);
+        let tokens = gate.settings.expected_tokens(|| request.estimate_prompt_tokens() as u64, request.max_tokens);
+        let ChatRequest { model, user_id, .. } = request;
+        Ok(Prepared { gate, options, subject: Subject { operation: "chat", model, user_id, tokens }, wire })
     }
 }
 
-fn subject<'a>(gate: &Gate, request: &'a ChatRequest) -> Subject<'a> {
-    let tokens = match gate.settings.counts_tokens {
-        true => (request.estimate_prompt_tokens() as u64)
-            .saturating_add(request.max_tokens.unwrap_or(USUAL_COMPLETION).min(USUAL_COMPLETION)),
-        false => 0,
-    };
-    Subject {
-        operation: "chat",
-        model: &request.model,
-        user_id: request.user_id.as_deref(),
-        tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
-    }
+/// What it takes to ask for the rest of an answer.
+struct Rest {
+    gate: Arc<Gate>,
+    request: ChatRequest,
+    options: CallOptions,
 }
 
-fn wire(gate: &Gate, request: &ChatRequest, stream: bool) -> Result<Wire, Error> {
-    match gate.endpoints.iter().all(|endpoint| endpoint.deepseek) {
-        true => request.validate_deepseek()?,
-        false => request.validate()?,
+impl Resume<ChatCompletion> for Rest {
+    fn prepare(&self, so_far: &ChatCompletion, elapsed: Duration) -> Option<Prepared> {
+        let [choice] = &*so_far.choices else { return None };
+        let message = choice.message.as_ref()?;
+        let text = message.content().filter(|text| !text.is_empty())?;
+        if choice.finish_reason.is_some() || !message.tool_calls.is_empty() || message.refusal.is_some() {
+            return None;
+        }
+        let mut request = self.request.clone();
+        // The caller may have begun the answer, too.
+        let begun = match request.messages.last() {
+            Some(last) if last.prefix == Some(true) => request.messages.pop(),
+            _ => None,
+        };
+        let begun = begun.as_ref().and_then(Message::content).unwrap_or_default();
+        let mut prefix = Message::assistant_prefix([begun, text].concat());
+        prefix.reasoning_content.clone_from(&message.reasoning_content);
+        request.messages.push(prefix);
+        let mut options = self.options.clone();
+        if let Some(deadline) = options.deadline.or(self.gate.settings.deadline) {
+            options.deadline = Some(deadline.checked_sub(elapsed).filter(|left| !left.is_zero())?);
+        }
+        ChatCall { gate: self.gate.clone(), request, options, resume: false }.prepare(true).ok()
     }
-    let body = serde_json::to_vec(request).map_err(|error| Error::invalid(format!("no JSON can be made: {error}")))?;
-    let mut wire = Wire::json("/chat/completions", body, stream);
-    let continues = request.messages.last().is_some_and(|last| last.prefix == Some(true));
-    let is_strict = |tool: &Tool| tool.function.as_ref().is_some_and(|function| function.strict == Some(true));
-    wire.beta = continues || request.tools.iter().any(is_strict);
-    Ok(wire)
 }
 
 impl Answer for ChatCompletion {

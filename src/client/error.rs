@@ -1,9 +1,10 @@
 //! The one error type of the client.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::core::call::{Failure, History};
+use crate::core::call::{AttemptRecord, Failure, History};
 pub use crate::core::error::ErrorKind;
 use crate::core::outcome::{Outcome, OutcomeKind};
 use crate::core::scheduler::{ConfigError, SubmitError};
@@ -15,7 +16,7 @@ use crate::types::{InvalidRequest, Usage};
 #[non_exhaustive]
 pub struct AttemptReport {
     /// The route it was sent by.
-    pub route: String,
+    pub route: Arc<str>,
     /// When it was sent, since the client was made.
     pub sent: Duration,
     /// How long it took to end.
@@ -53,7 +54,7 @@ struct Inner {
     kind: ErrorKind,
     message: Option<Box<str>>,
     outcome: Option<Outcome>,
-    route: Option<String>,
+    route: Option<Arc<str>>,
     attempts: Vec<AttemptReport>,
     sent: u32,
     elapsed: Duration,
@@ -86,12 +87,13 @@ impl Error {
 
     pub(crate) fn of_failure(failure: Failure, endpoints: &[Endpoint], response: Option<Box<ErrorResponse>>) -> Self {
         let Failure { kind, outcome, history, elapsed } = failure;
-        let attempts = reports(&history, endpoints);
+        let sent = history.sent();
+        let attempts = reports(history, endpoints);
         Self(Box::new(Inner {
             kind: ErrorKind::of(kind, outcome.as_ref().map(|outcome| outcome.kind)),
             message: None,
             route: attempts.last().map(|last| last.route.clone()),
-            sent: history.sent(),
+            sent,
             attempts,
             elapsed,
             partial: None,
@@ -104,11 +106,11 @@ impl Error {
     }
 
     /// Of a request that went past the scheduler.
-    pub(crate) fn of_outcome(outcome: Outcome, route: &str, sent: u32, elapsed: Duration) -> Self {
+    pub(crate) fn of_outcome(outcome: Outcome, route: Arc<str>, sent: u32, elapsed: Duration) -> Self {
         Self(Box::new(Inner {
             kind: ErrorKind::of_outcome(outcome.kind),
             message: None,
-            route: Some(route.to_owned()),
+            route: Some(route),
             attempts: Vec::new(),
             sent,
             elapsed,
@@ -121,6 +123,14 @@ impl Error {
     #[must_use]
     pub(crate) fn with_partial(mut self, partial: Partial) -> Self {
         self.0.partial = Some(partial);
+        self
+    }
+
+    /// With the attempts of calls that this one went on from.
+    #[must_use]
+    pub(crate) fn with_earlier(mut self, attempts: &[AttemptReport], sent: u32) -> Self {
+        self.0.attempts.splice(0..0, attempts.iter().cloned());
+        self.0.sent += sent;
         self
     }
 
@@ -197,17 +207,17 @@ impl Error {
 }
 
 /// A call's attempts with the names of their routes.
-pub(super) fn reports(history: &History, endpoints: &[Endpoint]) -> Vec<AttemptReport> {
-    let report = |record: &crate::core::call::AttemptRecord| AttemptReport {
-        route: endpoints[record.route.index()].name.to_string(),
+pub(super) fn reports(history: History, endpoints: &[Endpoint]) -> Vec<AttemptReport> {
+    let report = |record: AttemptRecord| AttemptReport {
+        route: endpoints[record.route.index()].name.clone(),
         sent: Duration::from_micros(record.sent.as_micros()),
         took: record.took,
         outcome: record.kind,
         status: record.status,
-        message: record.message.as_deref().map(Into::into),
-        request_id: record.request_id.as_deref().map(Into::into),
+        message: record.message.map(Into::into),
+        request_id: record.request_id.map(Into::into),
     };
-    history.records().iter().map(report).collect()
+    history.into_records().into_iter().map(report).collect()
 }
 
 impl fmt::Display for Error {

@@ -2,6 +2,7 @@
 //! became of it. No decision is made here.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::core::facts::{Facts, Finish};
 use crate::core::outcome::{Outcome, OutcomeKind};
 use crate::core::scheduler::{Done, Event, JobSpec, OnFull};
 use crate::core::tokens::TokenCount;
-use crate::runtime::{self, BodyStream};
+use crate::runtime::{self, BodyStream, ConnectTime};
 use crate::transport::{self, ErrorResponse, Opened, Received, Wire, words};
 
 /// How one call is to be treated.
@@ -57,12 +58,20 @@ pub(crate) fn validate_clocks(clocks: &Clocks) -> Result<(), String> {
 }
 
 /// What the scheduler and the trace must know of a request.
-pub(crate) struct Subject<'a> {
+pub(crate) struct Subject {
     /// OpenTelemetry's name of the operation.
     pub(crate) operation: &'static str,
-    pub(crate) model: &'a str,
-    pub(crate) user_id: Option<&'a str>,
+    pub(crate) model: String,
+    pub(crate) user_id: Option<String>,
     pub(crate) tokens: u32,
+}
+
+/// A call with all that is needed to make it.
+pub(crate) struct Prepared {
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) options: CallOptions,
+    pub(crate) subject: Subject,
+    pub(crate) wire: Wire,
 }
 
 /// A whole answer of some endpoint.
@@ -71,11 +80,6 @@ pub(crate) trait Answer: serde::de::DeserializeOwned {
     fn facts(&self) -> Facts;
     /// Whether it answers at all.
     fn is_answer(&self) -> bool;
-    /// Whether its facts alone show that it is whole and no error.
-    fn is_whole(&self) -> bool {
-        let facts = self.facts();
-        self.is_answer() && facts.error.is_none() && facts.finish.is_some_and(Finish::is_complete)
-    }
     /// The model that answered.
     fn model(&self) -> Option<&str>;
 }
@@ -99,21 +103,17 @@ pub(crate) enum Turn {
 
 impl Exchange {
     /// Submits a call.
-    pub(crate) fn submit(
-        gate: &Arc<Gate>,
-        options: &CallOptions,
-        subject: &Subject<'_>,
-        wire: Wire,
-    ) -> Result<Self, Error> {
+    pub(crate) fn submit(prepared: Prepared) -> Result<Self, Error> {
+        let Prepared { gate, options, subject, wire } = prepared;
         options.validate()?;
         let workload = options.workload.as_deref().unwrap_or("normal");
-        let Subject { operation, model, .. } = *subject;
+        let Subject { operation, model, user_id, tokens } = &subject;
         let span = tracing::info_span!(
             "gen_ai.call",
             otel.name = format_args!("{operation} {model}"),
             otel.kind = "client",
             gen_ai.operation.name = operation,
-            gen_ai.request.model = model,
+            gen_ai.request.model = &**model,
             gen_ai.response.model = Empty,
             gen_ai.usage.input_tokens = Empty,
             gen_ai.usage.output_tokens = Empty,
@@ -123,10 +123,10 @@ impl Exchange {
             tidegate.attempts = Empty,
         );
         let call = gate.submit(workload, |workload| JobSpec {
-            user_id: subject.user_id,
-            tokens: subject.tokens,
+            user_id: user_id.as_deref(),
+            tokens: *tokens,
             deadline: options.deadline,
-            clocks: options.clocks.clone(),
+            clocks: options.clocks,
             max_attempts: options.max_attempts,
             on_full: options.on_full,
             ..JobSpec::new(model, workload)
@@ -149,7 +149,22 @@ impl Exchange {
                 parent: &self.span, server.address = endpoint.base.host_str(), tidegate.route = &*endpoint.name,
                 tidegate.attempt = attempt.number, "sending"
             );
-            let opened = self.call.race(transport::open(endpoint, &self.wire, rename.as_deref(), &gate.clock)).await;
+            let opened = {
+                let opening = pin!(transport::open(route, endpoint, &self.wire, rename.as_deref(), &gate.clock));
+                self.call
+                    .race(opening, |call| {
+                        if let Some(took) = endpoint.connects.as_ref().and_then(ConnectTime::take) {
+                            let micros = took.as_micros() as u64;
+                            tracing::debug!(
+                                tidegate.route = &*endpoint.name,
+                                tidegate.connect_us = micros,
+                                "connected"
+                            );
+                            call.report(attempt, Event::Connected(took));
+                        }
+                    })
+                    .await
+            };
             match opened {
                 // The attempt was aborted: one of its clocks ran out, or the client is closing.
                 None => {}
@@ -163,7 +178,7 @@ impl Exchange {
     }
 
     /// Reports the end of an attempt.
-    pub(crate) fn ended(&self, attempt: Attempt, mut outcome: Outcome, tokens: Option<TokenCount>) {
+    pub(crate) fn ended(&mut self, attempt: Attempt, mut outcome: Outcome, tokens: Option<TokenCount>) {
         if outcome.kind != OutcomeKind::Success {
             // A provider behind a provider may echo any of our keys.
             outcome = self.call.gate().endpoints.iter().fold(outcome, |outcome, endpoint| endpoint.scrub(outcome));
@@ -176,7 +191,7 @@ impl Exchange {
     }
 
     /// How a call that was answered came about.
-    pub(crate) fn report(&self, done: &Done, model: Option<&str>, tokens: Option<TokenCount>) -> Report {
+    pub(crate) fn report(&self, done: Done, model: Option<&str>, tokens: Option<TokenCount>) -> Report {
         let report = Report::of(done, self.call.gate());
         if !self.span.is_disabled() {
             self.span.record("tidegate.route", &*report.route);
@@ -240,34 +255,43 @@ fn wait_to_read(call: &mut Call, attempt: Attempt, told: &mut bool, cx: &mut Con
 }
 
 /// Sends a request and reads the whole of its answer.
-pub(crate) async fn ask<T: Answer>(
-    gate: &Arc<Gate>,
-    options: &CallOptions,
-    subject: &Subject<'_>,
-    wire: Wire,
-) -> Result<Reply<T>, Error> {
-    let mut exchange = Exchange::submit(gate, options, subject, wire)?;
-    let mut answer = None;
+pub(crate) async fn ask<T: Answer>(prepared: Result<Prepared, Error>) -> Result<Reply<T>, Error> {
+    let mut exchange = Exchange::submit(prepared?)?;
     loop {
         match exchange.turn().await {
-            Turn::Opened(attempt, Opened { head, body }) => {
+            Turn::Opened(attempt, Opened { route, head, body }) => {
                 let Some(read) = read_whole(&mut exchange.call, attempt, &head, body).await else { continue };
-                let (outcome, parsed) = match read {
-                    Ok(bytes) => understand::<T>(&head, &bytes),
+                let (outcome, answer) = match read {
+                    Ok(bytes) => {
+                        let (outcome, answer) = understand::<T>(&head, &bytes);
+                        if outcome.kind != OutcomeKind::Success {
+                            let gate = exchange.call.gate();
+                            exchange.response = Some(gate.endpoint(route).error_response(head, bytes));
+                        }
+                        (outcome, answer)
+                    }
                     Err(outcome) => (outcome, None),
                 };
-                let tokens = parsed.as_ref().and_then(|parsed| parsed.facts().usage);
-                answer = parsed;
+                let tokens = answer.as_ref().and_then(|(_, tokens)| *tokens);
                 exchange.ended(attempt, outcome, tokens);
+                // Unless the attempt was over before, which makes its answer void.
+                if let Some((answer, _)) = answer
+                    && let Some(done) = exchange.call.answered()
+                {
+                    let report = exchange.report(done, answer.model(), tokens);
+                    return Ok(Reply::new(answer, report));
+                }
             }
-            Turn::End(Ok(done)) => {
-                let answer = answer.ok_or_else(|| Error::new(super::ErrorKind::Malformed, "the answer was lost"))?;
-                let report = exchange.report(&done, answer.model(), answer.facts().usage);
-                return Ok(Reply::new(answer, report));
-            }
+            Turn::End(Ok(_)) => return Err(Error::new(super::ErrorKind::Malformed, "the answer was lost")),
             Turn::End(Err(failure)) => return Err(exchange.error(*failure)),
         }
     }
+}
+
+/// What came and has not been reported yet.
+enum Owed {
+    Headers,
+    Content,
 }
 
 /// A whole body, or how it failed. `None`: the attempt is over.
@@ -278,25 +302,28 @@ async fn read_whole(
     mut body: BodyStream,
 ) -> Option<Result<Bytes, Outcome>> {
     let mut inspector = Inspector::with_max_content_bytes(call.gate().settings.max_body);
-    let mut whole = BytesMut::new();
+    // Most answers come in one piece, which need not be copied.
+    let (mut first, mut more) = (Bytes::new(), BytesMut::new());
     // Before content it makes no difference that we wait.
     let mut told = true;
     // What came is reported once there is more to wait for: most answers come in one piece, and their end says it all.
-    let mut owed = Some(Event::Headers);
+    let mut owed = Some(Owed::Headers);
     loop {
         let read = poll_fn(|cx| {
             let read = poll_body(&mut body, cx);
             if !read.is_pending() {
                 return read;
             }
-            if let Some(event) = owed.take() {
-                call.report(attempt, event);
+            match owed.take() {
+                Some(Owed::Headers) => call.report(attempt, Event::Headers),
+                Some(Owed::Content) => call.report(attempt, Event::Content),
+                None => {}
             }
             wait_to_read(call, attempt, &mut told, cx)
         });
         match read.await {
             Read::Over => return None,
-            Read::End => return Some(Ok(whole.freeze())),
+            Read::End => return Some(Ok(if more.is_empty() { first } else { more.freeze() })),
             Read::Failed(error) => {
                 let phase = if inspector.is_blank() { Phase::BeforeContent } else { Phase::AfterContent };
                 let failure = runtime::transport_failure(&error);
@@ -305,9 +332,16 @@ async fn read_whole(
             Read::Chunk(chunk) => match inspector.feed(&chunk) {
                 Ok(Arrival::Alive) => call.report(attempt, Event::Alive),
                 Ok(Arrival::Content(content)) => {
-                    whole.extend_from_slice(content);
+                    if first.is_empty() {
+                        first = chunk.slice_ref(content);
+                    } else {
+                        if more.is_empty() {
+                            more.extend_from_slice(&first);
+                        }
+                        more.extend_from_slice(content);
+                    }
                     told = false;
-                    owed = Some(Event::Content);
+                    owed = Some(Owed::Content);
                 }
                 Err(too_large) => return Some(Err(unreadable(head, &too_large.to_string()))),
             },
@@ -322,13 +356,17 @@ pub(crate) fn unreadable(head: &Received, why: &str) -> Outcome {
     outcome
 }
 
-fn understand<T: Answer>(head: &Received, body: &[u8]) -> (Outcome, Option<T>) {
-    let parsed = transport::parse::<T>(body);
+/// What a whole body comes to, with the tokens it counts.
+fn understand<T: Answer>(head: &Received, body: &[u8]) -> (Outcome, Option<(T, Option<TokenCount>)>) {
+    let parsed = transport::parse::<T>(body).map(|answer| (answer.facts(), answer));
     // Nearly always the answer itself says that it is whole; only what does not is read once more for what it is.
-    if let Ok(answer) = &parsed
-        && answer.is_whole()
+    if let Ok((facts, answer)) = &parsed
+        && answer.is_answer()
+        && facts.error.is_none()
+        && facts.finish.is_some_and(Finish::is_complete)
     {
-        return (head.with(|head, now| finished(head, None, now)), parsed.ok());
+        let outcome = head.with(|head, now| finished(head, None, now));
+        return (outcome, parsed.ok().map(|(facts, answer)| (answer, facts.usage)));
     }
     let outcome = head.with(|head, now| classify(head, body, now));
     if outcome.kind != OutcomeKind::Success {
@@ -336,7 +374,7 @@ fn understand<T: Answer>(head: &Received, body: &[u8]) -> (Outcome, Option<T>) {
     }
     let malformed = |why: &str| Outcome { kind: OutcomeKind::Malformed, ..outcome.clone() }.with_message(why);
     match parsed {
-        Ok(answer) if answer.is_answer() => (outcome, Some(answer)),
+        Ok((facts, answer)) if answer.is_answer() => (outcome, Some((answer, facts.usage))),
         Ok(_) => (malformed("the answer has no choices"), None),
         Err(error) => (malformed(&format!("the answer has another shape than expected: {error}")), None),
     }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{Error, ErrorKind};
-use super::exchange::{CallOptions, Exchange, Read, Subject, Turn, poll_read};
+use super::exchange::{CallOptions, Exchange, Prepared, Read, Subject, Turn, poll_read};
 use super::gate::{Gate, Order};
 use super::options::call_options;
 use crate::core::call::Attempt;
@@ -21,7 +21,7 @@ use crate::core::classify::{Phase, finished};
 use crate::core::outcome::OutcomeKind;
 use crate::core::scheduler::Event;
 use crate::runtime::{self, BodyStream};
-use crate::transport::{Received, Wire, words};
+use crate::transport::{Received, Wire, WireHeaders, words};
 
 /// Any request through the gate, from [`Client::request`](super::Client::request).
 ///
@@ -64,8 +64,8 @@ impl RequestCall {
         let Self { gate, request, model, options } = self;
         let (wire, found) = wire(&gate, &request)?;
         let model = model.or(found.model).unwrap_or_else(|| wire.path.to_string());
-        let subject = Subject { operation: "execute", model: &model, user_id: found.user_id.as_deref(), tokens: 0 };
-        let mut exchange = Exchange::submit(&gate, &options, &subject, wire)?;
+        let subject = Subject { operation: "execute", model, user_id: found.user_id, tokens: 0 };
+        let mut exchange = Exchange::submit(Prepared { gate, options, subject, wire })?;
         match exchange.turn().await {
             Turn::Opened(attempt, opened) => {
                 exchange.call.report(attempt, Event::Headers);
@@ -139,7 +139,8 @@ fn wire(gate: &Gate, request: &reqwest::Request) -> Result<(Wire, Found), Error>
         headers.remove(name);
     }
     let query = url.query().map(Into::into);
-    Ok((Wire { method: request.method().clone(), path: path.into(), query, beta: is_beta, headers, body }, found))
+    let (method, path) = (request.method().clone(), path.into());
+    Ok((Wire { method, path, query, beta: is_beta, headers: WireHeaders::Own(headers), body }, found))
 }
 
 /// A response's body. It holds the request's permit until it has ended or is dropped; dropping it closes the connection.
@@ -211,7 +212,7 @@ impl Body {
                         self.is_over = true;
                         return Poll::Ready(match end {
                             Ok(done) => {
-                                self.exchange.report(&done, None, None);
+                                self.exchange.report(done, None, None);
                                 None
                             }
                             Err(failure) => Some(Err(self.exchange.error(*failure))),

@@ -1,11 +1,11 @@
 //! Fill-in-the-middle calls.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 
-use super::chat::USUAL_COMPLETION;
 use super::error::Error;
-use super::exchange::{Answer, CallOptions, Exchange, Subject, ask};
+use super::exchange::{Answer, CallOptions, Prepared, Subject, ask};
 use super::gate::Gate;
 use super::options::call_options;
 use super::reply::Reply;
@@ -69,49 +69,39 @@ impl FimCall {
     ///
     /// # Errors
     /// As [`ChatCall::send`](super::ChatCall::send).
-    pub async fn send(self) -> Result<Reply<FimCompletion>, Error> {
-        let Self { gate, mut request, options } = self;
-        request.stream = None;
-        request.stream_options = None;
-        let wire = wire(&gate, &request, false)?;
-        ask(&gate, &options, &subject(&gate, &request), wire).await
+    pub fn send(mut self) -> impl Future<Output = Result<Reply<FimCompletion>, Error>> {
+        self.request.stream = None;
+        self.request.stream_options = None;
+        ask(self.prepare(false))
     }
 
     /// Makes the call and returns its stream as soon as the first text has come.
     ///
     /// # Errors
     /// As [`ChatCall::send`](super::ChatCall::send).
-    pub async fn stream(self) -> Result<FimStream, Error> {
-        let Self { gate, mut request, options } = self;
-        request.stream = Some(true);
-        request
+    pub fn stream(mut self) -> impl Future<Output = Result<FimStream, Error>> {
+        self.request.stream = Some(true);
+        self.request
             .stream_options
             .get_or_insert_with(|| StreamOptions { include_usage: Some(true), ..StreamOptions::default() });
-        let wire = wire(&gate, &request, true)?;
-        let exchange = Exchange::submit(&gate, &options, &subject(&gate, &request), wire)?;
-        FimStream::start(exchange).await
+        FimStream::start(self.prepare(true), None)
     }
-}
 
-fn subject<'a>(gate: &Gate, request: &'a FimRequest) -> Subject<'a> {
-    let tokens = match gate.settings.counts_tokens {
-        true => (request.estimate_prompt_tokens() as u64)
-            .saturating_add(request.max_tokens.unwrap_or(USUAL_COMPLETION).min(USUAL_COMPLETION)),
-        false => 0,
-    };
-    let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
-    Subject { operation: "text_completion", model: &request.model, user_id: None, tokens }
-}
-
-fn wire(gate: &Gate, request: &FimRequest, stream: bool) -> Result<Wire, Error> {
-    match gate.endpoints.iter().all(|endpoint| endpoint.deepseek) {
-        true => request.validate_deepseek()?,
-        false => request.validate()?,
+    /// Serialises the request, so that the call is small while it is under way.
+    fn prepare(self, stream: bool) -> Result<Prepared, Error> {
+        let Self { gate, request, options } = self;
+        match gate.endpoints.iter().all(|endpoint| endpoint.deepseek) {
+            true => request.validate_deepseek()?,
+            false => request.validate()?,
+        }
+        let body =
+            serde_json::to_vec(&request).map_err(|error| Error::invalid(format!("no JSON can be made: {error}")))?;
+        let mut wire = Wire::json("/completions", body, stream);
+        wire.beta = true;
+        let tokens = gate.settings.expected_tokens(|| request.estimate_prompt_tokens() as u64, request.max_tokens);
+        let subject = Subject { operation: "text_completion", model: request.model, user_id: None, tokens };
+        Ok(Prepared { gate, options, subject, wire })
     }
-    let body = serde_json::to_vec(request).map_err(|error| Error::invalid(format!("no JSON can be made: {error}")))?;
-    let mut wire = Wire::json("/completions", body, stream);
-    wire.beta = true;
-    Ok(wire)
 }
 
 impl Answer for FimCompletion {

@@ -1,19 +1,22 @@
 //! The driver of the scheduler: it owns the state all calls share, carries actions to the calls they are for, and sees
 //! to it that somebody looks when the scheduler's next wake comes.
 //!
-//! No task is spawned to own the state. Whoever waits pumps: it polls the scheduler, drops each action into the mailbox
-//! of its call and wakes that call. One of the waiters, the *keeper*, holds the exact timer for the next wake; when it
-//! ends, or is dropped, it wakes another to take its place. And since a future may be held without being polled (in a
-//! `select!` loop, say), every waiter also looks by itself every second or two, and whoever finds the keeper late takes
-//! over. So no call hangs on another's future.
+//! Whoever comes by pumps: it polls the scheduler, drops each action into the mailbox of its call and wakes that call.
+//! When the next wake comes and nobody comes by, a *watch* looks: a task that holds the one timer of all calls that wait
+//! in a runtime. There is one in every such runtime, so no call hangs on another's future, which may be held without
+//! being polled (in a `select!` loop, say), or on another's runtime, which may stand still.
+//!
+//! Where tasks can't wait for others' sake (see [`runtime::Home`]) each waiter has a timer: one of them, the *keeper*,
+//! for the next wake exactly, the others to look by themselves every second or two. When the keeper ends, or is dropped,
+//! it wakes another to take its place, and whoever finds it late takes over.
 //!
 //! The lock is held for microseconds, never across an await, and never while a user's code runs.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -24,7 +27,7 @@ use crate::core::route::RouteId;
 use crate::core::scheduler::{self, Action, Done, JobSpec, Load, Scheduler, SubmitError};
 use crate::core::time::Timestamp;
 use crate::core::tokens::TokenCount;
-use crate::runtime::{Clock, Listener, Timer};
+use crate::runtime::{self, Clock, Home, Listener, Timer};
 use crate::transport::Endpoint;
 
 /// How often a waiter looks by itself at least, whoever else should have: between this and twice this.
@@ -50,22 +53,95 @@ pub(crate) struct Settings {
     /// Whether some route counts tokens, so that estimating them is worth it.
     pub(crate) counts_tokens: bool,
     pub(crate) retry: crate::core::backoff::RetryPolicy,
+    /// The total time of calls that bring no deadline of their own.
+    pub(crate) deadline: Option<Duration>,
+}
+
+impl Settings {
+    /// About how many tokens a request will take, if that is of interest; the answer's usage corrects it.
+    pub(crate) fn expected_tokens(&self, prompt: impl FnOnce() -> u64, max_completion: Option<u64>) -> u32 {
+        /// What a request is taken to generate at most.
+        const USUAL_COMPLETION: u64 = 1024;
+        if !self.counts_tokens {
+            return 0;
+        }
+        let completion = max_completion.unwrap_or(USUAL_COMPLETION).min(USUAL_COMPLETION);
+        u32::try_from(prompt().saturating_add(completion)).unwrap_or(u32::MAX)
+    }
 }
 
 struct State {
     scheduler: Scheduler,
-    mailboxes: HashMap<Ticket, Mailbox>,
-    /// Who looks when the next wake comes, and when it will look.
+    mailboxes: Mailboxes,
+    watches: Vec<Watch>,
+    /// Where there is no watch: who looks when the next wake comes, and when it will look.
     keeper: Option<(Ticket, Timestamp)>,
     rng: fastrand::Rng,
     /// Who waits for everything in flight to end.
     draining: Vec<Waker>,
 }
 
-#[derive(Default)]
-struct Mailbox {
-    orders: VecDeque<Order>,
+/// The task that looks out for a runtime's calls.
+struct Watch {
+    home: Home,
+    /// When it will look.
+    at: Timestamp,
     waker: Option<Waker>,
+}
+
+/// What waits for each call, in the places that the scheduler has given them.
+#[derive(Default)]
+struct Mailboxes {
+    places: Vec<Option<Mailbox>>,
+    count: u32,
+}
+
+struct Mailbox {
+    serial: u32,
+    /// Nearly always there is one order at a time.
+    order: Option<Order>,
+    later: VecDeque<Order>,
+    waker: Option<Waker>,
+}
+
+impl Mailboxes {
+    fn open(&mut self, ticket: Ticket) {
+        let place = ticket.index as usize;
+        if place >= self.places.len() {
+            self.places.resize_with(place + 1, || None);
+        }
+        self.places[place] = Some(Mailbox { serial: ticket.serial, order: None, later: VecDeque::new(), waker: None });
+        self.count += 1;
+    }
+
+    fn get(&mut self, ticket: Ticket) -> Option<&mut Mailbox> {
+        let mailbox = self.places.get_mut(ticket.index as usize)?.as_mut()?;
+        (mailbox.serial == ticket.serial).then_some(mailbox)
+    }
+
+    fn close(&mut self, ticket: Ticket) -> Option<Mailbox> {
+        self.get(ticket)?;
+        self.count -= 1;
+        self.places[ticket.index as usize].take()
+    }
+
+    /// Anybody who waits.
+    fn any_waker(&mut self) -> Option<Waker> {
+        self.places.iter_mut().flatten().find_map(|mailbox| mailbox.waker.take())
+    }
+}
+
+impl Mailbox {
+    fn put(&mut self, order: Order) {
+        match self.order {
+            None => self.order = Some(order),
+            Some(_) => self.later.push_back(order),
+        }
+    }
+
+    fn take(&mut self) -> Option<Order> {
+        std::mem::replace(&mut self.order, self.later.pop_front())
+    }
 }
 
 /// What a call is told to do.
@@ -87,11 +163,33 @@ pub(crate) struct Sending {
 /// What is to be done once the lock is released.
 #[derive(Default)]
 struct Effects {
-    wake: Vec<Waker>,
+    wake: Wakers,
     events: Vec<Event>,
     /// Wakers to be dropped: the last one of a task may drop that task, and the calls in it.
     replaced: Option<Waker>,
     forgotten: Option<Mailbox>,
+    /// A runtime in which a watch is to be set up.
+    unwatched: Option<Home>,
+}
+
+/// Nearly always there is one at most.
+#[derive(Default)]
+struct Wakers {
+    first: Option<Waker>,
+    others: Vec<Waker>,
+}
+
+impl Wakers {
+    fn add(&mut self, waker: Option<Waker>) {
+        match self.first {
+            None => self.first = waker,
+            Some(_) => self.others.extend(waker),
+        }
+    }
+
+    fn wake(self) {
+        self.first.into_iter().chain(self.others).for_each(Waker::wake);
+    }
 }
 
 impl State {
@@ -108,15 +206,33 @@ impl State {
             }
         }
         if !self.draining.is_empty() && self.scheduler.load().in_flight == 0 {
-            effects.wake.append(&mut self.draining);
+            effects.wake.others.append(&mut self.draining);
+        }
+        let next = self.next_wake();
+        for watch in &mut self.watches {
+            if next < watch.at {
+                effects.wake.add(watch.waker.take());
+            }
+        }
+    }
+
+    fn next_wake(&self) -> Timestamp {
+        self.scheduler.next_wake().unwrap_or(Timestamp::MAX)
+    }
+
+    /// Sees to it that a task of the runtime `home` looks out.
+    fn see_watched(&mut self, home: Home, effects: &mut Effects) {
+        if !self.watches.iter().any(|watch| watch.home == home) {
+            self.watches.push(Watch { home, at: Timestamp::MAX, waker: None });
+            effects.unwatched = Some(home);
         }
     }
 
     fn deliver(&mut self, now: Timestamp, ticket: Ticket, order: Order, effects: &mut Effects) {
-        match self.mailboxes.get_mut(&ticket) {
+        match self.mailboxes.get(ticket) {
             Some(mailbox) => {
-                mailbox.orders.push_back(order);
-                effects.wake.extend(mailbox.waker.take());
+                mailbox.put(order);
+                effects.wake.add(mailbox.waker.take());
             }
             // Nobody is there to use the permit.
             None => {
@@ -125,22 +241,27 @@ impl State {
         }
     }
 
-    fn take_order(&mut self, ticket: Ticket) -> Option<Order> {
-        self.mailboxes.get_mut(&ticket)?.orders.pop_front()
+    /// A call's next order. After the last one the call is forgotten.
+    fn take_order(&mut self, ticket: Ticket, effects: &mut Effects) -> Option<Order> {
+        let order = self.mailboxes.get(ticket)?.take();
+        if matches!(order, Some(Order::End(_))) {
+            self.forget(ticket, effects);
+        }
+        order
     }
 
     /// Forgets a call that is over; if it was the keeper, another waiter is woken to take its place.
     fn forget(&mut self, ticket: Ticket, effects: &mut Effects) {
-        effects.forgotten = self.mailboxes.remove(&ticket);
+        effects.forgotten = self.mailboxes.close(ticket);
         if self.keeper.is_some_and(|(keeper, _)| keeper == ticket) {
             self.keeper = None;
-            effects.wake.extend(self.mailboxes.values_mut().find_map(|mailbox| mailbox.waker.take()));
+            effects.wake.add(self.mailboxes.any_waker());
         }
     }
 
     /// When `ticket` must look again: exactly at the next wake if it is the keeper, or becomes it.
     fn look_at(&mut self, now: Timestamp, ticket: Ticket) -> Timestamp {
-        let next = self.scheduler.next_wake().unwrap_or(Timestamp::MAX);
+        let next = self.next_wake();
         match self.keeper {
             Some((keeper, at)) if keeper != ticket && at <= next && at > now => Timestamp::MAX,
             _ => {
@@ -162,7 +283,8 @@ impl Gate {
         scheduler.set_notices(!listeners.is_empty());
         let state = State {
             scheduler,
-            mailboxes: HashMap::new(),
+            mailboxes: Mailboxes::default(),
+            watches: Vec::new(),
             keeper: None,
             rng: fastrand::Rng::with_seed(seed),
             draining: Vec::new(),
@@ -176,7 +298,7 @@ impl Gate {
     }
 
     fn apply(&self, effects: Effects) {
-        effects.wake.into_iter().for_each(Waker::wake);
+        effects.wake.wake();
         for event in effects.events {
             self.listeners.iter().for_each(|listener| listener(&event));
         }
@@ -215,14 +337,22 @@ impl Gate {
         workload: &str,
         spec: impl FnOnce(crate::core::queue::WorkloadId) -> JobSpec<'a>,
     ) -> Result<Call, SubmitError> {
-        let ticket = {
+        let mut effects = Effects::default();
+        let (ticket, held) = {
             let state = &mut *self.lock();
+            let now = self.clock.now();
             let workload = state.scheduler.workload(workload);
-            let ticket = state.scheduler.submit(self.clock.now(), spec(workload))?;
-            state.mailboxes.insert(ticket, Mailbox::default());
-            ticket
+            let ticket = state.scheduler.submit(now, spec(workload))?;
+            state.mailboxes.open(ticket);
+            // Where there is room it is sent at once.
+            state.pump(now, &mut effects);
+            (ticket, state.take_order(ticket, &mut effects))
         };
-        Ok(Call { gate: self.clone(), ticket, timer: Timer::default(), look: Timestamp::ZERO, held: None, over: false })
+        let over = matches!(held, Some(Order::End(_)));
+        let gate = self.clone();
+        let call = Call { gate, ticket, timer: Timer::default(), look: Timestamp::ZERO, held, over };
+        self.apply(effects);
+        Ok(call)
     }
 
     /// Ready once nothing is in flight. For a gate that admits nothing any more.
@@ -235,6 +365,65 @@ impl Gate {
             state.draining.push(cx.waker().clone());
         }
         Poll::Pending
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        // Nothing is left to look out for.
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        state.watches.iter_mut().filter_map(|watch| watch.waker.take()).for_each(Waker::wake);
+    }
+}
+
+/// The task behind a [`Watch`]. It ends with the gate, or with its runtime: then whoever waits in another sets up a new
+/// one there, if there is none.
+struct Watchman {
+    gate: Weak<Gate>,
+    home: Home,
+}
+
+impl Watchman {
+    async fn watch(self) {
+        let mut timer = Timer::default();
+        poll_fn(|cx| {
+            loop {
+                let Some(gate) = self.gate.upgrade() else { return Poll::Ready(()) };
+                let mut effects = Effects::default();
+                let next = {
+                    let state = &mut *gate.lock();
+                    let now = gate.clock.now();
+                    if state.next_wake() <= now {
+                        state.pump(now, &mut effects);
+                    }
+                    let next = if state.mailboxes.count == 0 { Timestamp::MAX } else { state.next_wake() };
+                    if let Some(watch) = state.watches.iter_mut().find(|watch| watch.home == self.home) {
+                        watch.at = next;
+                        effects.replaced = watch.waker.replace(cx.waker().clone());
+                    }
+                    next
+                };
+                gate.apply(effects);
+                timer.set(&gate.clock, (next != Timestamp::MAX).then_some(next));
+                std::task::ready!(timer.poll(&gate.clock, cx));
+            }
+        })
+        .await;
+    }
+}
+
+impl Drop for Watchman {
+    fn drop(&mut self) {
+        let Some(gate) = self.gate.upgrade() else { return };
+        let mut effects = Effects::default();
+        {
+            let state = &mut *gate.lock();
+            state.watches.retain(|watch| watch.home != self.home);
+            while let Some(waker) = state.mailboxes.any_waker() {
+                effects.wake.add(Some(waker));
+            }
+        }
+        gate.apply(effects);
     }
 }
 
@@ -260,15 +449,57 @@ impl Call {
         poll_fn(|cx| self.poll_order(cx)).await
     }
 
+    /// How the call ended, if it was answered: known as soon as the success of an attempt under way has been reported.
+    pub(crate) fn answered(&mut self) -> Option<Done> {
+        match self.held.take() {
+            Some(Order::End(Ok(done))) => Some(done),
+            other => {
+                self.held = other;
+                None
+            }
+        }
+    }
+
     /// Drives `future`, which belongs to the attempt under way. `None`: the attempt is over, whatever `future` would
-    /// have said; drop what belongs to it.
-    pub(crate) async fn race<F: Future>(&mut self, future: F) -> Option<F::Output> {
-        let mut future = pin!(future);
-        poll_fn(|cx| match self.poll_over(cx) {
-            Poll::Ready(()) => Poll::Ready(None),
-            Poll::Pending => future.as_mut().poll(cx).map(Some),
+    /// have said; drop what belongs to it. `progress` is called whenever `future` has moved.
+    pub(crate) async fn race<F: Future>(
+        &mut self,
+        mut future: Pin<&mut F>,
+        progress: impl Fn(&Self),
+    ) -> Option<F::Output> {
+        poll_fn(|cx| {
+            let polled = future.as_mut().poll(cx);
+            progress(self);
+            match polled {
+                Poll::Ready(output) => Poll::Ready((!self.is_over()).then_some(output)),
+                Poll::Pending => self.poll_over(cx).map(|()| None),
+            }
         })
         .await
+    }
+
+    /// Whether the attempt under way is over, for whoever does not wait to hear of it.
+    fn is_over(&mut self) -> bool {
+        if self.held.is_none() && !self.over {
+            let mut effects = Effects::default();
+            let order = self.gate.lock().take_order(self.ticket, &mut effects);
+            self.hold(order);
+            self.gate.apply(effects);
+        }
+        match self.held {
+            Some(Order::Abort) => {
+                self.held = None;
+                true
+            }
+            Some(_) => true,
+            None => false,
+        }
+    }
+
+    /// Keeps an order until it is asked for.
+    fn hold(&mut self, order: Option<Order>) {
+        self.over |= matches!(order, Some(Order::End(_)));
+        self.held = order;
     }
 
     /// Ready if the attempt under way is over.
@@ -290,10 +521,15 @@ impl Call {
         loop {
             let mut effects = Effects::default();
             let found = self.look(cx, &mut effects);
+            if let Some(home) = effects.unwatched.take() {
+                // Without the lock: a runtime that is shutting down drops it at once.
+                runtime::spawn(home, Watchman { gate: Arc::downgrade(&self.gate), home }.watch());
+            }
             self.gate.apply(effects);
             match found {
                 Ok(order) => return Poll::Ready(order),
-                Err(at) => {
+                Err(None) => return Poll::Pending,
+                Err(Some(at)) => {
                     self.timer.set(&self.gate.clock, Some(at));
                     if self.timer.poll(&self.gate.clock, cx).is_pending() {
                         return Poll::Pending;
@@ -303,33 +539,34 @@ impl Call {
         }
     }
 
-    /// An order, or when to look again.
-    fn look(&mut self, cx: &Context<'_>, effects: &mut Effects) -> Result<Order, Timestamp> {
+    /// An order, or when to look again; `None` if others see to that.
+    fn look(&mut self, cx: &Context<'_>, effects: &mut Effects) -> Result<Order, Option<Timestamp>> {
         let state = &mut *self.gate.lock();
         let now = self.gate.clock.now();
-        let mut order = state.take_order(self.ticket);
+        let mut order = state.take_order(self.ticket, effects);
         if order.is_none() && state.scheduler.next_wake().is_some_and(|at| at <= now) {
             state.pump(now, effects);
-            order = state.take_order(self.ticket);
+            order = state.take_order(self.ticket, effects);
         }
         if let Some(order) = order {
-            if matches!(order, Order::End(_)) {
-                self.over = true;
-                state.forget(self.ticket, effects);
-            }
+            self.over |= matches!(order, Order::End(_));
             return Ok(order);
         }
-        let waiters = state.mailboxes.len() as u32;
-        if let Some(mailbox) = state.mailboxes.get_mut(&self.ticket)
+        let waiters = state.mailboxes.count;
+        if let Some(mailbox) = state.mailboxes.get(self.ticket)
             && !mailbox.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))
         {
             effects.replaced = mailbox.waker.replace(cx.waker().clone());
+        }
+        if let Some(home) = runtime::home() {
+            state.see_watched(home, effects);
+            return Err(None);
         }
         if self.look <= now {
             let span = LOOK + LOOK_PER_WAITER * waiters;
             self.look = now + span.mul_f64(1.0 + state.rng.f64());
         }
-        Err(state.look_at(now, self.ticket).min(self.look))
+        Err(Some(state.look_at(now, self.ticket).min(self.look)))
     }
 
     /// Reports what happened to an attempt.
@@ -337,9 +574,20 @@ impl Call {
         self.gate.with(|scheduler, now| scheduler.on(now, attempt, event));
     }
 
-    /// Reports how an attempt ended.
-    pub(crate) fn ended(&self, attempt: Attempt, outcome: Outcome, tokens: Option<TokenCount>) {
-        self.report(attempt, scheduler::Event::Ended { outcome, tokens });
+    /// Reports how an attempt ended. What follows from it for this call is kept until it is asked for.
+    pub(crate) fn ended(&mut self, attempt: Attempt, outcome: Outcome, tokens: Option<TokenCount>) {
+        let mut effects = Effects::default();
+        let order = {
+            let state = &mut *self.gate.lock();
+            let now = self.gate.clock.now();
+            state.scheduler.on(now, attempt, scheduler::Event::Ended { outcome, tokens });
+            state.pump(now, &mut effects);
+            if self.held.is_none() { state.take_order(self.ticket, &mut effects) } else { None }
+        };
+        if order.is_some() {
+            self.hold(order);
+        }
+        self.gate.apply(effects);
     }
 }
 

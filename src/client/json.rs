@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize as _;
 
 use super::error::Error;
-use super::exchange::{Answer, CallOptions, Subject, ask};
+use super::exchange::{Answer, CallOptions, Prepared, Subject, ask};
 use super::gate::Gate;
 use super::options::call_options;
 use super::reply::Reply;
@@ -38,26 +38,26 @@ impl JsonCall {
     /// [`ErrorKind::InvalidRequest`](super::ErrorKind::InvalidRequest) if the body is no JSON object with a string
     /// `model`, or asks for a stream; else as [`ChatCall::send`](super::ChatCall::send).
     pub async fn send(self) -> Result<Reply<JsonObject>, Error> {
+        if self.path.ends_with("/completions") {
+            let Reply { answer: Completion(answer), report } = ask(self.prepare()).await?;
+            return Ok(Reply::new(answer, report));
+        }
+        ask(self.prepare()).await
+    }
+
+    fn prepare(self) -> Result<Prepared, Error> {
         let Self { gate, path, body, options } = self;
-        let asked = Asked::of(&body)?;
+        let Asked { model, user_id } = Asked::of(&body)?;
         if !path.starts_with('/') {
             return Err(Error::invalid(format!("Expected `path` to begin with a slash, got {path:?}")));
         }
         let operation = if path.ends_with("/chat/completions") { "chat" } else { "text_completion" };
-        let subject = Subject {
-            operation,
-            model: &asked.model,
-            user_id: asked.user_id.as_deref(),
-            // Four bytes of JSON to a token is near enough for a first estimate; the answer's usage corrects it.
-            tokens: if gate.settings.counts_tokens { u32::try_from(body.len() / 4).unwrap_or(u32::MAX) } else { 0 },
-        };
-        let mut wire = Wire::json(&path, body, false);
-        wire.beta = path == "/completions";
-        if path.ends_with("/completions") {
-            let Reply { answer: Completion(answer), report } = ask(&gate, &options, &subject, wire).await?;
-            return Ok(Reply::new(answer, report));
-        }
-        ask(&gate, &options, &subject, wire).await
+        // Four bytes of JSON to a token is near enough for a first estimate; the answer's usage corrects it.
+        let tokens = gate.settings.expected_tokens(|| body.len() as u64 / 4, Some(0));
+        let beta = path == "/completions";
+        let mut wire = Wire::json(path, body, false);
+        wire.beta = beta;
+        Ok(Prepared { gate, options, subject: Subject { operation, model, user_id, tokens }, wire })
     }
 }
 
@@ -68,18 +68,22 @@ impl fmt::Debug for JsonCall {
 }
 
 /// What the gate must know of a body.
-#[derive(serde::Deserialize)]
 struct Asked {
     model: String,
-    #[serde(default)]
     user_id: Option<String>,
-    #[serde(default)]
-    stream: Option<bool>,
 }
 
 impl Asked {
     fn of(body: &[u8]) -> Result<Self, Error> {
-        let asked: Self = serde_json::from_slice(body)
+        #[derive(serde::Deserialize)]
+        struct Fields {
+            model: String,
+            #[serde(default)]
+            user_id: Option<String>,
+            #[serde(default)]
+            stream: Option<bool>,
+        }
+        let asked: Fields = serde_json::from_slice(body)
             .map_err(|error| Error::invalid(format!("Expected `body` to be a JSON object with a `model`: {error}")))?;
         if asked.model.is_empty() {
             return Err(Error::invalid("Expected `model` to be a non-empty string, got \"\""));
@@ -89,7 +93,7 @@ impl Asked {
                 "Expected `stream` to be absent or false: this call waits for the whole answer",
             ));
         }
-        Ok(asked)
+        Ok(Self { model: asked.model, user_id: asked.user_id })
     }
 }
 

@@ -1,6 +1,7 @@
 //! An answer with how it came about.
 
 use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::{AttemptReport, reports};
@@ -15,31 +16,41 @@ pub struct Reply<T> {
 }
 
 /// How an answer came about.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
     /// The route that answered.
-    pub route: String,
+    pub route: Arc<str>,
     /// Its attempts, the successful one last. Of very many only the first few and the last are kept.
     pub attempts: Vec<AttemptReport>,
     /// How many attempts were sent.
     pub attempts_made: u32,
     /// From submission to the end of the answer, waiting included.
     pub elapsed: Duration,
-    /// The server's id of the request.
-    pub request_id: Option<String>,
+    /// How many times the stream broke off and was gone on with; see [`ChatCall::resume`](super::ChatCall::resume).
+    pub resumed: u32,
 }
 
 impl Report {
-    pub(super) fn of(done: &Done, gate: &Gate) -> Self {
-        let attempts = reports(&done.history, &gate.endpoints);
+    pub(super) fn of(done: Done, gate: &Gate) -> Self {
         Self {
-            route: gate.endpoint(done.route).name.to_string(),
-            request_id: attempts.last().and_then(|last| last.request_id.clone()),
-            attempts,
+            route: gate.endpoint(done.route).name.clone(),
             attempts_made: done.history.sent(),
+            attempts: reports(done.history, &gate.endpoints),
             elapsed: done.elapsed,
+            resumed: 0,
         }
+    }
+
+    /// The server's id of the request, for its support.
+    pub fn request_id(&self) -> Option<&str> {
+        self.attempts.last()?.request_id.as_deref()
+    }
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self { route: "".into(), attempts: Vec::new(), attempts_made: 0, elapsed: Duration::ZERO, resumed: 0 }
     }
 }
 
@@ -75,7 +86,7 @@ impl<T> Reply<T> {
 
     /// The server's id of the request, for its support.
     pub fn request_id(&self) -> Option<&str> {
-        self.report.request_id.as_deref()
+        self.report.request_id()
     }
 }
 

@@ -129,11 +129,14 @@ impl GateLayer {
             last = None;
             let mut service = service.clone();
             let request = request.clone();
-            let sent = call.race(async move {
-                std::future::poll_fn(|cx| service.poll_ready(cx)).await?;
-                service.call(request).await
-            });
-            match sent.await {
+            let sent = {
+                let sending = std::pin::pin!(async move {
+                    std::future::poll_fn(|cx| service.poll_ready(cx)).await?;
+                    service.call(request).await
+                });
+                call.race(sending, |_| {}).await
+            };
+            match sent {
                 None => {}
                 Some(Err(error)) => {
                     let words = error.into().to_string();

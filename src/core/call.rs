@@ -105,7 +105,16 @@ impl History {
         self.records.len() as u32 + self.dropped
     }
 
+    /// The attempts kept, oldest first.
+    pub fn into_records(self) -> Vec<AttemptRecord> {
+        self.records
+    }
+
     pub(crate) fn push(&mut self, record: AttemptRecord) {
+        if self.records.is_empty() {
+            // Most calls have one.
+            self.records.reserve_exact(1);
+        }
         if self.records.len() == Self::MOST {
             self.records.remove(Self::FIRST);
             self.dropped += 1;

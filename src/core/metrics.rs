@@ -230,9 +230,15 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
-    /// Counts an attempt's end.
-    pub(crate) fn on_outcome(&mut self, kind: OutcomeKind) {
+    /// Counts an attempt's end, with what the provider reported.
+    pub(crate) fn on_outcome(&mut self, kind: OutcomeKind, tokens: Option<&TokenCount>) {
         let counters = &mut self.counters;
+        if let Some(tokens) = tokens {
+            counters.prompt_tokens += tokens.prompt;
+            counters.cached_tokens += tokens.cached;
+            counters.completion_tokens += tokens.completion;
+            counters.reasoning_tokens += tokens.reasoning;
+        }
         *match kind {
             OutcomeKind::Slot => &mut counters.slot_rejections,
             OutcomeKind::Rate => &mut counters.rate_rejections,
@@ -246,14 +252,6 @@ impl Scope {
             }
             OutcomeKind::Success | OutcomeKind::Cancelled => return,
         } += 1;
-    }
-
-    /// Counts what the provider reported.
-    pub(crate) fn on_tokens(&mut self, tokens: &TokenCount) {
-        self.counters.prompt_tokens += tokens.prompt;
-        self.counters.cached_tokens += tokens.cached;
-        self.counters.completion_tokens += tokens.completion;
-        self.counters.reasoning_tokens += tokens.reasoning;
     }
 
     fn snapshot(&self, name: &str) -> ScopeSnapshot {

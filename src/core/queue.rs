@@ -144,8 +144,12 @@ impl<T: Copy> Queue<T> {
         let flow = self.flow(class, workload, weight);
         flow.pass = flow.pass.saturating_sub(flow.stride);
         // Lines stay sorted by age: rejections of one burst come back in any order.
-        let place = flow.jobs.partition_point(|entry| entry.since < since);
-        flow.jobs.insert(place, Entry { item, since });
+        flow.jobs.push_front(Entry { item, since });
+        let mut at = 0;
+        while flow.jobs.get(at + 1).is_some_and(|next| next.since < since) {
+            flow.jobs.swap(at, at + 1);
+            at += 1;
+        }
         self.live += 1;
     }
 
@@ -168,8 +172,12 @@ impl<T: Copy> Queue<T> {
         if self.dead > self.live + 64 {
             for class in &mut self.classes {
                 for flow in &mut class.flows {
-                    flow.jobs.retain(|entry| alive(entry.item));
-                    flow.jobs.shrink_to(flow.jobs.len() * 2);
+                    // Into a new one: what is left may be little.
+                    for entry in core::mem::take(&mut flow.jobs) {
+                        if alive(entry.item) {
+                            flow.jobs.push_back(entry);
+                        }
+                    }
                 }
                 class.flows.retain(|flow| !flow.jobs.is_empty());
             }
@@ -236,8 +244,15 @@ impl<T: Copy> Queue<T> {
     pub(crate) fn drain(&mut self) -> Vec<T> {
         self.live = 0;
         self.dead = 0;
-        let flows = self.classes.iter_mut().flat_map(|class| class.flows.drain(..));
-        flows.flat_map(|flow| flow.jobs.into_iter().map(|entry| entry.item)).collect()
+        let mut all = Vec::new();
+        for class in &mut self.classes {
+            for flow in core::mem::take(&mut class.flows) {
+                for entry in flow.jobs {
+                    all.push(entry.item);
+                }
+            }
+        }
+        all
     }
 }
 

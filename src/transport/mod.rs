@@ -1,10 +1,12 @@
 //! Requests to routes and their answers' heads, over reqwest: what is sent where, and what its failing means.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use url::Url;
 
@@ -12,7 +14,8 @@ use crate::core::body::content_of;
 use crate::core::classify::{Head, Phase, TransportFailure, classify, classify_transport};
 use crate::core::headers::Headers;
 use crate::core::outcome::Outcome;
-use crate::runtime::{self, BodyStream, Clock};
+use crate::core::route::RouteId;
+use crate::runtime::{self, BodyStream, Clock, ConnectTime};
 
 /// How much of an error's body is read and kept.
 const ERROR_BODY: usize = 64 * 1024;
@@ -21,19 +24,59 @@ const ERROR_BODY_TIME: Duration = Duration::from_secs(10);
 
 /// What a route needs to be reached.
 pub(crate) struct Endpoint {
-    pub(crate) name: Box<str>,
+    pub(crate) name: Arc<str>,
     pub(crate) base: Url,
     /// Where the beta features are.
     pub(crate) beta: Url,
     pub(crate) key: Option<Box<str>>,
-    pub(crate) authorization: Option<HeaderValue>,
-    pub(crate) headers: HeaderMap,
+    /// What every request carries: the key, and whatever the user wants sent.
+    headers: HeaderMap,
+    /// The same with what a request of JSON for JSON carries besides, and one for a stream of events.
+    json: [HeaderMap; 2],
+    /// The path asked for first, below the base and below the beta base, with its URL: nearly all requests go to one.
+    usual: [OnceLock<(Box<str>, Url)>; 2],
     pub(crate) http: reqwest::Client,
+    /// How long its connections take to be made, where that tells something.
+    pub(crate) connects: Option<ConnectTime>,
     /// Whether it is DeepSeek itself.
     pub(crate) deepseek: bool,
+    /// Whether it goes on with an answer that was begun (chat prefix completion).
+    pub(crate) continues: bool,
 }
 
 impl Endpoint {
+    /// `headers` has the key's. They win over what requests bring.
+    pub(crate) fn new(
+        name: Arc<str>,
+        [base, beta]: [Url; 2],
+        key: Option<Box<str>>,
+        headers: HeaderMap,
+        http: reqwest::Client,
+        connects: Option<ConnectTime>,
+        deepseek: bool,
+    ) -> Self {
+        let json = ["application/json", "text/event-stream"].map(|accept| {
+            let mut all = HeaderMap::with_capacity(headers.len() + 2);
+            all.insert(ACCEPT, HeaderValue::from_static(accept));
+            all.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            all.extend(headers.clone());
+            all
+        });
+        Self {
+            name,
+            base,
+            beta,
+            key,
+            headers,
+            json,
+            usual: Default::default(),
+            http,
+            connects,
+            deepseek,
+            continues: deepseek,
+        }
+    }
+
     /// Strikes the route's key out of what a server or the transport said.
     pub(crate) fn scrub(&self, mut outcome: Outcome) -> Outcome {
         if let (Some(key), Some(message)) = (&self.key, &outcome.message)
@@ -61,12 +104,47 @@ impl Endpoint {
         scrubbed.freeze()
     }
 
+    /// An answer that is an error, fit to be shown: without the key, and of its body the start.
+    pub(crate) fn error_response(&self, head: Received, mut body: Bytes) -> Box<ErrorResponse> {
+        let Received { status, mut headers } = head;
+        for value in headers.values_mut() {
+            let scrubbed = self.scrub_bytes(Bytes::copy_from_slice(value.as_bytes()));
+            if scrubbed != value.as_bytes()
+                && let Ok(scrubbed) = HeaderValue::from_maybe_shared(scrubbed)
+            {
+                *value = scrubbed;
+            }
+        }
+        // Before it is cut, so that no part of a key is left at its end.
+        body = self.scrub_bytes(body);
+        body.truncate(ERROR_BODY);
+        Box::new(ErrorResponse { status, headers, body })
+    }
+
     fn url(&self, path: &str, query: Option<&str>, beta: bool) -> Url {
-        let mut url = if beta { self.beta.clone() } else { self.base.clone() };
-        let whole = [url.path().trim_end_matches('/'), path].concat();
-        url.set_path(&whole);
-        url.set_query(query);
+        let (base, usual) = if beta { (&self.beta, &self.usual[1]) } else { (&self.base, &self.usual[0]) };
+        let make = || {
+            let mut url = base.clone();
+            url.set_path(&[base.path().trim_end_matches('/'), path].concat());
+            url
+        };
+        let (known, url) = usual.get_or_init(|| (path.into(), make()));
+        let mut url = if **known == *path { url.clone() } else { make() };
+        if query.is_some() {
+            url.set_query(query);
+        }
         url
+    }
+
+    fn headers(&self, wire: &WireHeaders) -> HeaderMap {
+        let mut headers = match wire {
+            WireHeaders::Json { stream } => return self.json[usize::from(*stream)].clone(),
+            WireHeaders::Own(headers) => headers.clone(),
+        };
+        for (name, value) in &self.headers {
+            headers.insert(name.clone(), value.clone());
+        }
+        headers
     }
 }
 
@@ -75,41 +153,41 @@ impl Endpoint {
 pub(crate) struct Wire {
     pub(crate) method: Method,
     /// Below the route's base, with a leading slash.
-    pub(crate) path: Box<str>,
+    pub(crate) path: Cow<'static, str>,
     pub(crate) query: Option<Box<str>>,
     /// Whether it needs the beta base.
     pub(crate) beta: bool,
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: WireHeaders,
     pub(crate) body: Bytes,
+}
+
+/// What a request carries besides its route's headers.
+#[derive(Debug)]
+pub(crate) enum WireHeaders {
+    /// JSON goes out; JSON, or a stream of events, is to come back.
+    Json { stream: bool },
+    /// These.
+    Own(HeaderMap),
 }
 
 impl Wire {
     /// A request of JSON for JSON, or for a stream of events.
-    pub(crate) fn json(path: &str, body: Vec<u8>, stream: bool) -> Self {
-        let accept = if stream { "text/event-stream" } else { "application/json" };
-        let mut headers = HeaderMap::with_capacity(2);
-        headers.insert(ACCEPT, HeaderValue::from_static(accept));
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    pub(crate) fn json(path: impl Into<Cow<'static, str>>, body: Vec<u8>, stream: bool) -> Self {
+        let headers = WireHeaders::Json { stream };
         Self { method: Method::POST, path: path.into(), query: None, beta: false, headers, body: body.into() }
     }
 
-    pub(crate) fn get(path: &str) -> Self {
+    pub(crate) fn get(path: &'static str) -> Self {
         let mut headers = HeaderMap::with_capacity(1);
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let headers = WireHeaders::Own(headers);
         Self { method: Method::GET, path: path.into(), query: None, beta: false, headers, body: Bytes::new() }
     }
 
     fn request(&self, to: &Endpoint, rename: Option<&str>) -> reqwest::Request {
         let url = to.url(&self.path, self.query.as_deref(), self.beta);
         let mut request = reqwest::Request::new(self.method.clone(), url);
-        let headers = request.headers_mut();
-        *headers = self.headers.clone();
-        for (name, value) in &to.headers {
-            headers.insert(name.clone(), value.clone());
-        }
-        if let Some(authorization) = &to.authorization {
-            headers.insert(AUTHORIZATION, authorization.clone());
-        }
+        *request.headers_mut() = to.headers(&self.headers);
         if !self.body.is_empty() {
             let body = rename.and_then(|model| renamed(&self.body, model)).unwrap_or_else(|| self.body.clone());
             *request.body_mut() = Some(body.into());
@@ -127,6 +205,7 @@ fn renamed(body: &[u8], model: &str) -> Option<Bytes> {
 
 /// The head of an answer whose status was 2xx, and its body to come.
 pub(crate) struct Opened {
+    pub(crate) route: RouteId,
     pub(crate) head: Received,
     pub(crate) body: BodyStream,
 }
@@ -162,7 +241,12 @@ impl Headers for HeaderView<'_> {
     }
 
     fn may_have_quota(&self) -> bool {
-        self.0.keys().any(|name| name.as_str().contains("ratelimit"))
+        let word = b"ratelimit";
+        self.0.keys().any(|name| {
+            let name = name.as_str().as_bytes();
+            // Headers have short names: a search that is made ready first takes longer.
+            name.windows(word.len()).any(|part| part == word)
+        })
     }
 }
 
@@ -185,6 +269,7 @@ pub(crate) struct Refusal {
 
 /// Sends `wire` to a route. An answer that is an error is read and classified.
 pub(crate) async fn open(
+    route: RouteId,
     to: &Endpoint,
     wire: &Wire,
     rename: Option<&str>,
@@ -201,22 +286,12 @@ pub(crate) async fn open(
     let head = Received { status: response.status(), headers: std::mem::take(response.headers_mut()) };
     let mut body: BodyStream = Box::pin(response.bytes_stream());
     if head.status.is_success() {
-        return Ok(Opened { head, body });
+        return Ok(Opened { route, head, body });
     }
     let bytes = start_of(&mut body, clock).await;
     drop(body);
     let outcome = to.scrub(head.with(|head, now| classify(head, &bytes, now)));
-    let Received { status, mut headers } = head;
-    for value in headers.values_mut() {
-        let scrubbed = to.scrub_bytes(Bytes::copy_from_slice(value.as_bytes()));
-        if scrubbed != value.as_bytes()
-            && let Ok(scrubbed) = HeaderValue::from_maybe_shared(scrubbed)
-        {
-            *value = scrubbed;
-        }
-    }
-    let body = to.scrub_bytes(bytes);
-    Err(Box::new(Refusal { outcome, response: Some(Box::new(ErrorResponse { status, headers, body })) }))
+    Err(Box::new(Refusal { outcome, response: Some(to.error_response(head, bytes)) }))
 }
 
 /// The start of an error's body, as much of it as comes.

@@ -82,9 +82,8 @@ impl ChatRequest {
     pub fn validate(&self) -> Result<(), InvalidRequest> {
         expect_text("model", &self.model)?;
         expect(!self.messages.is_empty(), "messages", "at least one message", "none")?;
-        for (at, message) in self.messages.iter().enumerate() {
-            let has_role = message.role.is_some();
-            expect(has_role, format!("messages[{at}].role"), "set", "none")?;
+        if let Some(at) = self.messages.iter().position(|message| message.role.is_none()) {
+            expect(false, format!("messages[{at}].role"), "set", "none")?;
         }
         self.sampling().validate()
     }
@@ -101,13 +100,16 @@ impl ChatRequest {
         self.validate()?;
         self.sampling().validate_deepseek()?;
         for (at, message) in self.messages.iter().enumerate() {
-            let field = |name: &str| format!("messages[{at}].{name}");
-            let is_developer = message.role == Some(Role::Developer);
-            expect(!is_developer, field("role"), "`system` with DeepSeek", "`developer`")?;
-            let lacks_call = message.role == Some(Role::Tool) && message.tool_call_id.is_none();
-            expect(!lacks_call, field("tool_call_id"), "the id of the call it answers", "none")?;
-            let is_early = message.prefix == Some(true) && at + 1 < self.messages.len();
-            expect(!is_early, field("prefix"), "set on the last message only", "true")?;
+            let refuse = |name: &str, expected, got| expect(false, format!("messages[{at}].{name}"), expected, got);
+            if message.role == Some(Role::Developer) {
+                refuse("role", "`system` with DeepSeek", "`developer`")?;
+            }
+            if message.role == Some(Role::Tool) && message.tool_call_id.is_none() {
+                refuse("tool_call_id", "the id of the call it answers", "none")?;
+            }
+            if message.prefix == Some(true) && at + 1 < self.messages.len() {
+                refuse("prefix", "set on the last message only", "true")?;
+            }
         }
         expect(self.tools.len() <= 128, "tools", "at most 128 tools", self.tools.len())?;
         for (at, tool) in self.tools.iter().enumerate() {

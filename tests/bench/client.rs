@@ -1,8 +1,11 @@
 //! What the client costs on top of bare reqwest: 256 chat calls in flight against a server that answers at once.
 //!
-//! Both sides serialise the same request and parse the same answer. They run by turns on one thread, the server on
+//! Both sides serialise the same request, have the same settings, and parse the same answer into the same types. They run by turns on one thread, the server on
 //! another, and what counts is the processor time of the clients' thread: on a machine with few processors the wall
 //! clock mostly tells how the server shares them. `cargo bench --bench client`
+//!
+//! Where valgrind is installed, the instructions that the clients' thread spends on a call are counted, too: unlike
+//! times, they come out the same on a busy machine.
 #![allow(missing_docs, reason = "a program")]
 
 use std::net::SocketAddr;
@@ -20,29 +23,97 @@ const CALLS: usize = 8_000;
 const ROUNDS: usize = 7;
 
 fn main() {
-    let addr = serve();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let url = format!("http://{addr}");
-        let bare = reqwest::Client::builder()
-            .http1_only()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()
-            .expect("a client");
-        let model = ModelSpec { name: "m".into(), hint: Some(IN_FLIGHT as u32), ..ModelSpec::default() };
-        let route = Route::new("local").base_url(&url).models([model]).max_concurrency(IN_FLIGHT as u32);
-        let client = Client::builder().route(route).build().expect("a client");
+    let mut args = std::env::args().skip(1).filter(|arg| !arg.starts_with('-'));
+    match (args.next(), args.next().and_then(|calls| calls.parse().ok())) {
+        // What is run under valgrind.
+        (Some(side), Some(calls)) => run(&side, calls),
+        _ => {
+            compare();
+            count();
+        }
+    }
+}
+
+/// A bare client as a careful user sets it up, and Tidegate's, for the same server.
+fn clients(url: &str) -> (reqwest::Client, Client) {
+    let bare = reqwest::Client::builder()
+        .http1_only()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(10))
+        // Without one a lost connection is waited for without end; everybody needs it.
+        .timeout(Duration::from_secs(660))
+        .build()
+        .expect("a client");
+    let model = ModelSpec { name: "m".into(), hint: Some(IN_FLIGHT as u32), ..ModelSpec::default() };
+    let route = Route::new("local").base_url(url).models([model]).max_concurrency(IN_FLIGHT as u32);
+    (bare, Client::builder().route(route).build().expect("a client"))
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+/// Makes `calls` calls by one of the clients.
+fn run(side: &str, calls: usize) {
+    let url = format!("http://{}", serve());
+    runtime().block_on(async {
+        let (bare, client) = clients(&url);
+        match side {
+            "reqwest" => through_reqwest(&bare, &url, calls).await,
+            _ => through_client(&client, calls).await,
+        }
+    });
+}
+
+/// Counts the instructions of a call by what twice as many calls take more.
+fn count() {
+    const CALLS: u64 = 2_000;
+    let instructions = |side: &str, calls: u64| {
+        let program = std::env::current_exe().ok()?;
+        let out = std::env::temp_dir().join(format!("tidegate-bench-{}", std::process::id()));
+        let valgrind = std::process::Command::new("valgrind")
+            .args(["-q", "--tool=callgrind", "--separate-threads=yes"])
+            .arg(format!("--callgrind-out-file={}", out.display()))
+            .arg(program)
+            .args([side, &calls.to_string()])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .status();
+        // A file for each thread; the clients' is the first.
+        let of = |thread: &str| format!("{}{thread}", out.display());
+        let text = std::fs::read_to_string(of("-01")).ok();
+        for thread in ["", "-01", "-02"] {
+            let _ = std::fs::remove_file(of(thread));
+        }
+        let totals = text?.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse::<u64>().ok());
+        totals.filter(|_| valgrind.is_ok_and(|status| status.success()))
+    };
+    // How many connections are opened, and how often timers run out, depends on what else the machine does.
+    let least = |side: &str, calls| (0..3).map(|_| instructions(side, calls)).min().flatten();
+    let per_call = |side| Some((least(side, 2 * CALLS)?.saturating_sub(least(side, CALLS)?)) / CALLS);
+    match (per_call("reqwest"), per_call("tidegate")) {
+        (Some(bare), Some(gated)) => println!(
+            "instructions a call, outside the kernel: reqwest {bare}, tidegate {gated}, ratio {:.3}",
+            gated as f64 / bare as f64
+        ),
+        _ => println!("instructions were not counted: that needs valgrind"),
+    }
+}
+
+fn compare() {
+    let url = format!("http://{}", serve());
+    runtime().block_on(async {
+        let (bare, client) = clients(&url);
         // Connections are made, and the limit is learned.
         for _ in 0..3 {
-            through_reqwest(&bare, &url).await;
-            through_client(&client).await;
+            through_reqwest(&bare, &url, CALLS).await;
+            through_client(&client, CALLS).await;
         }
         let (mut ratios, mut walls) = (Vec::new(), Vec::new());
         println!("{CALLS} calls, {IN_FLIGHT} in flight; µs of processor time (wall time) a call");
         for round in 1..=ROUNDS {
-            let plain = measure(through_reqwest(&bare, &url)).await;
-            let gated = measure(through_client(&client)).await;
+            let plain = measure(through_reqwest(&bare, &url, CALLS)).await;
+            let gated = measure(through_client(&client, CALLS)).await;
             let per_call = |span: Duration| span.as_secs_f64() * 1e6 / CALLS as f64;
             println!(
                 "round {round}: reqwest {:.1} ({:.1}), tidegate {:.1} ({:.1})",
@@ -91,11 +162,11 @@ fn request() -> ChatRequest {
     ChatRequest::new("m").system("You are a tide table.").user("When is high water at Dover tomorrow?").max_tokens(64)
 }
 
-async fn through_reqwest(client: &reqwest::Client, url: &str) {
+async fn through_reqwest(client: &reqwest::Client, url: &str, count: usize) {
     let url = reqwest::Url::parse(&format!("{url}/chat/completions")).expect("a URL");
     let slots = Arc::new(Semaphore::new(IN_FLIGHT));
     let mut calls = JoinSet::new();
-    for _ in 0..CALLS {
+    for _ in 0..count {
         let (client, url, slots) = (client.clone(), url.clone(), slots.clone());
         calls.spawn(async move {
             let _slot = slots.acquire().await.expect("open");
@@ -109,9 +180,9 @@ async fn through_reqwest(client: &reqwest::Client, url: &str) {
     calls.join_all().await;
 }
 
-async fn through_client(client: &Client) {
+async fn through_client(client: &Client, count: usize) {
     let mut calls = JoinSet::new();
-    for _ in 0..CALLS {
+    for _ in 0..count {
         let client = client.clone();
         calls.spawn(async move {
             let answer = client.chat_request(request()).send().await.expect("an answer");

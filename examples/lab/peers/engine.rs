@@ -235,7 +235,7 @@ impl<P: Policy> Client for Engine<P> {
         line.pop_front();
         self.in_flight += 1;
         let call = self.calls.get_mut(&next)?;
-        self.policy.on_send(now, if again { held } else { held + 1 }, call.attempts == 0);
+        self.policy.on_send(now, if keeps && again { held } else { held + 1 }, call.attempts == 0);
         call.attempts += 1;
         call.sent = now;
         call.in_flight = self.in_flight;
@@ -261,4 +261,95 @@ pub(crate) fn exponential(failures: u32, first: f64, longest: f64, jitter: f64, 
 pub(crate) fn requeue(failures: u32, failure: &Failure<'_>, rng: &mut fastrand::Rng) -> Option<Duration> {
     let backoff = exponential(failures, 0.5, 8.0, 0.5, rng);
     Some(failure.asked_wait().map_or(backoff, |asked| asked.max(backoff)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate::sim::RejectReason;
+
+    /// One at a time, again after a second, three attempts.
+    struct Single {
+        keeps: bool,
+    }
+
+    impl Policy for Single {
+        fn has_room(&mut self, _now: Timestamp, in_flight: usize) -> bool {
+            in_flight < 1
+        }
+
+        fn retry_after(&mut self, failures: u32, failure: &Failure<'_>, _rng: &mut fastrand::Rng) -> Option<Duration> {
+            (failures < 3).then(|| failure.asked_wait().unwrap_or(Duration::from_secs(1)))
+        }
+
+        fn keeps_its_place(&self) -> bool {
+            self.keeps
+        }
+    }
+
+    fn refused(status: u16, headers: Vec<(&'static str, String)>) -> Answer {
+        Answer::Refused(Rejected {
+            reason: RejectReason::Slot,
+            status,
+            content_type: None,
+            headers,
+            body: bytes::Bytes::new(),
+            after: Duration::ZERO,
+        })
+    }
+
+    fn at(seconds: f64) -> Timestamp {
+        Timestamp::from_secs_f64(seconds)
+    }
+
+    /// Two jobs, of which the first has just been sent.
+    fn started(keeps: bool) -> Engine<Single> {
+        let mut engine = Engine::new(Single { keeps }, 1);
+        for number in 0..2 {
+            engine.submit(at(0.0), number, &Job::default());
+        }
+        assert_eq!(engine.poll(at(0.0)), Some(Act::Send { number: 0, attempt: 1 }));
+        assert_eq!(engine.poll(at(0.0)), None);
+        engine
+    }
+
+    #[test]
+    fn a_job_that_keeps_its_place_lets_no_other_start() {
+        let mut engine = started(true);
+        engine.on(at(0.1), 0, 1, Heard::Answer(&refused(429, Vec::new())));
+        assert_eq!((engine.poll(at(0.1)), engine.next_wake()), (None, Some(at(1.1))));
+        assert_eq!(engine.poll(at(1.1)), Some(Act::Send { number: 0, attempt: 2 }));
+    }
+
+    #[test]
+    fn a_job_that_does_not_makes_room_and_comes_back_before_those_that_wait() {
+        let mut engine = started(false);
+        engine.submit(at(0.0), 2, &Job::default());
+        engine.on(at(0.1), 0, 1, Heard::Answer(&refused(429, Vec::new())));
+        assert_eq!(engine.poll(at(0.1)), Some(Act::Send { number: 1, attempt: 1 }));
+        engine.on(at(1.2), 1, 1, Heard::Answer(&refused(503, Vec::new())));
+        assert_eq!(engine.poll(at(1.2)), Some(Act::Send { number: 0, attempt: 2 }));
+    }
+
+    #[test]
+    fn waits_that_are_asked_for_are_seen_and_the_milliseconds_first() {
+        let mut engine = started(true);
+        let headers = vec![("retry-after", "9".to_owned()), ("retry-after-ms", "2500".to_owned())];
+        engine.on(at(0.5), 0, 1, Heard::Answer(&refused(429, headers)));
+        assert_eq!(engine.next_wake(), Some(at(3.0)));
+    }
+
+    #[test]
+    fn what_no_retry_can_help_and_what_was_tried_enough_is_lost() {
+        let mut engine = started(true);
+        engine.on(at(0.1), 0, 1, Heard::Answer(&refused(402, Vec::new())));
+        assert_eq!(engine.poll(at(0.1)), Some(Act::End { number: 0, result: Err("402 after 1 attempts".to_owned()) }));
+        for attempt in 1..=3 {
+            let now = at(f64::from(attempt) * 2.0);
+            assert_eq!(engine.poll(now), Some(Act::Send { number: 1, attempt }));
+            engine.on(now, 1, attempt, Heard::Answer(&Answer::Reset));
+        }
+        let lost = Act::End { number: 1, result: Err("broken off after 3 attempts".to_owned()) };
+        assert_eq!(engine.poll(at(9.0)), Some(lost));
+    }
 }

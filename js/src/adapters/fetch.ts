@@ -2,13 +2,14 @@ import { Tidegate } from "../client.js";
 import { TidegateError, type ErrorType } from "../errors.js";
 import { ask, requestId, type Exchange } from "../exchange.js";
 import { handed, opening, refusal, submitted } from "../fetch.js";
-import { callOptions, expected, type CallOptions } from "../options.js";
+import { CALL, callOptions, expected, type CallOptions } from "../options.js";
 import { Reading, watchDropped } from "../stream.js";
 
 /** How the calls of an SDK are treated, where a call does not say so itself. */
-export type AdapterOptions = Pick<CallOptions, (typeof ADAPTER)[number]>;
+export type AdapterOptions = Pick<CallOptions, keyof typeof ADAPTER>;
 
-const ADAPTER = ["workload", "timeout", "clocks", "maxAttempts", "onFull"] as const;
+const { workload, timeout, clocks, maxAttempts, onFull } = CALL;
+const ADAPTER = { workload, timeout, clocks, maxAttempts, onFull };
 
 /** @internal What SDKs take as `fetch`. */
 export type Fetch = (input: string | URL | Request, init?: RequestInit) => Promise<Response>;
@@ -68,7 +69,10 @@ function body(reading: Reading<object>): ReadableStream<Uint8Array> {
     {
       async pull(controller) {
         const { value, done } = await reading.next();
-        controller.enqueue(encoder.encode(`data: ${done ? "[DONE]" : JSON.stringify(value)}\n\n`));
+        let events = `data: ${done ? "[DONE]" : JSON.stringify(value)}\n\n`;
+        // What came together goes on together.
+        for (let more; (more = reading.ready()) !== undefined; ) events += `data: ${JSON.stringify(more)}\n\n`;
+        controller.enqueue(encoder.encode(events));
         if (done) controller.close();
       },
       cancel: () => reading.cancel(),

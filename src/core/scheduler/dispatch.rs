@@ -20,7 +20,7 @@ impl Scheduler {
     /// Sends as many of a pool's calls as its lanes let through; one, if other pools wait for the same lanes.
     pub(super) fn serve(&mut self, now: Timestamp, pool_id: u32) {
         let mut offers = core::mem::take(&mut self.offers);
-        self.each_lane(pool_id, |this, lane| this.lanes[lane.0 as usize].ceiling.advance(now));
+        self.each_lane(pool_id, &mut |this, lane| this.lanes[lane.0 as usize].ceiling.advance(now));
         // Candidates that have room, but not for what waits.
         let mut unfit = 0u64;
         while !self.pools[pool_id as usize].queue.is_empty() {
@@ -47,7 +47,7 @@ impl Scheduler {
                 break;
             }
             let mut others = false;
-            self.each_lane(pool_id, |this, lane| {
+            self.each_lane(pool_id, &mut |this, lane| {
                 let lane = &mut this.lanes[lane.0 as usize];
                 lane.turn = pool_id;
                 others |= lane.waiting.len() > 1;
@@ -65,7 +65,7 @@ impl Scheduler {
                 }
             }
         }
-        self.each_lane(pool_id, |this, lane| {
+        self.each_lane(pool_id, &mut |this, lane| {
             let state = &mut this.lanes[lane.0 as usize];
             if !waiting {
                 state.stop_waiting(pool_id);
@@ -78,9 +78,10 @@ impl Scheduler {
         self.offers = offers;
     }
 
-    fn each_lane(&mut self, pool_id: u32, mut what: impl FnMut(&mut Self, LaneId)) {
+    fn each_lane(&mut self, pool_id: u32, what: &mut dyn FnMut(&mut Self, LaneId)) {
         for at in 0..self.pools[pool_id as usize].candidates.len() {
-            for lane in self.pools[pool_id as usize].candidates[at].lanes.into_iter().flatten() {
+            let lanes = self.pools[pool_id as usize].candidates[at].lanes;
+            for &lane in lanes.iter().flatten() {
                 what(self, lane);
             }
         }
@@ -107,7 +108,7 @@ impl Scheduler {
             }
         }
         let mut offer = Offer::Open { risky: false };
-        for lane in lanes.into_iter().flatten() {
+        for lane in lanes.iter().flatten() {
             offer = match (offer, self.lanes[lane.0 as usize].passage(now, &mut self.rng)) {
                 (_, Passage::Closed { until }) => return Offer::Closed(until),
                 (Offer::Limited(at), Passage::Limited { until }) => Offer::Limited(at.max(until)),

@@ -49,7 +49,7 @@ impl Scheduler {
         pool.calls += 1;
         let class = self.workloads[spec.workload.index()].spec.class;
         for candidate in &pool.candidates {
-            for lane in candidate.lanes.into_iter().flatten() {
+            for lane in candidate.lanes.iter().flatten() {
                 self.lanes[lane.0 as usize].note_class(now, class);
             }
         }
@@ -93,7 +93,7 @@ impl Scheduler {
 
     /// The number of a model, if some route serves it. Other names are not remembered: callers may make up any number.
     pub fn model(&mut self, name: &str) -> Option<u32> {
-        if let Some(&model) = self.model_of.get(name) {
+        if let Some(model) = self.model_of.get(name) {
             return Some(model);
         }
         let mut ways = self.config.routes.iter().filter(|route| route.resolve(name).is_some()).peekable();
@@ -110,8 +110,8 @@ impl Scheduler {
         let Model { per_user, pool, name, .. } = &self.models[model as usize];
         let per_user = *per_user;
         let user_id = user_id.unwrap_or("");
-        let found = if per_user { self.pool_of.get(&*name_of_pool(model, user_id)) } else { pool.as_ref() };
-        if let Some(&pool) = found {
+        let found = if per_user { self.pool_of.get(&name_of_pool(model, user_id)) } else { *pool };
+        if let Some(pool) = found {
             return pool;
         }
         let name = name.clone();
@@ -149,14 +149,17 @@ impl Scheduler {
 
     /// The pool of just these routes and lanes. It is known to each of the lanes; the one with the fewest is asked.
     fn pool_of_lanes(&self, candidates: &[Candidate]) -> Option<u32> {
-        let lanes = candidates.iter().flat_map(|candidate| candidate.lanes).flatten();
-        let known = lanes.map(|lane| &self.lanes[lane.0 as usize].pools).min_by_key(|pools| pools.len())?;
-        let ways = |candidates: &[Candidate]| candidates.iter().map(|way| (way.route, way.lanes)).collect::<Vec<_>>();
-        known.iter().copied().find(|&pool| ways(&self.pools[pool as usize].candidates) == ways(candidates))
+        let lanes = lanes_of(candidates);
+        let known = lanes.iter().map(|lane| &self.lanes[lane.0 as usize].pools).min_by_key(|pools| pools.len())?;
+        known.iter().copied().find(|&pool| {
+            let others = &self.pools[pool as usize].candidates;
+            let same = |(one, other): (&Candidate, &Candidate)| one.route == other.route && one.lanes == other.lanes;
+            others.len() == candidates.len() && others.iter().zip(candidates).all(same)
+        })
     }
 
     fn add_pool(&mut self, user: bool, candidates: Vec<Candidate>) -> u32 {
-        let lanes: Vec<_> = candidates.iter().flat_map(|candidate| candidate.lanes).flatten().collect();
+        let lanes = lanes_of(&candidates);
         let pool = self.pools.insert(Pool {
             user,
             queue: Queue::new(),
@@ -175,7 +178,7 @@ impl Scheduler {
 
     pub(super) fn lane_for(&mut self, now: Timestamp, key: LaneKey, hint: Option<u32>) -> LaneId {
         let name = key.joined();
-        if let Some(&lane) = self.lane_of.get(&*name) {
+        if let Some(lane) = self.lane_of.get(&name) {
             return LaneId(lane);
         }
         // The strictest of what was configured holds for the account's lane, whichever of its routes came first.
@@ -210,28 +213,37 @@ impl Scheduler {
                 && !pool.candidates.iter().any(|candidate| candidate.lanes[1].is_some_and(used))
         };
         let gone: Vec<u32> = self.pools.iter().filter(|(_, pool)| idle(pool)).map(|(id, _)| id as u32).collect();
-        // In order, as a slab gives them.
-        let is_gone = |pool: u32| gone.binary_search(&pool).is_ok();
-        self.pool_of.retain(|_, pool| !is_gone(*pool));
-        for &id in &gone {
+        for id in gone {
             let pool = self.pools.remove(id as usize);
-            for lane in pool.candidates.iter().flat_map(|candidate| candidate.lanes).flatten() {
+            for lane in lanes_of(&pool.candidates) {
                 let Some(state) = self.lanes.get_mut(lane.0 as usize) else { continue };
                 state.stop_waiting(id);
                 state.pools.retain(|&pool| pool != id);
                 // Several pools may have shared it.
                 if state.pools.is_empty() && state.key.user_id.is_some() {
-                    let state = self.lanes.remove(lane.0 as usize);
-                    self.lane_of.remove(&*state.key.joined());
+                    self.lanes.remove(lane.0 as usize);
                     self.user_lanes -= 1;
                 }
             }
         }
+        let Self { pools, lanes, .. } = self;
+        self.pool_of.forget(&|pool| !pools.contains(pool as usize));
+        self.lane_of.forget(&|lane| !lanes.contains(lane as usize));
     }
+}
+
+/// The lanes of all of them.
+fn lanes_of(candidates: &[Candidate]) -> Vec<LaneId> {
+    let mut lanes = Vec::new();
+    for candidate in candidates {
+        lanes.extend(candidate.lanes.iter().flatten());
+    }
+    lanes
 }
 
 /// What the pool of a user's calls to a model is found by.
 fn name_of_pool(model: u32, user_id: &str) -> Box<str> {
-    let model = model.to_be_bytes().map(char::from);
-    model.into_iter().chain(user_id.chars()).collect::<String>().into()
+    let mut name: String = model.to_be_bytes().map(char::from).iter().collect();
+    name.push_str(user_id);
+    name.into()
 }

@@ -9,18 +9,20 @@ mod action;
 mod config;
 mod dispatch;
 mod intake;
+mod names;
 mod settle;
 #[cfg(test)]
 mod tests;
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BinaryHeap, VecDeque};
+use alloc::collections::{BinaryHeap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use slab::Slab;
 
+use self::names::Names;
 use self::settle::Departure;
 use super::backoff::RetryBudget;
 use super::breaker::BreakerState;
@@ -104,9 +106,6 @@ struct Model {
     estimator: Estimator,
 }
 
-/// What is found by a name. One type of map for all: each costs the npm package two kilobytes.
-type Names = BTreeMap<Box<str>, u32>;
-
 /// The gate's brain. See the [module](self).
 #[derive(Debug)]
 pub struct Scheduler {
@@ -167,16 +166,16 @@ impl Scheduler {
             calls: Slab::new(),
             serial: 0,
             pools: Slab::new(),
-            pool_of: Names::new(),
+            pool_of: Names::default(),
             lanes: Slab::new(),
-            lane_of: Names::new(),
+            lane_of: Names::default(),
             user_lanes: 0,
             user_lanes_most: intake::USER_LANES,
             restored: Vec::new(),
             models: Vec::new(),
-            model_of: Names::new(),
+            model_of: Names::default(),
             workloads: Vec::new(),
-            workload_of: Names::new(),
+            workload_of: Names::default(),
             routes,
             accounts,
             timers: BinaryHeap::new(),
@@ -195,8 +194,8 @@ impl Scheduler {
             this.add_workload(WorkloadSpec::new(class.name(), class));
         }
         for spec in this.config.workloads.clone() {
-            match this.workload_of.get(&*spec.name) {
-                Some(&id) => this.workloads[id as usize].spec = spec,
+            match this.workload_of.get(&spec.name) {
+                Some(id) => this.workloads[id as usize].spec = spec,
                 None => {
                     this.add_workload(spec);
                 }
@@ -214,7 +213,7 @@ impl Scheduler {
     /// metrics: let names be few, not one per user or request.
     pub fn workload(&mut self, name: &str) -> WorkloadId {
         match self.workload_of.get(name) {
-            Some(&id) => WorkloadId(id),
+            Some(id) => WorkloadId(id),
             None => self.add_workload(WorkloadSpec::new(name, Class::Normal)),
         }
     }
@@ -276,8 +275,10 @@ impl Scheduler {
         }
         if queue.len() == 1 {
             let pool = &self.pools[pool_id as usize];
-            for lane in pool.candidates.iter().flat_map(|candidate| candidate.lanes).flatten() {
-                self.lanes[lane.0 as usize].wait(pool_id);
+            for candidate in &pool.candidates {
+                for lane in candidate.lanes.iter().flatten() {
+                    self.lanes[lane.0 as usize].wait(pool_id);
+                }
             }
         }
         Some(pool_id)
@@ -362,9 +363,11 @@ impl Scheduler {
         self.timers.push(Reverse((at, timer)));
         let live = self.calls.len() + self.pools.len() + self.lanes.len();
         if self.timers.len() > 2 * live + 64 {
-            let mut timers = core::mem::take(&mut self.timers);
-            timers.retain(|&Reverse((at, timer))| self.is_armed(at, timer));
-            self.timers = timers;
+            for Reverse((at, timer)) in core::mem::take(&mut self.timers).into_vec() {
+                if self.is_armed(at, timer) {
+                    self.timers.push(Reverse((at, timer)));
+                }
+            }
         }
     }
 
@@ -547,7 +550,7 @@ impl Scheduler {
     /// What the lanes have learned, to be saved across a restart.
     pub fn learned(&self) -> Vec<LearnedLane> {
         // In the order of their names.
-        let lanes = self.lane_of.values().filter_map(|&lane| self.lanes.get(lane as usize));
+        let lanes = self.lane_of.numbers().filter_map(|lane| self.lanes.get(lane as usize));
         let accounts = lanes.filter(|lane| lane.key.user_id.is_none());
         accounts.map(|lane| LearnedLane { lane: lane.key.clone(), learned: lane.ceiling.learned(self.now) }).collect()
     }
@@ -556,8 +559,8 @@ impl Scheduler {
     pub fn restore(&mut self, now: Timestamp, learned: Vec<LearnedLane>) {
         let now = self.tick(now);
         for restored in learned {
-            match self.lane_of.get(&*restored.lane.joined()) {
-                Some(&id) => {
+            match self.lane_of.get(&restored.lane.joined()) {
+                Some(id) => {
                     self.lanes[id as usize].ceiling.restore(now, restored.learned);
                     self.mark_lane(LaneId(id));
                 }

@@ -47,7 +47,7 @@ impl Scheduler {
         let mut content_after = None;
         match event {
             Event::Connected(rtt) => {
-                for lane in flight.lanes.into_iter().flatten() {
+                for lane in flight.lanes.iter().flatten() {
                     self.lanes[lane.lane.0 as usize].ceiling.on_connect(rtt);
                 }
             }
@@ -89,7 +89,7 @@ impl Scheduler {
             self.reopen(route);
         }
         if let Some(evidence) = admitted {
-            for lane in lanes.into_iter().flatten() {
+            for lane in lanes.iter().flatten() {
                 let state = &mut self.lanes[lane.lane.0 as usize];
                 state.ceiling.on_admitted(now, lane.seq, evidence);
                 state.quota.on_accepted();
@@ -117,7 +117,11 @@ impl Scheduler {
         let Some(call) = self.get(ticket) else { return false };
         if matches!(call.state, State::InFlight(_)) {
             // The driver may have come here from carrying out an action that stood before its sending.
-            self.actions.retain(|action| !matches!(action, Action::Send { attempt, .. } if attempt.ticket == ticket));
+            for action in core::mem::take(&mut self.actions) {
+                if !matches!(&action, Action::Send { attempt, .. } if attempt.ticket == ticket) {
+                    self.actions.push_back(action);
+                }
+            }
             self.leave_lanes(now, ticket, &Departure::Cancelled);
         } else {
             self.unqueue(ticket);
@@ -148,11 +152,12 @@ impl Scheduler {
                 pool.overflow_dead += 1;
                 if pool.overflow_dead * 2 > pool.overflow.len() + 64 {
                     pool.overflow_dead = 0;
-                    let calls = &self.calls;
-                    pool.overflow.retain(|&other| {
-                        let call = calls.get(other.index as usize);
-                        other != ticket && call.is_some_and(|call| call.serial == other.serial)
-                    });
+                    for other in core::mem::take(&mut pool.overflow) {
+                        let call = self.calls.get(other.index as usize);
+                        if other != ticket && call.is_some_and(|call| call.serial == other.serial) {
+                            pool.overflow.push_back(other);
+                        }
+                    }
                 }
             }
             State::InFlight(_) => {}
@@ -311,22 +316,11 @@ impl Scheduler {
     ) {
         let departure = Departure::Ended { outcome: &outcome, tokens, aborted };
         let Some(flight) = self.leave_lanes(now, ticket, &departure) else { return };
-        self.record_flight(now, ticket, &flight, &outcome, tokens);
         self.settle_stops(now, &flight, &outcome);
         if outcome.kind == OutcomeKind::Success {
-            if flight.phase != Phase::Content {
-                // It came in one piece.
-                let labels = self.labels(ticket, Some(flight.route));
-                self.metrics.count(labels, &mut |scope| scope.first_content.record(now - flight.sent));
-            }
-            self.budget.on_success(now);
-            if let Some(tokens) = tokens {
-                let call = &self.calls[ticket.index as usize];
-                self.models[call.model as usize].estimator.learn(f64::from(call.estimated), tokens.total());
-            }
-            self.complete(now, ticket, flight.route);
-            return;
+            return self.complete(now, ticket, &flight, outcome, tokens);
         }
+        self.record_flight(now, ticket, &flight, &outcome, tokens);
         let pool_id = self.calls[ticket.index as usize].pool;
         let candidates = &self.pools[pool_id as usize].candidates;
         let others = candidates.iter().enumerate().filter(|(_, candidate)| candidate.route != flight.route);
@@ -445,32 +439,40 @@ impl Scheduler {
     ) {
         let labels = self.labels(ticket, Some(flight.route));
         self.metrics.count(labels, &mut |scope| {
-            scope.on_outcome(outcome.kind);
-            if let Some(tokens) = &tokens {
-                scope.on_tokens(tokens);
-            }
+            scope.on_outcome(outcome.kind, tokens.as_ref());
         });
-        let record = AttemptRecord {
-            route: flight.route,
-            sent: flight.sent,
-            took: now - flight.sent,
-            kind: outcome.kind,
-            status: outcome.status,
-            message: outcome.message.clone(),
-            request_id: outcome.request_id.clone(),
-        };
+        let record = record(now, flight, outcome.clone());
         self.calls[ticket.index as usize].history.get_or_insert_default().push(record);
     }
 
-    pub(super) fn complete(&mut self, now: Timestamp, ticket: Ticket, route: RouteId) {
-        let labels = self.labels(ticket, Some(route));
+    /// A call was answered.
+    fn complete(
+        &mut self,
+        now: Timestamp,
+        ticket: Ticket,
+        flight: &Flight,
+        outcome: Outcome,
+        tokens: Option<TokenCount>,
+    ) {
+        let labels = self.labels(ticket, Some(flight.route));
         let Some(mut call) = self.remove(ticket) else { return };
+        self.budget.on_success(now);
+        if let Some(tokens) = tokens {
+            self.models[call.model as usize].estimator.learn(f64::from(call.estimated), tokens.total());
+        }
         let elapsed = now - call.submitted;
         self.metrics.count(labels, &mut |scope| {
+            scope.on_outcome(OutcomeKind::Success, tokens.as_ref());
             scope.counters.completed += 1;
             scope.duration.record(elapsed);
+            if flight.phase != Phase::Content {
+                // It came in one piece.
+                scope.first_content.record(now - flight.sent);
+            }
         });
-        let history = call.history.take().map(|history| *history).unwrap_or_default();
+        let mut history = call.history.take().map(|history| *history).unwrap_or_default();
+        history.push(record(now, flight, outcome));
+        let route = flight.route;
         self.actions.push_back(Action::End { ticket, result: Ok(Done { route, history, elapsed }) });
     }
 
@@ -502,7 +504,9 @@ impl Scheduler {
             _ => FailureKind::Authentication,
         };
         let mut waiting = pool.queue.drain();
-        waiting.extend(pool.overflow.drain(..));
+        while let Some(ticket) = pool.overflow.pop_front() {
+            waiting.push(ticket);
+        }
         for ticket in waiting {
             if self.get(ticket).is_some_and(|call| matches!(call.state, State::Queued | State::Outside)) {
                 self.fail(ticket, kind, cause.clone());
@@ -515,5 +519,18 @@ impl Scheduler {
         let call = self.calls.try_remove(ticket.index as usize)?;
         self.pools[call.pool as usize].calls -= 1;
         Some(call)
+    }
+}
+
+/// What the history keeps of an attempt.
+fn record(now: Timestamp, flight: &Flight, outcome: Outcome) -> AttemptRecord {
+    AttemptRecord {
+        route: flight.route,
+        sent: flight.sent,
+        took: now - flight.sent,
+        kind: outcome.kind,
+        status: outcome.status,
+        message: outcome.message,
+        request_id: outcome.request_id,
     }
 }

@@ -1,5 +1,6 @@
 // The npm packages people limit and retry with, and Tidegate's package and command line, on real sockets against
-// `tidegate sim`: who makes how much of a hidden cap. `make bench` runs it; `node sockets.js step scale` only some.
+// `tidegate sim`: who makes how much of a hidden cap. `make bench` runs it; `node sockets.js step tidegate` only the
+// scenarios and clients that are named.
 //
 // Every run has a simulator and a process of its own. Goodput is the share of the jobs answered, times the oracle's time
 // over theirs; the oracle knows every cap and is played on a virtual clock. A run is cut off at three times the oracle's.
@@ -102,13 +103,19 @@ async function run(name, { scenario, jobs, average }) {
 }
 
 const CLI = "tidegate (Rust)";
-const names = [...Object.keys(clients), CLI];
+const everyone = [...Object.keys(clients), CLI];
 const wanted = process.argv.slice(2);
-for (const name of wanted.filter((name) => !(name in scenarios))) {
-  console.error(`no scenario \`${name}\`; there are ${Object.keys(scenarios).join(", ")}`);
+for (const name of wanted.filter((name) => !(name in scenarios) && !everyone.includes(name))) {
+  console.error(`no scenario or client \`${name}\`; there are ${[...Object.keys(scenarios), ...everyone].join(", ")}`);
   process.exit(2);
 }
-const chosen = Object.entries(scenarios).filter(([name]) => wanted.length === 0 || wanted.includes(name));
+/** Those that are named; all if none is. */
+const among = (all, name) => {
+  const named = all.filter((one) => wanted.includes(name(one)));
+  return named.length > 0 ? named : all;
+};
+const chosen = among(Object.entries(scenarios), ([name]) => name);
+const names = among(everyone, (name) => name);
 const tasks = chosen.flatMap(([scenario, work]) => names.map((name) => ({ scenario, work, name })));
 const results = new Map();
 
@@ -142,7 +149,7 @@ const table = (title, cell) => {
 const percent = (share) => (share === 0 ? "0" : (100 * share).toFixed(1));
 console.log("Over real sockets, one run each; queues have the average cap as their concurrency.");
 for (const [name, { about, jobs }] of chosen) {
-  const ideal = results.get(`${name} ${CLI}`).ideal;
+  const { ideal } = results.get(`${name} ${names[0]}`);
   console.log(`  ${name.padEnd(8)} ${about}; ${jobs} jobs, ${ideal.toFixed(1)} s at best`);
 }
 table("Goodput over the oracle's", ({ goodput }) => goodput.toFixed(3));

@@ -2,6 +2,7 @@
 import "./suite/globals.js";
 import OpenAI from "openai";
 import * as tidegate from "tidegate";
+import { openaiOptions } from "tidegate/openai";
 import { run } from "./suite/index.js";
 import { ask } from "./suite/support.js";
 import where from "./where.js";
@@ -22,7 +23,7 @@ export async function respond(request) {
   const [name, provider] = [searchParams.get("case"), searchParams.get("provider")];
   const result =
     provider === null
-      ? await run({ tidegate, OpenAI, ...where }, name)
+      ? await run({ tidegate, OpenAI, openaiOptions, ...where }, name)
       : await answerThroughShared(provider, searchParams.get("stream") === "true");
   return new Response(JSON.stringify(result), { headers: { "content-type": "application/json" } });
 }

@@ -11,6 +11,7 @@ const importMap = `<script type="importmap">${JSON.stringify({
     tidegate: "/node_modules/tidegate/dist/index.js",
     "#core-wasm": "/node_modules/tidegate/dist/wasm/inline.js",
     openai: "/node_modules/openai/index.mjs",
+    "tidegate/openai": "/node_modules/tidegate/dist/adapters/openai.js",
   },
 })}</script>`;
 

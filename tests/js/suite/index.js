@@ -1,6 +1,7 @@
 // The behaviour suite: what must hold in every runtime. Each case is a function of its context (see `support.js`), or
 // that and what it needs of the runtime beyond the standard.
 import { aborts } from "./aborts.js";
+import { adapters } from "./adapters.js";
 import { equal } from "./assert.js";
 import { calls } from "./calls.js";
 import { gate } from "./gate.js";
@@ -9,7 +10,7 @@ import { requests } from "./requests.js";
 import { streams } from "./streams.js";
 import { contextOf, sleep, tell } from "./support.js";
 
-const all = { ...calls, ...streams, ...aborts, ...gate, ...requests };
+const all = { ...calls, ...streams, ...aborts, ...gate, ...requests, ...adapters };
 export const cases = Object.keys(all);
 
 /** What must hold once all of them have run. */

@@ -54,7 +54,7 @@ export async function tell(url, body, method = body === undefined ? "GET" : "POS
 /**
  * What a case is given: the package, and servers and clients of its own, which end with it.
  *
- * `environment` says where the suite runs: `tidegate` and `OpenAI` as that runtime imported them, `control`, the address
+ * `environment` says where the suite runs: `tidegate`, `OpenAI` and the adapter as that runtime imported them, `control`, the address
  * of the process that has the servers, `lacks`, what the runtime can't do, `changes`, the globals it changes itself, and
  * `browser`, for what is meant to differ.
  */
