@@ -58,7 +58,10 @@ function start(command, args, ready, { cwd, env = {} }) {
       clearTimeout(timer);
       reject(new Error(`${basename(command)} ${args.join(" ")} ${why}\n${all}`));
     };
-    const timer = setTimeout(() => void stop().then(() => fail("was not ready in a minute")), 60_000);
+    const timer = setTimeout(() => {
+      fail("was not ready in a minute");
+      kill();
+    }, 60_000);
     const hear = (data) => {
       all += data;
       const found = ready.exec(all);

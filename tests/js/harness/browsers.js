@@ -72,6 +72,7 @@ export async function open({ browser: kind, executablePath, folder, policy, isOv
     clearTimeout(timer);
     await browser?.close();
     server.stop();
-    await rm(home, { recursive: true, force: true });
+    // A browser that ends may still be writing.
+    await rm(home, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   }
 }
