@@ -14,7 +14,7 @@ export const scenarios = {
   },
   step: {
     about: "64 ↔ 16 every fifteen seconds",
-    jobs: 700,
+    jobs: 600,
     average: 40,
     scenario: { cap: { steps: { points: [[0, 64], [15, 16]], repeat: 30 } }, rejection, service: { time } },
   },
