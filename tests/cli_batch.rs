@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -209,6 +210,43 @@ fn an_account_without_money_stops_the_batch_and_says_so() {
     assert_eq!((code, &summary["status"]), (3, &Value::from("stopped")), "{summary}");
     assert!(summary["reason"].as_str().unwrap().contains("money"), "{summary}");
     assert!(summary["attempts"].as_u64().unwrap() < 100, "{summary}");
+}
+
+#[test]
+fn one_line_on_a_dead_network_is_the_providers_fault_not_the_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    // Nobody listens there once the listener is dropped.
+    let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{addr}");
+    let args = ["batch", "in.jsonl", "-o", "out.jsonl", "--model", "m", "--json", "--max-attempts", "1"];
+    let (code, summary) = finish(tidegate(&dir, &args).args(["--base-url", &url]).output().unwrap());
+    assert_eq!((code, &summary["status"]), (3, &Value::from("stopped")), "{summary}");
+    assert_eq!(summary["failed"], 1);
+}
+
+#[test]
+fn an_answer_that_makes_no_sense_stands_in_the_error_file_as_it_came() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for socket in listener.incoming() {
+            let mut socket = socket.unwrap();
+            let _ = socket.read(&mut [0; 4096]).unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 16\r\nconnection: close\r\n\r\n<html>Hi!</html>";
+            socket.write_all(answer).unwrap();
+        }
+    });
+    let args = ["batch", "in.jsonl", "-o", "out.jsonl", "--model", "m", "--json", "--max-attempts", "2"];
+    let (code, summary) = finish(tidegate(&dir, &args).args(["--base-url", &url]).output().unwrap());
+    assert_eq!((code, &summary["failed"]), (1, &Value::from(1)), "{summary}");
+    let errors = fs::read_to_string(dir.path().join("out.errors.jsonl")).unwrap();
+    let line: Value = serde_json::from_str(&errors).unwrap();
+    assert_eq!(
+        (&line["response"]["status_code"], &line["response"]["body"]),
+        (&200.into(), &"<html>Hi!</html>".into())
+    );
+    assert_eq!(line["error"]["code"], "malformed");
 }
 
 #[test]

@@ -222,3 +222,36 @@ async fn calls_dropped_at_random_moments_on_many_threads_leak_nothing() {
     assert_eq!(counters.submitted, counters.completed + counters.failed + counters.cancelled);
     until("the server is idle", || stub.in_flight() == 0).await;
 }
+
+#[test]
+fn a_call_is_looked_after_when_the_runtime_of_others_stands_still_or_is_gone() {
+    let elsewhere = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let failures = std::sync::atomic::AtomicUsize::new(0);
+    let stub = elsewhere.block_on(Stub::start(move |request| {
+        let prompt = request.body["messages"][0]["content"].as_str().unwrap();
+        match prompt {
+            "hold" => hold(),
+            _ if failures.fetch_add(1, std::sync::atomic::Ordering::SeqCst).is_multiple_of(2) => {
+                error(500, "server_error", "no")
+            }
+            _ => json(200, &completion("ok")),
+        }
+    }));
+    let client = stub.client();
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let mut held = Box::pin(client.chat("m").user("hold").send());
+    first.block_on(async {
+        assert!(poll_once(held.as_mut()).is_pending());
+        // Whoever looks out for it has begun to.
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+    });
+    // Each of these waits to be tried again, and only a timer wakes it.
+    runtime()
+        .block_on(soon(client.chat("m").user("x").send()))
+        .expect("an answer while the first runtime stands still");
+    drop(held);
+    drop(first);
+    runtime().block_on(soon(client.chat("m").user("x").send())).expect("an answer after the first runtime's end");
+}

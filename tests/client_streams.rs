@@ -339,3 +339,20 @@ async fn a_reader_that_stops_holds_the_server_back_and_nobody_else() {
     }
     assert_eq!(length, PIECES * 20_000);
 }
+
+#[tokio::test]
+async fn a_body_that_ends_a_moment_after_done_leaves_its_connection_to_the_next() {
+    let stub = Stub::start(|_| {
+        let end = [done(), Step::Wait(Duration::from_millis(100)), last()];
+        [head("text/event-stream"), text("a"), event(json!({}), Some("stop"))].into_iter().chain(end).collect()
+    })
+    .await;
+    let client = stub.client();
+    for _ in 0..2 {
+        let reply = soon(soon(client.chat("m").user("x").stream()).await.unwrap().into_completion()).await.unwrap();
+        assert_eq!((reply.content(), client.load().in_flight), (Some("a"), 0), "nobody waits for it");
+        until("the body's end is sent", || stub.in_flight() == 0).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!((stub.connections(), stub.abandoned()), (1, 0));
+}

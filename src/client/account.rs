@@ -13,6 +13,7 @@ use crate::core::backoff::jittered_floor;
 use crate::core::body::Inspector;
 use crate::core::classify::{Phase, classify};
 use crate::core::outcome::{Outcome, OutcomeKind};
+use crate::core::route::RouteId;
 use crate::runtime;
 use crate::transport::{self, Opened, Wire};
 
@@ -60,8 +61,8 @@ pub(super) async fn get<T: DeserializeOwned>(gate: &Gate, route: usize, path: &'
 }
 
 async fn ask<T: DeserializeOwned>(gate: &Gate, route: usize, wire: &Wire) -> Result<T, Box<Outcome>> {
-    let opened = transport::open(&gate.endpoints[route], wire, None, &gate.clock).await;
-    let Opened { head, mut body } = opened.map_err(|refusal| Box::new(refusal.outcome))?;
+    let opened = transport::open(RouteId(route as u16), &gate.endpoints[route], wire, None, &gate.clock).await;
+    let Opened { head, mut body, .. } = opened.map_err(|refusal| Box::new(refusal.outcome))?;
     let mut inspector = Inspector::with_max_content_bytes(gate.settings.max_body);
     let mut whole = BytesMut::new();
     while let Some(chunk) = poll_fn(|cx| body.as_mut().poll_next(cx)).await {

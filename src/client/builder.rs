@@ -16,7 +16,7 @@ use crate::core::call::Clocks;
 use crate::core::route::Strategy;
 use crate::core::scheduler::{Config, Scheduler, WorkloadSpec};
 use crate::core::sse::Parser;
-use crate::runtime::{self, Listener, MaybeSend, MaybeSync};
+use crate::runtime::{self, ConnectTime, Listener, MaybeSend, MaybeSync};
 
 /// Builds a [`Client`]. Everything has a default that is right for DeepSeek, but for the key.
 ///
@@ -212,16 +212,19 @@ impl ClientBuilder {
         }
         all.extend(routes);
 
+        let is_own = http.is_none();
         let mut shared = http;
         let mut endpoints = Vec::with_capacity(all.len());
         for mut route in all {
             route.default_max_concurrency(max_concurrency);
-            let http = match (&route.proxy, &shared) {
-                (None, Some(shared)) => shared.clone(),
-                (None, None) => shared.insert(http_client(connect, None)?).clone(),
-                (Some(proxy), _) => http_client(connect, Some(proxy))?,
+            // Plain connections are timed, and tell of their route alone.
+            let connects = if is_own { runtime::connect_time(&route.base_url, route.proxy.is_some()) } else { None };
+            let http = match (&route.proxy, &connects, &shared) {
+                (None, None, Some(shared)) => shared.clone(),
+                (None, None, None) => shared.insert(http_client(connect, None, None)?).clone(),
+                (proxy, connects, _) => http_client(connect, proxy.as_deref(), connects.as_ref())?,
             };
-            let (spec, endpoint) = route.build(http)?;
+            let (spec, endpoint) = route.build(http, connects)?;
             config.routes.push(spec);
             endpoints.push(endpoint);
         }
@@ -230,6 +233,7 @@ impl ClientBuilder {
             max_event,
             counts_tokens: config.routes.iter().any(|route| route.quota.tokens_per_minute.is_some()),
             retry: config.retry.clone(),
+            deadline: config.deadline,
         };
         let seed = self.seed.unwrap_or_else(runtime::seed);
         let scheduler = Scheduler::new(config, seed)?;
@@ -270,8 +274,12 @@ fn default_route(key: Option<String>, base_url: Option<String>) -> Route {
     route
 }
 
-fn http_client(connect: Duration, proxy: Option<&str>) -> Result<reqwest::Client, Error> {
-    let builder = runtime::configure_http(reqwest::Client::builder(), connect);
+fn http_client(
+    connect: Duration,
+    proxy: Option<&str>,
+    connects: Option<&ConnectTime>,
+) -> Result<reqwest::Client, Error> {
+    let builder = runtime::configure_http(reqwest::Client::builder(), connect, connects);
     // What is wrong with a proxy's URL is said without quoting it: it may hold a password.
     let fail = |what: &str| Error::config(format!("Expected `proxy` to be a URL of a proxy{what}"));
     let builder = match proxy {

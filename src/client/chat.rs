@@ -3,13 +3,14 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::error::Error;
 use super::exchange::{Answer, CallOptions, Prepared, Subject, ask};
 use super::gate::Gate;
 use super::options::call_options;
 use super::reply::Reply;
-use super::stream::ChatStream;
+use super::stream::{ChatStream, Continuation, Resume};
 use crate::core::facts::Facts;
 use crate::transport::Wire;
 use crate::types::{
@@ -23,6 +24,7 @@ pub struct ChatCall {
     gate: Arc<Gate>,
     request: ChatRequest,
     options: CallOptions,
+    resume: bool,
 }
 
 /// The request's setters, as they are on [`ChatRequest`].
@@ -38,7 +40,7 @@ macro_rules! forward {
 
 impl ChatCall {
     pub(super) fn new(gate: Arc<Gate>, request: ChatRequest) -> Self {
-        Self { gate, request, options: CallOptions::default() }
+        Self { gate, request, options: CallOptions::default(), resume: false }
     }
 
     forward! {
@@ -80,6 +82,21 @@ impl ChatCall {
 
     call_options!();
 
+    /// Has the rest asked for when a [`stream`](Self::stream) breaks off after part of it was handed out: by chat prefix
+    /// completion (<https://api-docs.deepseek.com/guides/chat_prefix_completion>), with what came as the beginning of the
+    /// answer. The stream then goes on as if nothing had happened; its [`Report::resumed`](super::Report::resumed) says
+    /// how often it did. Default: it ends with [`ErrorKind::Interrupted`](super::ErrorKind::Interrupted).
+    ///
+    /// It is for text alone: what breaks off before the text, in the reasoning or in tool calls, or has more than one
+    /// choice, ends as without it. And every route must have prefix completion: DeepSeek's do, others if they were given a
+    /// [`beta_url`](super::Route::beta_url). The rest is a call of its own: it waits for a permit, its prompt (with the text
+    /// so far) is paid for, `max_tokens` counts anew, and `usage` is that of the last call. It is done at most as many
+    /// times as the client's retry policy has attempts, and within the call's deadline.
+    pub fn resume(mut self) -> Self {
+        self.resume = true;
+        self
+    }
+
     /// The request as it stands.
     pub fn request(&self) -> &ChatRequest {
         &self.request
@@ -107,12 +124,17 @@ impl ChatCall {
         self.request
             .stream_options
             .get_or_insert_with(|| StreamOptions { include_usage: Some(true), ..StreamOptions::default() });
-        ChatStream::start(self.prepare(true))
+        let gate = &self.gate;
+        let continuation = (self.resume && gate.endpoints.iter().all(|endpoint| endpoint.continues)).then(|| {
+            let rest = Rest { gate: gate.clone(), request: self.request.clone(), options: self.options.clone() };
+            Continuation::new(Box::new(rest), gate.clock.now())
+        });
+        ChatStream::start(self.prepare(true), continuation)
     }
 
     /// Serialises the request, so that the call is small while it is under way.
     fn prepare(self, stream: bool) -> Result<Prepared, Error> {
-        let Self { gate, request, options } = self;
+        let Self { gate, request, options, .. } = self;
         match gate.endpoints.iter().all(|endpoint| endpoint.deepseek) {
             true => request.validate_deepseek()?,
             false => request.validate()?,
@@ -126,6 +148,39 @@ impl ChatCall {
         let tokens = gate.settings.expected_tokens(|| request.estimate_prompt_tokens() as u64, request.max_tokens);
         let ChatRequest { model, user_id, .. } = request;
         Ok(Prepared { gate, options, subject: Subject { operation: "chat", model, user_id, tokens }, wire })
+    }
+}
+
+/// What it takes to ask for the rest of an answer.
+struct Rest {
+    gate: Arc<Gate>,
+    request: ChatRequest,
+    options: CallOptions,
+}
+
+impl Resume<ChatCompletion> for Rest {
+    fn prepare(&self, so_far: &ChatCompletion, elapsed: Duration) -> Option<Prepared> {
+        let [choice] = &*so_far.choices else { return None };
+        let message = choice.message.as_ref()?;
+        let text = message.content().filter(|text| !text.is_empty())?;
+        if choice.finish_reason.is_some() || !message.tool_calls.is_empty() || message.refusal.is_some() {
+            return None;
+        }
+        let mut request = self.request.clone();
+        // The caller may have begun the answer, too.
+        let begun = match request.messages.last() {
+            Some(last) if last.prefix == Some(true) => request.messages.pop(),
+            _ => None,
+        };
+        let begun = begun.as_ref().and_then(Message::content).unwrap_or_default();
+        let mut prefix = Message::assistant_prefix([begun, text].concat());
+        prefix.reasoning_content.clone_from(&message.reasoning_content);
+        request.messages.push(prefix);
+        let mut options = self.options.clone();
+        if let Some(deadline) = options.deadline.or(self.gate.settings.deadline) {
+            options.deadline = Some(deadline.checked_sub(elapsed).filter(|left| !left.is_zero())?);
+        }
+        ChatCall { gate: self.gate.clone(), request, options, resume: false }.prepare(true).ok()
     }
 }
 

@@ -262,6 +262,14 @@ impl Error {
         self
     }
 
+    /// With the attempts of calls that this one went on from.
+    #[must_use]
+    pub(crate) fn with_earlier(mut self, attempts: &[AttemptReport], sent: u32) -> Self {
+        self.0.attempts.splice(0..0, attempts.iter().cloned());
+        self.0.sent += sent;
+        self
+    }
+
     /// What went wrong.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

@@ -21,7 +21,7 @@ use crate::core::facts::{Facts, Finish};
 use crate::core::outcome::{Outcome, OutcomeKind};
 use crate::core::scheduler::{Done, Event, JobSpec, OnFull};
 use crate::core::tokens::TokenCount;
-use crate::runtime::{self, BodyStream};
+use crate::runtime::{self, BodyStream, ConnectTime};
 use crate::transport::{self, ErrorResponse, Opened, Received, Wire, words};
 
 /// How one call is to be treated.
@@ -150,8 +150,20 @@ impl Exchange {
                 tidegate.attempt = attempt.number, "sending"
             );
             let opened = {
-                let opening = pin!(transport::open(endpoint, &self.wire, rename.as_deref(), &gate.clock));
-                self.call.race(opening).await
+                let opening = pin!(transport::open(route, endpoint, &self.wire, rename.as_deref(), &gate.clock));
+                self.call
+                    .race(opening, |call| {
+                        if let Some(took) = endpoint.connects.as_ref().and_then(ConnectTime::take) {
+                            let micros = took.as_micros() as u64;
+                            tracing::debug!(
+                                tidegate.route = &*endpoint.name,
+                                tidegate.connect_us = micros,
+                                "connected"
+                            );
+                            call.report(attempt, Event::Connected(took));
+                        }
+                    })
+                    .await
             };
             match opened {
                 // The attempt was aborted: one of its clocks ran out, or the client is closing.
@@ -247,10 +259,17 @@ pub(crate) async fn ask<T: Answer>(prepared: Result<Prepared, Error>) -> Result<
     let mut exchange = Exchange::submit(prepared?)?;
     loop {
         match exchange.turn().await {
-            Turn::Opened(attempt, Opened { head, body }) => {
+            Turn::Opened(attempt, Opened { route, head, body }) => {
                 let Some(read) = read_whole(&mut exchange.call, attempt, &head, body).await else { continue };
                 let (outcome, answer) = match read {
-                    Ok(bytes) => understand::<T>(&head, &bytes),
+                    Ok(bytes) => {
+                        let (outcome, answer) = understand::<T>(&head, &bytes);
+                        if outcome.kind != OutcomeKind::Success {
+                            let gate = exchange.call.gate();
+                            exchange.response = Some(gate.endpoint(route).error_response(head, bytes));
+                        }
+                        (outcome, answer)
+                    }
                     Err(outcome) => (outcome, None),
                 };
                 let tokens = answer.as_ref().and_then(|(_, tokens)| *tokens);
@@ -283,7 +302,8 @@ async fn read_whole(
     mut body: BodyStream,
 ) -> Option<Result<Bytes, Outcome>> {
     let mut inspector = Inspector::with_max_content_bytes(call.gate().settings.max_body);
-    let mut whole = BytesMut::new();
+    // Most answers come in one piece, which need not be copied.
+    let (mut first, mut more) = (Bytes::new(), BytesMut::new());
     // Before content it makes no difference that we wait.
     let mut told = true;
     // What came is reported once there is more to wait for: most answers come in one piece, and their end says it all.
@@ -303,7 +323,7 @@ async fn read_whole(
         });
         match read.await {
             Read::Over => return None,
-            Read::End => return Some(Ok(whole.freeze())),
+            Read::End => return Some(Ok(if more.is_empty() { first } else { more.freeze() })),
             Read::Failed(error) => {
                 let phase = if inspector.is_blank() { Phase::BeforeContent } else { Phase::AfterContent };
                 let failure = runtime::transport_failure(&error);
@@ -312,7 +332,14 @@ async fn read_whole(
             Read::Chunk(chunk) => match inspector.feed(&chunk) {
                 Ok(Arrival::Alive) => call.report(attempt, Event::Alive),
                 Ok(Arrival::Content(content)) => {
-                    whole.extend_from_slice(content);
+                    if first.is_empty() {
+                        first = chunk.slice_ref(content);
+                    } else {
+                        if more.is_empty() {
+                            more.extend_from_slice(&first);
+                        }
+                        more.extend_from_slice(content);
+                    }
                     told = false;
                     owed = Some(Owed::Content);
                 }

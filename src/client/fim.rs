@@ -84,7 +84,7 @@ impl FimCall {
         self.request
             .stream_options
             .get_or_insert_with(|| StreamOptions { include_usage: Some(true), ..StreamOptions::default() });
-        FimStream::start(self.prepare(true))
+        FimStream::start(self.prepare(true), None)
     }
 
     /// Serialises the request, so that the call is small while it is under way.

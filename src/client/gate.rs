@@ -1,11 +1,14 @@
 //! The driver of the scheduler: it owns the state all calls share, carries actions to the calls they are for, and sees
 //! to it that somebody looks when the scheduler's next wake comes.
 //!
-//! No task is spawned to own the state. Whoever waits pumps: it polls the scheduler, drops each action into the mailbox
-//! of its call and wakes that call. One of the waiters, the *keeper*, holds the exact timer for the next wake; when it
-//! ends, or is dropped, it wakes another to take its place. And since a future may be held without being polled (in a
-//! `select!` loop, say), every waiter also looks by itself every second or two, and whoever finds the keeper late takes
-//! over. So no call hangs on another's future.
+//! Whoever comes by pumps: it polls the scheduler, drops each action into the mailbox of its call and wakes that call.
+//! When the next wake comes and nobody comes by, a *watch* looks: a task that holds the one timer of all calls that wait
+//! in a runtime. There is one in every such runtime, so no call hangs on another's future, which may be held without
+//! being polled (in a `select!` loop, say), or on another's runtime, which may stand still.
+//!
+//! Where tasks can't wait for others' sake (see [`runtime::Home`]) each waiter has a timer: one of them, the *keeper*,
+//! for the next wake exactly, the others to look by themselves every second or two. When the keeper ends, or is dropped,
+//! it wakes another to take its place, and whoever finds it late takes over.
 //!
 //! The lock is held for microseconds, never across an await, and never while a user's code runs.
 
@@ -13,7 +16,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -24,7 +27,7 @@ use crate::core::route::RouteId;
 use crate::core::scheduler::{self, Action, Done, JobSpec, Load, Scheduler, SubmitError};
 use crate::core::time::Timestamp;
 use crate::core::tokens::TokenCount;
-use crate::runtime::{Clock, Listener, Timer};
+use crate::runtime::{self, Clock, Home, Listener, Timer};
 use crate::transport::Endpoint;
 
 /// How often a waiter looks by itself at least, whoever else should have: between this and twice this.
@@ -50,6 +53,8 @@ pub(crate) struct Settings {
     /// Whether some route counts tokens, so that estimating them is worth it.
     pub(crate) counts_tokens: bool,
     pub(crate) retry: crate::core::backoff::RetryPolicy,
+    /// The total time of calls that bring no deadline of their own.
+    pub(crate) deadline: Option<Duration>,
 }
 
 impl Settings {
@@ -68,11 +73,20 @@ impl Settings {
 struct State {
     scheduler: Scheduler,
     mailboxes: Mailboxes,
-    /// Who looks when the next wake comes, and when it will look.
+    watches: Vec<Watch>,
+    /// Where there is no watch: who looks when the next wake comes, and when it will look.
     keeper: Option<(Ticket, Timestamp)>,
     rng: fastrand::Rng,
     /// Who waits for everything in flight to end.
     draining: Vec<Waker>,
+}
+
+/// The task that looks out for a runtime's calls.
+struct Watch {
+    home: Home,
+    /// When it will look.
+    at: Timestamp,
+    waker: Option<Waker>,
 }
 
 /// What waits for each call, in the places that the scheduler has given them.
@@ -154,6 +168,8 @@ struct Effects {
     /// Wakers to be dropped: the last one of a task may drop that task, and the calls in it.
     replaced: Option<Waker>,
     forgotten: Option<Mailbox>,
+    /// A runtime in which a watch is to be set up.
+    unwatched: Option<Home>,
 }
 
 /// Nearly always there is one at most.
@@ -192,6 +208,24 @@ impl State {
         if !self.draining.is_empty() && self.scheduler.load().in_flight == 0 {
             effects.wake.others.append(&mut self.draining);
         }
+        let next = self.next_wake();
+        for watch in &mut self.watches {
+            if next < watch.at {
+                effects.wake.add(watch.waker.take());
+            }
+        }
+    }
+
+    fn next_wake(&self) -> Timestamp {
+        self.scheduler.next_wake().unwrap_or(Timestamp::MAX)
+    }
+
+    /// Sees to it that a task of the runtime `home` looks out.
+    fn see_watched(&mut self, home: Home, effects: &mut Effects) {
+        if !self.watches.iter().any(|watch| watch.home == home) {
+            self.watches.push(Watch { home, at: Timestamp::MAX, waker: None });
+            effects.unwatched = Some(home);
+        }
     }
 
     fn deliver(&mut self, now: Timestamp, ticket: Ticket, order: Order, effects: &mut Effects) {
@@ -227,7 +261,7 @@ impl State {
 
     /// When `ticket` must look again: exactly at the next wake if it is the keeper, or becomes it.
     fn look_at(&mut self, now: Timestamp, ticket: Ticket) -> Timestamp {
-        let next = self.scheduler.next_wake().unwrap_or(Timestamp::MAX);
+        let next = self.next_wake();
         match self.keeper {
             Some((keeper, at)) if keeper != ticket && at <= next && at > now => Timestamp::MAX,
             _ => {
@@ -250,6 +284,7 @@ impl Gate {
         let state = State {
             scheduler,
             mailboxes: Mailboxes::default(),
+            watches: Vec::new(),
             keeper: None,
             rng: fastrand::Rng::with_seed(seed),
             draining: Vec::new(),
@@ -333,6 +368,65 @@ impl Gate {
     }
 }
 
+impl Drop for Gate {
+    fn drop(&mut self) {
+        // Nothing is left to look out for.
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        state.watches.iter_mut().filter_map(|watch| watch.waker.take()).for_each(Waker::wake);
+    }
+}
+
+/// The task behind a [`Watch`]. It ends with the gate, or with its runtime: then whoever waits in another sets up a new
+/// one there, if there is none.
+struct Watchman {
+    gate: Weak<Gate>,
+    home: Home,
+}
+
+impl Watchman {
+    async fn watch(self) {
+        let mut timer = Timer::default();
+        poll_fn(|cx| {
+            loop {
+                let Some(gate) = self.gate.upgrade() else { return Poll::Ready(()) };
+                let mut effects = Effects::default();
+                let next = {
+                    let state = &mut *gate.lock();
+                    let now = gate.clock.now();
+                    if state.next_wake() <= now {
+                        state.pump(now, &mut effects);
+                    }
+                    let next = if state.mailboxes.count == 0 { Timestamp::MAX } else { state.next_wake() };
+                    if let Some(watch) = state.watches.iter_mut().find(|watch| watch.home == self.home) {
+                        watch.at = next;
+                        effects.replaced = watch.waker.replace(cx.waker().clone());
+                    }
+                    next
+                };
+                gate.apply(effects);
+                timer.set(&gate.clock, (next != Timestamp::MAX).then_some(next));
+                std::task::ready!(timer.poll(&gate.clock, cx));
+            }
+        })
+        .await;
+    }
+}
+
+impl Drop for Watchman {
+    fn drop(&mut self) {
+        let Some(gate) = self.gate.upgrade() else { return };
+        let mut effects = Effects::default();
+        {
+            let state = &mut *gate.lock();
+            state.watches.retain(|watch| watch.home != self.home);
+            while let Some(waker) = state.mailboxes.any_waker() {
+                effects.wake.add(Some(waker));
+            }
+        }
+        gate.apply(effects);
+    }
+}
+
 /// A call under way. Dropping it cancels it: its permit comes back at once. Whoever drops it drops its connection first.
 pub(crate) struct Call {
     gate: Arc<Gate>,
@@ -367,11 +461,19 @@ impl Call {
     }
 
     /// Drives `future`, which belongs to the attempt under way. `None`: the attempt is over, whatever `future` would
-    /// have said; drop what belongs to it.
-    pub(crate) async fn race<F: Future>(&mut self, mut future: Pin<&mut F>) -> Option<F::Output> {
-        poll_fn(|cx| match future.as_mut().poll(cx) {
-            Poll::Ready(output) => Poll::Ready((!self.is_over()).then_some(output)),
-            Poll::Pending => self.poll_over(cx).map(|()| None),
+    /// have said; drop what belongs to it. `progress` is called whenever `future` has moved.
+    pub(crate) async fn race<F: Future>(
+        &mut self,
+        mut future: Pin<&mut F>,
+        progress: impl Fn(&Self),
+    ) -> Option<F::Output> {
+        poll_fn(|cx| {
+            let polled = future.as_mut().poll(cx);
+            progress(self);
+            match polled {
+                Poll::Ready(output) => Poll::Ready((!self.is_over()).then_some(output)),
+                Poll::Pending => self.poll_over(cx).map(|()| None),
+            }
         })
         .await
     }
@@ -419,10 +521,15 @@ impl Call {
         loop {
             let mut effects = Effects::default();
             let found = self.look(cx, &mut effects);
+            if let Some(home) = effects.unwatched.take() {
+                // Without the lock: a runtime that is shutting down drops it at once.
+                runtime::spawn(home, Watchman { gate: Arc::downgrade(&self.gate), home }.watch());
+            }
             self.gate.apply(effects);
             match found {
                 Ok(order) => return Poll::Ready(order),
-                Err(at) => {
+                Err(None) => return Poll::Pending,
+                Err(Some(at)) => {
                     self.timer.set(&self.gate.clock, Some(at));
                     if self.timer.poll(&self.gate.clock, cx).is_pending() {
                         return Poll::Pending;
@@ -432,8 +539,8 @@ impl Call {
         }
     }
 
-    /// An order, or when to look again.
-    fn look(&mut self, cx: &Context<'_>, effects: &mut Effects) -> Result<Order, Timestamp> {
+    /// An order, or when to look again; `None` if others see to that.
+    fn look(&mut self, cx: &Context<'_>, effects: &mut Effects) -> Result<Order, Option<Timestamp>> {
         let state = &mut *self.gate.lock();
         let now = self.gate.clock.now();
         let mut order = state.take_order(self.ticket, effects);
@@ -451,11 +558,15 @@ impl Call {
         {
             effects.replaced = mailbox.waker.replace(cx.waker().clone());
         }
+        if let Some(home) = runtime::home() {
+            state.see_watched(home, effects);
+            return Err(None);
+        }
         if self.look <= now {
             let span = LOOK + LOOK_PER_WAITER * waiters;
             self.look = now + span.mul_f64(1.0 + state.rng.f64());
         }
-        Err(state.look_at(now, self.ticket).min(self.look))
+        Err(Some(state.look_at(now, self.ticket).min(self.look)))
     }
 
     /// Reports what happened to an attempt.

@@ -27,6 +27,8 @@ pub struct Report {
     pub attempts_made: u32,
     /// From submission to the end of the answer, waiting included.
     pub elapsed: Duration,
+    /// How many times the stream broke off and was gone on with; see [`ChatCall::resume`](super::ChatCall::resume).
+    pub resumed: u32,
 }
 
 impl Report {
@@ -36,6 +38,7 @@ impl Report {
             attempts_made: done.history.sent(),
             attempts: reports(done.history, &gate.endpoints),
             elapsed: done.elapsed,
+            resumed: 0,
         }
     }
 
@@ -47,7 +50,7 @@ impl Report {
 
 impl Default for Report {
     fn default() -> Self {
-        Self { route: "".into(), attempts: Vec::new(), attempts_made: 0, elapsed: Duration::ZERO }
+        Self { route: "".into(), attempts: Vec::new(), attempts_made: 0, elapsed: Duration::ZERO, resumed: 0 }
     }
 }
 

@@ -10,6 +10,7 @@ use url::Url;
 use super::error::Error;
 use crate::core::quota::QuotaSpec;
 use crate::core::route::{ModelSpec, RouteSpec};
+use crate::runtime::ConnectTime;
 use crate::transport::Endpoint;
 
 /// DeepSeek's API.
@@ -34,7 +35,7 @@ pub(super) const MOST_CONCURRENCY: u32 = 1_000_000;
 pub struct Route {
     spec: RouteSpec,
     account: Option<String>,
-    base_url: String,
+    pub(super) base_url: String,
     beta_url: Option<String>,
     key: Option<String>,
     headers: Vec<(String, String)>,
@@ -63,7 +64,8 @@ impl Route {
     }
 
     /// Sets the base URL of beta features (fill-in-the-middle, chat prefix completion, strict tools). Default: DeepSeek's
-    /// `/beta`, and with any other provider the base URL itself.
+    /// `/beta`, and with any other provider the base URL itself. Setting it says that the provider has them; see
+    /// [`ChatCall::resume`](super::ChatCall::resume).
     #[must_use]
     pub fn beta_url(mut self, url: impl Into<String>) -> Self {
         self.beta_url = Some(url.into());
@@ -166,7 +168,11 @@ impl Route {
     }
 
     /// Checks everything, and splits it into what the scheduler and what the transport must know.
-    pub(super) fn build(mut self, http: reqwest::Client) -> Result<(RouteSpec, Endpoint), Error> {
+    pub(super) fn build(
+        mut self,
+        http: reqwest::Client,
+        connects: Option<ConnectTime>,
+    ) -> Result<(RouteSpec, Endpoint), Error> {
         let name = self.spec.name.clone();
         let fail = |what: &str| Error::config(format!("Expected {what} (route `{name}`)"));
         let base = parse_url("base_url", &self.base_url, &name)?;
@@ -207,7 +213,9 @@ impl Route {
             headers.insert(AUTHORIZATION, authorization);
         }
         let key = self.key.map(Into::into);
-        let endpoint = Endpoint::new(name.into(), [base, beta], key, headers, http, deepseek);
+        let mut endpoint = Endpoint::new(name.into(), [base, beta], key, headers, http, connects, deepseek);
+        // Who names a place for beta features says that there are some.
+        endpoint.continues |= self.beta_url.is_some();
         Ok((self.spec, endpoint))
     }
 }

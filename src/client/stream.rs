@@ -12,7 +12,7 @@ use futures_core::Stream;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::error::{Error, ErrorKind, Partial};
+use super::error::{AttemptReport, Error, ErrorKind, Partial};
 use super::exchange::{Exchange, Prepared, Read, Turn, poll_read, unreadable};
 use super::gate::{Call, Order};
 use super::reply::{Reply, Report};
@@ -22,14 +22,17 @@ use crate::core::facts::{Facts, Finish};
 use crate::core::outcome::{Outcome, OutcomeKind};
 use crate::core::scheduler::Event;
 use crate::core::sse::{Item, Parser};
+use crate::core::time::Timestamp;
 use crate::core::tokens::TokenCount;
-use crate::runtime::{self, BodyStream, Clock, MaybeSend, Timer};
+use crate::runtime::{self, BodyStream, Boxed, Clock, MaybeSend, Timer};
 use crate::transport::{Opened, Received, words};
 use crate::types::{ChatAssembler, ChatChunk, ChatCompletion, FimAssembler, FimCompletion, Usage};
 
 /// Once every choice has its finish reason, only the usage and `[DONE]` can follow; some servers send neither and keep
 /// the connection open.
 const AFTER_FINISH: Duration = Duration::from_secs(2);
+/// How long the end of a body is waited for after `[DONE]`, to use its connection again.
+const AFTER_DONE: Duration = Duration::from_secs(1);
 /// How much is kept of a body that is no stream of events, to say what it is.
 const STRAY: usize = 64 * 1024;
 
@@ -44,7 +47,7 @@ pub trait StreamedChunk: sealed::Sealed + DeserializeOwned + Unpin + MaybeSend +
     /// The answer that the chunks make.
     type Whole: Clone + fmt::Debug;
     #[doc(hidden)]
-    type Assembler: Default + Unpin + MaybeSend;
+    type Assembler: Clone + Default + Unpin + MaybeSend;
     #[doc(hidden)]
     fn facts_of(&self) -> Facts;
     #[doc(hidden)]
@@ -142,29 +145,59 @@ pub type FimStream = EventStream<FimCompletion>;
 ///
 /// It ends with `None` only if the answer is whole: a finish reason or `[DONE]` came. Otherwise its last item is an
 /// [`Error`] of kind [`Interrupted`](ErrorKind::Interrupted), whose [`partial`](Error::partial) has what came; nothing is
-/// silently asked for again once the stream was handed out.
+/// asked for again once the stream was handed out, unless the call was told to
+/// [`resume`](super::ChatCall::resume).
 ///
 /// It holds its permit until the answer has ended. Dropping it closes the connection and gives the permit back. While
 /// nobody reads, nothing is read from the connection; a server that waits for a slow reader is not taken for stalled.
 pub struct EventStream<C: StreamedChunk> {
     // Dropped in this order: first the connection, then the permit.
     reading: Reading<C>,
-    state: State,
+    state: State<C>,
     exchange: Exchange,
+    continuation: Option<Continuation<C>>,
 }
 
-enum State {
+/// How a broken answer is gone on with, and how often it was.
+pub(super) struct Continuation<C: StreamedChunk> {
+    resume: Box<dyn Resume<C::Whole>>,
+    /// When the first call was made.
+    begun: Timestamp,
+    resumed: u32,
+    /// The attempts of the calls before, and how many they were.
+    attempts: Vec<AttemptReport>,
+    sent: u32,
+}
+
+impl<C: StreamedChunk> Continuation<C> {
+    pub(super) fn new(resume: Box<dyn Resume<C::Whole>>, begun: Timestamp) -> Self {
+        Self { resume, begun, resumed: 0, attempts: Vec::new(), sent: 0 }
+    }
+}
+
+/// Makes the call that asks for the rest of an answer.
+pub(super) trait Resume<W>: MaybeSend {
+    /// The call, after `elapsed` since the first; `None` if it can't be asked for.
+    fn prepare(&self, so_far: &W, elapsed: Duration) -> Option<Prepared>;
+}
+
+enum State<C: StreamedChunk> {
     /// More may come.
     Reading,
     /// The attempt is over; the scheduler says what became of the call.
     Closing,
+    /// It broke off, and the rest is being asked for. The error is told if there is none.
+    Resuming(Boxed<Result<EventStream<C>, Error>>, Error),
     /// It is over, and told.
     Over(Option<Report>),
 }
 
 impl<C: StreamedChunk> EventStream<C> {
     /// Makes the call; goes on until content has come, or the answer has ended.
-    pub(super) async fn start(prepared: Result<Prepared, Error>) -> Result<Self, Error> {
+    pub(super) async fn start(
+        prepared: Result<Prepared, Error>,
+        continuation: Option<Continuation<C>>,
+    ) -> Result<Self, Error> {
         let mut exchange = Exchange::submit(prepared?)?;
         let mut answered = None;
         loop {
@@ -178,7 +211,7 @@ impl<C: StreamedChunk> EventStream<C> {
                     let reading: Reading<C> =
                         answered.ok_or_else(|| Error::new(ErrorKind::Malformed, "the answer was lost"))?;
                     let report = exchange.report(done, reading.gathered.model.as_deref(), reading.gathered.tokens);
-                    return Ok(Self { reading, state: State::Over(Some(report)), exchange });
+                    return Ok(Self { reading, state: State::Over(Some(report)), exchange, continuation });
                 }
             };
             let mut reading = Reading::<C>::new(&exchange.call, attempt, opened);
@@ -187,7 +220,7 @@ impl<C: StreamedChunk> EventStream<C> {
                     Step::Over => break,
                     Step::Progress if reading.gathered.has_content => {
                         exchange.call.report(attempt, Event::Delivered);
-                        return Ok(Self { reading, state: State::Reading, exchange });
+                        return Ok(Self { reading, state: State::Reading, exchange, continuation });
                     }
                     Step::Progress => {}
                     Step::Ended(outcome) => {
@@ -255,14 +288,15 @@ impl<C: StreamedChunk> EventStream<C> {
                     Order::Abort => continue,
                     Order::End(Ok(done)) => {
                         let Gathered { model, tokens, .. } = &self.reading.gathered;
-                        let report = self.exchange.report(done, model.as_deref(), *tokens);
+                        let mut report = self.exchange.report(done, model.as_deref(), *tokens);
+                        if let Some(continuation) = &self.continuation {
+                            continuation.complete(&mut report, self.exchange.call.gate().clock.now());
+                        }
                         self.state = State::Over(Some(report));
                     }
                     Order::End(Err(failure)) => {
-                        self.state = State::Over(None);
-                        let whole = C::finish(std::mem::take(&mut self.reading.gathered.assembler));
-                        self.reading.gathered.failed =
-                            Some(self.exchange.error(*failure).with_partial(C::partial(&whole)));
+                        let error = self.exchange.error(*failure);
+                        self.fail(error);
                     }
                     // Something was delivered, so there is no second attempt.
                     Order::Send(sending) => {
@@ -274,8 +308,14 @@ impl<C: StreamedChunk> EventStream<C> {
             if let Some(chunk) = self.reading.gathered.ready.pop_front() {
                 return Poll::Ready(Some(Ok(chunk)));
             }
-            if let State::Over(_) = self.state {
-                return Poll::Ready(self.reading.gathered.failed.take().map(Err));
+            match &mut self.state {
+                State::Over(_) => return Poll::Ready(self.reading.gathered.failed.take().map(Err)),
+                State::Resuming(starting, _) => {
+                    let started = std::task::ready!(starting.as_mut().poll(cx));
+                    self.go_on(started);
+                    continue;
+                }
+                State::Reading | State::Closing => {}
             }
             match std::task::ready!(self.reading.poll_step(&mut self.exchange.call, cx)) {
                 Step::Progress => {}
@@ -293,6 +333,76 @@ impl<C: StreamedChunk> EventStream<C> {
     }
 }
 
+impl<C: StreamedChunk> EventStream<C> {
+    /// The call failed: the rest is asked for, if that is wanted and can be.
+    fn fail(&mut self, error: Error) {
+        let gathered = &mut self.reading.gathered;
+        let mut error = error;
+        if let Some(continuation) = &mut self.continuation {
+            // What the calls before came to belongs to the history.
+            error = error.with_earlier(&continuation.attempts, continuation.sent);
+            let gate = self.exchange.call.gate();
+            let may = error.kind() == ErrorKind::Interrupted && continuation.resumed < gate.settings.retry.max_attempts;
+            let so_far = C::finish(gathered.assembler.clone());
+            let elapsed = gate.clock.now() - continuation.begun;
+            if let Some(prepared) = may.then(|| continuation.resume.prepare(&so_far, elapsed)).flatten() {
+                continuation.resumed += 1;
+                continuation.attempts = error.attempts().to_vec();
+                continuation.sent = error.attempts_made();
+                tracing::debug!(parent: &self.exchange.span, "resuming");
+                let starting = Box::pin(Self::start(Ok(prepared), None));
+                self.state = State::Resuming(starting, error.with_partial(C::partial(&so_far)));
+                return;
+            }
+        }
+        let whole = C::finish(std::mem::take(&mut gathered.assembler));
+        gathered.failed = Some(error.with_partial(C::partial(&whole)));
+        self.state = State::Over(None);
+    }
+
+    /// The rest has begun to come, or can't be had.
+    fn go_on(&mut self, started: Result<Self, Error>) {
+        let State::Resuming(_, error) = std::mem::replace(&mut self.state, State::Over(None)) else { return };
+        let mut next = match started {
+            Ok(next) => next,
+            Err(why) => {
+                tracing::debug!(parent: &self.exchange.span, error.r#type = why.kind().name(), "not resumed");
+                self.reading.gathered.failed = Some(error);
+                return;
+            }
+        };
+        let before = &mut self.reading.gathered;
+        let after = &mut next.reading.gathered;
+        for chunk in &after.ready {
+            chunk.push(&mut before.assembler);
+        }
+        after.assembler = std::mem::take(&mut before.assembler);
+        after.keep_alives += before.keep_alives;
+        after.model = before.model.take().or(after.model.take());
+        std::mem::swap(&mut before.ready, &mut after.ready);
+        after.ready.append(&mut before.ready);
+        next.continuation = self.continuation.take();
+        *self = next;
+        if let State::Over(Some(report)) = &mut self.state
+            && let Some(continuation) = &self.continuation
+        {
+            continuation.complete(report, self.exchange.call.gate().clock.now());
+        }
+    }
+}
+
+impl<C: StreamedChunk> Continuation<C> {
+    /// Makes the report of the last call one of all.
+    fn complete(&self, report: &mut Report, now: Timestamp) {
+        if self.resumed > 0 {
+            report.resumed = self.resumed;
+            report.elapsed = now - self.begun;
+            report.attempts_made += self.sent;
+            report.attempts.splice(0..0, self.attempts.iter().cloned());
+        }
+    }
+}
+
 impl<C: StreamedChunk> Stream for EventStream<C> {
     type Item = Result<C, Error>;
 
@@ -306,6 +416,7 @@ impl<C: StreamedChunk> fmt::Debug for EventStream<C> {
         let state = match self.state {
             State::Reading => "reading",
             State::Closing => "closing",
+            State::Resuming(..) => "resuming",
             State::Over(_) => "over",
         };
         f.debug_struct("EventStream")
@@ -409,6 +520,9 @@ impl<C: StreamedChunk> Reading<C> {
             Poll::Ready(Read::Failed(error)) => Poll::Ready(Step::Ended(self.broken(error))),
             Poll::Ready(Read::Chunk(chunk)) => {
                 let ended = self.feed(&chunk);
+                if let Some(Ended::Done) = ended {
+                    self.leave(cx);
+                }
                 if std::mem::take(&mut self.gathered.fresh) {
                     self.told = false;
                     call.report(self.attempt, Event::Content);
@@ -421,6 +535,28 @@ impl<C: StreamedChunk> Reading<C> {
                     Some(Ended::Failed(outcome)) => Step::Ended(outcome),
                 })
             }
+        }
+    }
+
+    /// The last event has come. What ends the body may still be on its way: a connection is used again only if that is
+    /// read, which the caller need not wait for.
+    fn leave(&mut self, cx: &mut Context<'_>) {
+        let Some(mut body) = self.body.take() else { return };
+        if let Poll::Pending = body.as_mut().poll_next(cx)
+            && let Some(home) = runtime::home()
+        {
+            let clock = self.clock;
+            let rest = async move {
+                let mut timer = Timer::default();
+                timer.set(&clock, Some(clock.now() + AFTER_DONE));
+                poll_fn(|cx| match body.as_mut().poll_next(cx) {
+                    // Nothing should follow, so nothing is waited for after what does.
+                    Poll::Ready(_) => Poll::Ready(()),
+                    Poll::Pending => timer.poll(&clock, cx),
+                })
+                .await;
+            };
+            runtime::spawn(home, rest);
         }
     }
 

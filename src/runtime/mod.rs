@@ -16,7 +16,10 @@ mod web;
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 use web as host;
 
-pub(crate) use host::{BodyStream, Boxed, Listener, configure_http, route_http, seed, transport_failure, unix_now};
+pub(crate) use host::{
+    BodyStream, Boxed, ConnectTime, Home, Listener, configure_http, connect_time, home, route_http, seed, spawn,
+    transport_failure, unix_now,
+};
 
 /// `Send`, where futures may move between threads: everywhere but in the browser.
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]

@@ -39,6 +39,20 @@ impl Sleep {
     }
 }
 
+/// There is none: workers forbid a request to wait for what another one's timer does, so each call looks out for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Home {}
+
+/// See [`Home`].
+pub(crate) fn home() -> Option<Home> {
+    None
+}
+
+/// See [`Home`].
+pub(crate) fn spawn(home: Home, _task: impl Future<Output = ()> + 'static) {
+    match home {}
+}
+
 /// A seed for jitter, from the host's randomness.
 pub(crate) fn seed() -> u64 {
     let half = || (js_sys::Math::random() * 4_294_967_296.0) as u64;
@@ -51,8 +65,27 @@ pub(crate) fn unix_now() -> Option<u64> {
 }
 
 /// The host makes the connections; nothing can be set.
-pub(crate) fn configure_http(builder: reqwest::ClientBuilder, _connect: Duration) -> reqwest::ClientBuilder {
+pub(crate) fn configure_http(
+    builder: reqwest::ClientBuilder,
+    _connect: Duration,
+    _connects: Option<&ConnectTime>,
+) -> reqwest::ClientBuilder {
     builder
+}
+
+/// The host does not tell how long a connection took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ConnectTime {}
+
+impl ConnectTime {
+    pub(crate) fn take(&self) -> Option<Duration> {
+        match *self {}
+    }
+}
+
+/// See [`ConnectTime`].
+pub(crate) fn connect_time(_base_url: &str, _has_proxy: bool) -> Option<ConnectTime> {
+    None
 }
 
 /// The host makes the connections; nothing can be set.

@@ -55,8 +55,8 @@ pub struct Setup {
     pub model: &'static str,
     /// From a client to the provider and back.
     pub round_trip: Duration,
-    /// Whether clients tell the gate how long connections take to be made. The crate's own client does not. Default:
-    /// false.
+    /// Whether clients tell the gate how long connections take to be made. The crate's own client does where that says
+    /// something of the way to the provider: over plain HTTP without a proxy, so not with DeepSeek's API. Default: false.
     pub tells_connect_times: bool,
     /// What an earlier run learned.
     pub learned: Vec<crate::core::scheduler::LearnedLane>,

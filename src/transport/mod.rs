@@ -14,7 +14,8 @@ use crate::core::body::content_of;
 use crate::core::classify::{Head, Phase, TransportFailure, classify, classify_transport};
 use crate::core::headers::Headers;
 use crate::core::outcome::Outcome;
-use crate::runtime::{self, BodyStream, Clock};
+use crate::core::route::RouteId;
+use crate::runtime::{self, BodyStream, Clock, ConnectTime};
 
 /// How much of an error's body is read and kept.
 const ERROR_BODY: usize = 64 * 1024;
@@ -35,8 +36,12 @@ pub(crate) struct Endpoint {
     /// The path asked for first, below the base and below the beta base, with its URL: nearly all requests go to one.
     usual: [OnceLock<(Box<str>, Url)>; 2],
     pub(crate) http: reqwest::Client,
+    /// How long its connections take to be made, where that tells something.
+    pub(crate) connects: Option<ConnectTime>,
     /// Whether it is DeepSeek itself.
     pub(crate) deepseek: bool,
+    /// Whether it goes on with an answer that was begun (chat prefix completion).
+    pub(crate) continues: bool,
 }
 
 impl Endpoint {
@@ -47,6 +52,7 @@ impl Endpoint {
         key: Option<Box<str>>,
         headers: HeaderMap,
         http: reqwest::Client,
+        connects: Option<ConnectTime>,
         deepseek: bool,
     ) -> Self {
         let json = ["application/json", "text/event-stream"].map(|accept| {
@@ -56,7 +62,19 @@ impl Endpoint {
             all.extend(headers.clone());
             all
         });
-        Self { name, base, beta, key, headers, json, usual: Default::default(), http, deepseek }
+        Self {
+            name,
+            base,
+            beta,
+            key,
+            headers,
+            json,
+            usual: Default::default(),
+            http,
+            connects,
+            deepseek,
+            continues: deepseek,
+        }
     }
 
     /// Strikes the route's key out of what a server or the transport said.
@@ -84,6 +102,23 @@ impl Endpoint {
         }
         scrubbed.extend_from_slice(&body[copied..]);
         scrubbed.freeze()
+    }
+
+    /// An answer that is an error, fit to be shown: without the key, and of its body the start.
+    pub(crate) fn error_response(&self, head: Received, mut body: Bytes) -> Box<ErrorResponse> {
+        let Received { status, mut headers } = head;
+        for value in headers.values_mut() {
+            let scrubbed = self.scrub_bytes(Bytes::copy_from_slice(value.as_bytes()));
+            if scrubbed != value.as_bytes()
+                && let Ok(scrubbed) = HeaderValue::from_maybe_shared(scrubbed)
+            {
+                *value = scrubbed;
+            }
+        }
+        // Before it is cut, so that no part of a key is left at its end.
+        body = self.scrub_bytes(body);
+        body.truncate(ERROR_BODY);
+        Box::new(ErrorResponse { status, headers, body })
     }
 
     fn url(&self, path: &str, query: Option<&str>, beta: bool) -> Url {
@@ -170,6 +205,7 @@ fn renamed(body: &[u8], model: &str) -> Option<Bytes> {
 
 /// The head of an answer whose status was 2xx, and its body to come.
 pub(crate) struct Opened {
+    pub(crate) route: RouteId,
     pub(crate) head: Received,
     pub(crate) body: BodyStream,
 }
@@ -233,6 +269,7 @@ pub(crate) struct Refusal {
 
 /// Sends `wire` to a route. An answer that is an error is read and classified.
 pub(crate) async fn open(
+    route: RouteId,
     to: &Endpoint,
     wire: &Wire,
     rename: Option<&str>,
@@ -249,22 +286,12 @@ pub(crate) async fn open(
     let head = Received { status: response.status(), headers: std::mem::take(response.headers_mut()) };
     let mut body: BodyStream = Box::pin(response.bytes_stream());
     if head.status.is_success() {
-        return Ok(Opened { head, body });
+        return Ok(Opened { route, head, body });
     }
     let bytes = start_of(&mut body, clock).await;
     drop(body);
     let outcome = to.scrub(head.with(|head, now| classify(head, &bytes, now)));
-    let Received { status, mut headers } = head;
-    for value in headers.values_mut() {
-        let scrubbed = to.scrub_bytes(Bytes::copy_from_slice(value.as_bytes()));
-        if scrubbed != value.as_bytes()
-            && let Ok(scrubbed) = HeaderValue::from_maybe_shared(scrubbed)
-        {
-            *value = scrubbed;
-        }
-    }
-    let body = to.scrub_bytes(bytes);
-    Err(Box::new(Refusal { outcome, response: Some(Box::new(ErrorResponse { status, headers, body })) }))
+    Err(Box::new(Refusal { outcome, response: Some(to.error_response(head, bytes)) }))
 }
 
 /// The start of an error's body, as much of it as comes.

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidegate::{Client, ClientBuilder};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -43,6 +43,7 @@ pub enum Step {
 
 #[derive(Default)]
 struct Shared {
+    connections: AtomicUsize,
     requests: AtomicUsize,
     in_flight: AtomicUsize,
     peak: AtomicUsize,
@@ -53,12 +54,33 @@ struct Shared {
 
 pub struct Stub {
     addr: SocketAddr,
+    certificate: Option<Vec<u8>>,
     shared: Arc<Shared>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Stub {
     pub async fn start(script: impl Fn(&Request) -> Vec<Step> + Send + Sync + 'static) -> Self {
+        Self::serve(script, None).await
+    }
+
+    /// The same behind TLS, with a certificate of its own making for `localhost`.
+    pub async fn start_tls(script: impl Fn(&Request) -> Vec<Step> + Send + Sync + 'static) -> Self {
+        Self::serve(script, Some(rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap())).await
+    }
+
+    async fn serve(
+        script: impl Fn(&Request) -> Vec<Step> + Send + Sync + 'static,
+        identity: Option<rcgen::CertifiedKey<rcgen::KeyPair>>,
+    ) -> Self {
+        let certificate = identity.as_ref().map(|identity| identity.cert.der().to_vec());
+        let tls = identity.map(|identity| {
+            use tokio_rustls::rustls::{ServerConfig, pki_types::PrivateKeyDer};
+            let key = PrivateKeyDer::try_from(identity.signing_key.serialize_der()).unwrap();
+            let chain = vec![identity.cert.der().clone()];
+            let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+            tokio_rustls::TlsAcceptor::from(Arc::new(config))
+        });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
@@ -66,14 +88,38 @@ impl Stub {
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
-                connections.spawn(serve(socket, script.clone(), state.clone()));
+                state.connections.fetch_add(1, Ordering::SeqCst);
+                let (script, state, tls) = (script.clone(), state.clone(), tls.clone());
+                connections.spawn(async move {
+                    match tls {
+                        None => serve(socket, script, state).await,
+                        Some(tls) => {
+                            if let Ok(socket) = tls.accept(socket).await {
+                                serve(socket, script, state).await;
+                            }
+                        }
+                    }
+                });
             }
         });
-        Self { addr, shared, task }
+        Self { addr, certificate, shared, task }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        match self.certificate {
+            None => format!("http://{}", self.addr),
+            Some(_) => format!("https://localhost:{}", self.addr.port()),
+        }
+    }
+
+    /// What a client must trust to talk to it over TLS.
+    pub fn certificate(&self) -> reqwest::Certificate {
+        reqwest::Certificate::from_der(self.certificate.as_ref().unwrap()).unwrap()
+    }
+
+    /// How many connections were made to it.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
     }
 
     pub fn requests(&self) -> usize {
@@ -117,7 +163,7 @@ impl Drop for Stub {
 }
 
 async fn serve(
-    mut socket: TcpStream,
+    mut socket: impl AsyncRead + AsyncWrite + Unpin,
     script: Arc<impl Fn(&Request) -> Vec<Step> + Send + Sync + 'static>,
     shared: Arc<Shared>,
 ) {
@@ -140,7 +186,11 @@ async fn serve(
     }
 }
 
-async fn read_request(socket: &mut TcpStream, pending: &mut Vec<u8>, shared: &Shared) -> Option<Request> {
+async fn read_request(
+    socket: &mut (impl AsyncRead + Unpin),
+    pending: &mut Vec<u8>,
+    shared: &Shared,
+) -> Option<Request> {
     let mut buffer = [0; 16 * 1024];
     loop {
         if let Some(end) = pending.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
@@ -170,11 +220,11 @@ enum Played {
     Abandoned,
 }
 
-async fn play(socket: &mut TcpStream, steps: Vec<Step>) -> Played {
+async fn play(socket: &mut (impl AsyncRead + AsyncWrite + Unpin), steps: Vec<Step>) -> Played {
     for step in steps {
         let wait = match step {
             Step::Send(bytes) => {
-                if socket.write_all(&bytes).await.is_err() {
+                if socket.write_all(&bytes).await.is_err() || socket.flush().await.is_err() {
                     return Played::Abandoned;
                 }
                 continue;

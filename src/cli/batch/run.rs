@@ -117,6 +117,8 @@ struct State<C, S> {
     calls: JoinSet<Finished>,
     /// Calls in a row that failed because the provider could not be reached.
     unreachable: u32,
+    /// What the last of them said.
+    last_unreachable: String,
 }
 
 impl<C: Caller, S: Storage> Batch<C, S> {
@@ -125,7 +127,17 @@ impl<C: Caller, S: Storage> Batch<C, S> {
         let Self { caller, mut items, answers, errors, mut interrupts, progress, total } = self;
         let tally = Tally { total, ..Tally::default() };
         let calls = JoinSet::new();
-        let mut state = State { caller, answers, errors, progress, tally, stop: None, calls, unreachable: 0 };
+        let mut state = State {
+            caller,
+            answers,
+            errors,
+            progress,
+            tally,
+            stop: None,
+            calls,
+            unreachable: 0,
+            last_unreachable: String::new(),
+        };
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reach = Reach::default();
@@ -227,6 +239,9 @@ impl<C: Caller, S: Storage> State<C, S> {
                 if failure.fault == Fault::Account || self.unreachable >= UNREACHABLE {
                     self.stop(Stop::Provider(failure.message.clone()));
                 }
+                if failure.fault == Fault::Network {
+                    self.last_unreachable.clone_from(&failure.message);
+                }
                 // What stops the batch is told at its end.
                 if self.stop.is_none() {
                     self.tell(line, &failure.message);
@@ -259,6 +274,11 @@ impl<C: Caller, S: Storage> State<C, S> {
     }
 
     fn end(mut self) -> Ended {
+        // Too short a batch for `UNREACHABLE`, but nothing else came of it.
+        if self.unreachable > 0 && self.tally.answered == 0 && self.tally.failed == u64::from(self.unreachable) {
+            let message = std::mem::take(&mut self.last_unreachable);
+            self.stop(Stop::Provider(message));
+        }
         for (file, result) in [("the error file", self.errors.finish()), ("the output", self.answers.finish())] {
             if let Err(error) = result {
                 self.stop(Stop::Unwritable { file, error });
@@ -501,6 +521,24 @@ mod tests {
         assert!(matches!(&ended.stop, Some(Stop::Provider(message)) if message == "insufficient_balance!"));
         assert!(caller.asked().len() < 10, "went on sending: {}", caller.asked().len());
         assert_eq!(ended.tally.failed, 1);
+    }
+
+    #[tokio::test]
+    async fn a_batch_too_short_to_tell_is_stopped_by_a_lost_network_if_nothing_was_answered() {
+        for (prompts, stops) in [
+            (&["cut off"][..], true),
+            (&["cut off"; 15], true),
+            (&["cut off", "refuse", "cut off"], false),
+            (&["good", "cut off", "cut off"], false),
+            (&[], false),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let (batch, _interrupts) = batch(dir.path(), lines(prompts), &Fake::new(1));
+            let ended = batch.run().await;
+            let stopped = matches!(&ended.stop, Some(Stop::Provider(message)) if message == "connection!");
+            assert_eq!(stopped, stops, "{prompts:?}: {ended:?}");
+            assert_eq!(ended.tally.answered + ended.tally.failed, prompts.len() as u64);
+        }
     }
 
     #[tokio::test]
