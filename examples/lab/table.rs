@@ -41,18 +41,44 @@ pub(crate) fn print(rows: &[Row<'_>], peers: &[&Peer]) {
     }
     for block in &BLOCKS {
         let has = |row: &&Row<'_>| (block.figure)(&row.oracle).is_some();
-        let rows: Vec<_> = rows.iter().filter(has).collect();
-        if rows.is_empty() {
+        let with: Vec<_> = rows.iter().filter(has).collect();
+        if with.is_empty() {
             continue;
         }
         println!("\n{}", block.title);
         let heads = peers.iter().map(|peer| peer.name).chain(block.oracle.then_some("ideal"));
         println!("{:<NAME_WIDTH$}{}", "", heads.map(|head| format!("{head:>WIDTH$}")).collect::<String>());
-        for row in rows {
+        for row in with {
             let figures = row.peers.iter().chain(block.oracle.then_some(&row.oracle));
             let cells: String = figures.map(|figures| cell((block.figure)(figures), block.decimals)).collect();
             println!("{:<NAME_WIDTH$}{cells}", row.case.name);
         }
+    }
+    if rows.len() > 1 {
+        summary(rows, peers);
+    }
+}
+
+/// What the first three blocks come to over all scenarios.
+fn summary(rows: &[Row<'_>], peers: &[&Peer]) {
+    type Fold = fn(&[f64]) -> f64;
+    let mean: Fold = |figures| figures.iter().sum::<f64>() / figures.len() as f64;
+    let least: Fold = |figures| figures.iter().copied().fold(f64::INFINITY, f64::min);
+    let most: Fold = |figures| figures.iter().copied().fold(0.0, f64::max);
+    let [goodput, rejected, lost, ..] = &BLOCKS;
+    println!("\nOver all {} scenarios", rows.len());
+    println!("{:<NAME_WIDTH$}{}", "", peers.iter().map(|peer| format!("{:>WIDTH$}", peer.name)).collect::<String>());
+    for (label, block, fold) in [
+        ("goodput, mean", goodput, mean),
+        ("goodput, worst", goodput, least),
+        ("rejected %, mean", rejected, mean),
+        ("rejected %, most", rejected, most),
+        ("lost %, mean", lost, mean),
+        ("lost %, most", lost, most),
+    ] {
+        let over = |peer: usize| rows.iter().filter_map(|row| (block.figure)(&row.peers[peer])).collect::<Vec<_>>();
+        let cells = (0..peers.len()).map(|peer| cell(Some(fold(&over(peer))), block.decimals));
+        println!("{label:<NAME_WIDTH$}{}", cells.collect::<String>());
     }
 }
 
