@@ -19,6 +19,7 @@ use alloc::collections::{BinaryHeap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
+use core::time::Duration;
 
 use slab::Slab;
 
@@ -479,7 +480,7 @@ impl Scheduler {
                         Phase::Content => Outcome::new(OutcomeKind::Interrupted)
                             .with_message("the stream stalled: no content came while it was being read"),
                         Phase::Headers | Phase::Sent => Outcome::new(OutcomeKind::FirstContentTimeout)
-                            .with_message(&["no content came within ", &rounded(waited.as_secs_f64()), " s"].concat()),
+                            .with_message(&["no content came within ", &rounded(waited)].concat()),
                     };
                     self.settle(now, ticket, outcome, None, true);
                 }
@@ -629,13 +630,16 @@ impl Scheduler {
     }
 }
 
-/// A number without its fraction, in words. All of the standard library's formatting hangs on one `format!`.
-fn rounded(number: f64) -> String {
-    let mut rest = (number + 0.5) as u64;
+/// A span of time in words. All of the standard library's formatting hangs on one `format!`.
+fn rounded(span: Duration) -> String {
+    let (mut rest, unit) = match span.as_secs() {
+        0..10 => (span.as_millis(), " ms"),
+        seconds => (u128::from(seconds), " s"),
+    };
     let mut digits = Vec::new();
     while rest > 0 || digits.is_empty() {
         digits.insert(0, b'0' + (rest % 10) as u8);
         rest /= 10;
     }
-    digits.into_iter().map(char::from).collect()
+    digits.into_iter().map(char::from).chain(unit.chars()).collect()
 }
