@@ -348,11 +348,12 @@ async fn a_body_that_ends_a_moment_after_done_leaves_its_connection_to_the_next(
     })
     .await;
     let client = stub.client();
-    for _ in 0..2 {
+    for _ in 0..4 {
         let reply = soon(soon(client.chat("m").user("x").stream()).await.unwrap().into_completion()).await.unwrap();
         assert_eq!((reply.content(), client.load().in_flight), (Some("a"), 0), "nobody waits for it");
         until("the body's end is sent", || stub.in_flight() == 0).await;
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    assert_eq!((stub.connections(), stub.abandoned()), (1, 0));
+    // The first connection was made to be timed; the second served the rest.
+    assert_eq!((stub.connections(), stub.abandoned()), (2, 0));
 }

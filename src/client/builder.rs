@@ -17,6 +17,7 @@ use crate::core::route::Strategy;
 use crate::core::scheduler::{Config, Scheduler, WorkloadSpec};
 use crate::core::sse::Parser;
 use crate::runtime::{self, ConnectTime, Listener, MaybeSend, MaybeSync};
+use crate::transport::Timed;
 
 /// Builds a [`Client`]. Everything has a default that is right for DeepSeek, but for the key.
 ///
@@ -217,14 +218,17 @@ impl ClientBuilder {
         let mut endpoints = Vec::with_capacity(all.len());
         for mut route in all {
             route.default_max_concurrency(max_concurrency);
-            // Plain connections are timed, and tell of their route alone.
-            let connects = if is_own { runtime::connect_time(&route.base_url, route.proxy.is_some()) } else { None };
-            let http = match (&route.proxy, &connects, &shared) {
-                (None, None, Some(shared)) => shared.clone(),
-                (None, None, None) => shared.insert(http_client(connect, None, None)?).clone(),
-                (proxy, connects, _) => http_client(connect, proxy.as_deref(), connects.as_ref())?,
+            let time = if is_own { runtime::connect_time(&route.base_url, route.proxy.is_some()) } else { None };
+            let timed = match time {
+                Some(time) => Some(Timed { http: http_client(connect, None, Some(&time))?, time }),
+                None => None,
             };
-            let (spec, endpoint) = route.build(http, connects)?;
+            let http = match (&route.proxy, &shared) {
+                (None, Some(shared)) => shared.clone(),
+                (None, None) => shared.insert(http_client(connect, None, None)?).clone(),
+                (Some(proxy), _) => http_client(connect, Some(proxy), None)?,
+            };
+            let (spec, endpoint) = route.build(http, timed)?;
             config.routes.push(spec);
             endpoints.push(endpoint);
         }

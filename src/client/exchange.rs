@@ -21,7 +21,7 @@ use crate::core::facts::{Facts, Finish};
 use crate::core::outcome::{Outcome, OutcomeKind};
 use crate::core::scheduler::{Done, Event, JobSpec, OnFull};
 use crate::core::tokens::TokenCount;
-use crate::runtime::{self, BodyStream, ConnectTime};
+use crate::runtime::{self, BodyStream};
 use crate::transport::{self, ErrorResponse, Opened, Received, Wire, words};
 
 /// How one call is to be treated.
@@ -153,7 +153,7 @@ impl Exchange {
                 let opening = pin!(transport::open(route, endpoint, &self.wire, rename.as_deref(), &gate.clock));
                 self.call
                     .race(opening, |call| {
-                        if let Some(took) = endpoint.connects.as_ref().and_then(ConnectTime::take) {
+                        if let Some(took) = endpoint.connect_time() {
                             let micros = took.as_micros() as u64;
                             tracing::debug!(
                                 tidegate.route = &*endpoint.name,

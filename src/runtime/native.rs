@@ -122,6 +122,11 @@ impl ConnectTime {
         is_news.then(|| Duration::from_micros(self.0.quickest.load(Ordering::Relaxed)))
     }
 
+    /// Whether a connection was made.
+    pub(crate) fn is_known(&self) -> bool {
+        self.0.quickest.load(Ordering::Relaxed) != u64::MAX
+    }
+
     fn note(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
         if self.0.quickest.fetch_min(micros, Ordering::Relaxed) > micros {

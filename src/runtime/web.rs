@@ -81,6 +81,10 @@ impl ConnectTime {
     pub(crate) fn take(&self) -> Option<Duration> {
         match *self {}
     }
+
+    pub(crate) fn is_known(&self) -> bool {
+        match *self {}
+    }
 }
 
 /// See [`ConnectTime`].

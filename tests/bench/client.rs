@@ -1,8 +1,8 @@
 //! What the client costs on top of bare reqwest: 256 chat calls in flight against a server that answers at once.
 //!
-//! Both sides serialise the same request, have the same settings, and parse the same answer into the same types. They run by turns on one thread, the server on
-//! another, and what counts is the processor time of the clients' thread: on a machine with few processors the wall
-//! clock mostly tells how the server shares them. `cargo bench --bench client`
+//! Both sides serialise the same request, have the same settings, and parse the same answer into the same types. They run
+//! by turns on one thread, the server on another, and what counts is the processor time of the clients' thread: on a
+//! machine with few processors the wall clock mostly tells how the server shares them. `cargo bench --bench client`
 //!
 //! Where valgrind is installed, the instructions that the clients' thread spends on a call are counted, too: unlike
 //! times, they come out the same on a busy machine.
