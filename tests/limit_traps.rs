@@ -25,10 +25,10 @@ fn ratio(provider: &Provider, load: &Load, seed: u64) -> f64 {
     oracle(provider, load, seed).makespan / run(provider, load, seed).makespan
 }
 
-/// A limit with a hint of 200 that has sent as many as it would, all but the last `unresolved` of them let in.
+/// A limit with a window of 200 from the start that has sent as many as it would, all but the last `unresolved` of them let in.
 fn burst(total: usize, unresolved: usize) -> (Ceiling, Vec<Seq>, fastrand::Rng) {
     let mut rng = fastrand::Rng::with_seed(1);
-    let mut limit = Ceiling::new(at(0.0), Params { hint: Some(200), ..Params::default() });
+    let mut limit = Ceiling::new(at(0.0), Params { initial: 200, ..Params::default() });
     let mut sent = Vec::new();
     while sent.len() < total {
         if limit.admission(at(0.01), &mut rng) == Admission::No {
@@ -299,4 +299,72 @@ fn a_raised_ceiling_is_climbed_to_at_once_and_a_lowered_one_holds() {
         limit.on_done(at(30.0), seq);
     }
     assert!(fill(&mut limit, 30.0).is_empty());
+}
+
+#[test]
+fn answers_too_quick_for_silence_to_mean_anything_prove_what_was_in_flight_with_them() {
+    // Each is answered after 90 ms, before any could be confirmed by silence. Unless an answer proves those that were
+    // there with it, nothing is ever proved: four were in flight on a cap of 64.
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut limit = Ceiling::new(at(0.0), Params::default());
+    let mut flying = std::collections::VecDeque::new();
+    for millis in 0..20_000 {
+        let now = at(f64::from(millis) / 1000.0);
+        while flying.front().is_some_and(|&(due, _)| due <= millis) {
+            let (_, seq) = flying.pop_front().unwrap();
+            limit.on_done(now, seq);
+        }
+        while flying.len() < 64 && limit.admission(now, &mut rng) != Admission::No {
+            flying.push_back((millis + 90, limit.on_send(now)));
+        }
+    }
+    assert!(flying.len() >= 60, "{} in flight", flying.len());
+}
+
+#[test]
+fn a_first_climb_goes_blind_only_so_far() {
+    // Nothing but silence for two seconds, whatever the connect time: told of it, a climb by silence alone sent 1,300
+    // into a cap of 64.
+    for silent_connect in [false, true] {
+        let provider = Provider { rejection_delay: 2.0, ..Provider::new(Schedule::constant(64)) };
+        let load = Load { silent_connect, ..jobs(&provider, 64.0, 60.0) };
+        let run = run(&provider, &load, 1);
+        assert!(run.rejections < 260, "{}", run.rejections);
+    }
+}
+
+#[test]
+fn what_got_a_place_that_came_free_proves_nothing_about_those_before_it() {
+    // 48 were let in; the rejections of the other twelve are two seconds on their way when ten of the 48 complete and
+    // one sent later takes the place of one: it was let in, but not besides all sixty.
+    let (mut limit, sent, mut rng) = burst(60, 12);
+    for &seq in &sent[..10] {
+        limit.on_done(at(1.5), seq);
+    }
+    assert_ne!(limit.admission(at(1.5), &mut rng), Admission::No);
+    let later = limit.on_send(at(1.5));
+    limit.on_slot_rejected(at(2.01), sent[48], None, None, &mut rng);
+    limit.on_admitted(at(2.02), later, Evidence::Headers);
+    assert!(limit.view().window <= 48, "{}", limit.view().window);
+}
+
+#[test]
+fn a_cap_that_keeps_rising_is_followed_between_the_probes() {
+    // A slot every 1.25 s. Found by probes alone it was .93 of the oracle's throughput.
+    let cap = Schedule::new((0..60 * 48).map(|i| (60.0 / 48.0 * f64::from(i), 16 + (i % 48) as u32)));
+    let provider = Provider::new(cap);
+    let load = jobs(&provider, 40.0, 1200.0);
+    let mean = (1..=3).map(|seed| ratio(&provider, &load, seed)).sum::<f64>() / 3.0;
+    assert!(mean > 0.94, "{mean:.3}");
+}
+
+#[test]
+fn a_cap_that_sinks_slot_by_slot_is_seen_to_move() {
+    // Each fall is one rejection and less than counts as material. Not counted as movement, the jump back to 8 was found
+    // minutes late, and half of the throughput was lost.
+    let cap = Schedule::new((0..80).map(|i| (25.0 * f64::from(i), 8 - i % 8)));
+    let provider = Provider::new(cap);
+    let load = jobs(&provider, 4.5, 1600.0);
+    let mean = (1..=3).map(|seed| ratio(&provider, &load, seed)).sum::<f64>() / 3.0;
+    assert!(mean > 0.7, "{mean:.3}");
 }

@@ -18,7 +18,9 @@ use tidegate::sim::scenario::{
     Balance, BodyStyle, Cap, Dist, Lognormal, Punish, Rejection, Sawtooth, Scenario, Steps, Walk, Window,
 };
 
-const SEEDS: u64 = 3;
+/// What the limit was tuned on, and what it was not.
+const TESTED: [u64; 2] = [1, 2];
+const HELD_OUT: [u64; 1] = [101];
 
 fn scenario(cap: Cap) -> Scenario {
     let time = Dist::Lognormal(Lognormal { median: 5.0, sigma: 0.6, max: Some(20.0) });
@@ -83,36 +85,36 @@ fn cases() -> Vec<Case> {
     }
     let short_steps = steps(&[(0.0, 64), (60.0, 16)], Some(120.0)).with_service_time(0.5);
     vec![
-        case("constant 8", constant(8), 800, (0.99, 0.016)),
-        case("constant 64", constant(64), 6000, (0.99, 0.006)),
-        case("constant 500", constant(500), 30_000, (0.99, 0.006)),
-        case("constant 2500", constant(2500), 60_000, (0.945, 0.005)),
-        case("constant 64, requests of 0.5 s", constant(64).with_service_time(0.5), 20_000, (0.98, 0.004)),
-        case("constant 64, requests of 50 ms", constant(64).with_service_time(0.05), 40_000, (0.98, 0.003)),
-        case("64 ↔ 16 every 60 s, requests of 0.5 s", short_steps, 60_000, (0.85, 0.012)),
-        case("batch while 64 → 16 → 64", steps(&[(0.0, 64), (60.0, 16), (120.0, 64)], None), 2000, (0.936, 0.024)),
-        case("step 64 ↔ 16 every 120 s", steps(&[(0.0, 64), (120.0, 16)], Some(240.0)), 12_000, (0.945, 0.022)),
-        case("the same, 429s 2 s late", late(steps(&[(0.0, 64), (120.0, 16)], Some(240.0))), 12_000, (0.9, 0.07)),
-        case("constant 64, 429s 2 s late", late(constant(64)), 6000, (0.98, 0.06)),
+        case("constant 8", constant(8), 800, (0.994, 0.0139)),
+        case("constant 64", constant(64), 6000, (0.993, 0.0039)),
+        case("constant 500", constant(500), 30_000, (0.991, 0.0044)),
+        case("constant 2500", constant(2500), 60_000, (0.973, 0.0040)),
+        case("constant 64, requests of 0.5 s", constant(64).with_service_time(0.5), 20_000, (0.992, 0.0036)),
+        case("constant 64, requests of 50 ms", constant(64).with_service_time(0.05), 40_000, (0.989, 0.0012)),
+        case("64 ↔ 16 every 60 s, requests of 0.5 s", short_steps, 60_000, (0.952, 0.0121)),
+        case("batch while 64 → 16 → 64", steps(&[(0.0, 64), (60.0, 16), (120.0, 64)], None), 2000, (0.964, 0.0209)),
+        case("step 64 ↔ 16 every 120 s", steps(&[(0.0, 64), (120.0, 16)], Some(240.0)), 12_000, (0.962, 0.0219)),
+        case("the same, 429s 2 s late", late(steps(&[(0.0, 64), (120.0, 16)], Some(240.0))), 12_000, (0.888, 0.0681)),
+        case("constant 64, 429s 2 s late", late(constant(64)), 6000, (0.993, 0.0447)),
         case(
             "sawtooth 16 → 64 in 60 s",
             scenario(Cap::Sawtooth(Sawtooth { low: 16, high: 64, period: 60.0, falling: false })),
             12_000,
-            (0.85, 0.06),
+            (0.953, 0.0530),
         ),
         case(
             "walk between 16 and 256",
             scenario(Cap::Walk(Walk { start: 64, low: 16, high: 256, every: 10.0, spread: 0.06 })),
             20_000,
-            (0.93, 0.04),
+            (0.974, 0.0212),
         ),
-        case("503 for 15 s in every 120 s", outages(64), 6000, (0.97, 0.006)),
-        case("cold start on 500", constant(500), 2500, (0.92, 0.032)),
-        Case { setup: hinted(500), ..case("cold start on 500, right hint", constant(500), 2500, (0.94, 0.008)) },
-        Case { setup: hinted(2500), ..case("cold start on 500, hint 2500", constant(500), 2500, (0.95, 0.025)) },
-        case("cold start on 2500", constant(2500), 20_000, (0.88, 0.01)),
-        case("punishing 64, hours", punishing(64), 40_000, (0.945, 0.003)),
-        case("punishing 64, short batch", punishing(64), 1200, (0.85, 0.014)),
+        case("503 for 15 s in every 120 s", outages(64), 6000, (0.975, 0.0038)),
+        case("cold start on 500", constant(500), 2500, (0.967, 0.0137)),
+        Case { setup: hinted(500), ..case("cold start on 500, right hint", constant(500), 2500, (0.975, 0.0048)) },
+        Case { setup: hinted(2500), ..case("cold start on 500, hint 2500", constant(500), 2500, (0.975, 0.0165)) },
+        case("cold start on 2500", constant(2500), 20_000, (0.943, 0.0065)),
+        case("punishing 64, hours", punishing(64), 40_000, (0.972, 0.0015)),
+        case("punishing 64, short batch", punishing(64), 1200, (0.903, 0.0126)),
         Case {
             jobs: Job::batch(1200),
             ..case(
@@ -127,14 +129,14 @@ fn cases() -> Vec<Case> {
                     ..constant(500)
                 },
                 1200,
-                (0.98, 0.09),
+                (0.962, 0.0495),
             )
         },
-        case("storm: five caps a minute, 503s, breaks", Scenario::preset("storm").unwrap(), 300, (0.77, 0.05)),
-        case("storm, ten minutes of it", Scenario::preset("storm").unwrap(), 4000, (0.84, 0.04)),
-        clients("8 clients on 64, 10 min", 8, 64, (0.95, 0.03)),
-        clients("20 clients on 500, 10 min", 20, 500, (0.95, 0.04)),
-        Case { jobs: cancelling, ..case("a fifth gives up, constant 64", constant(64), 0, (0.98, 0.006)) },
+        case("storm: five caps a minute, 503s, breaks", Scenario::preset("storm").unwrap(), 300, (0.821, 0.0413)),
+        case("storm, ten minutes of it", Scenario::preset("storm").unwrap(), 4000, (0.890, 0.0350)),
+        clients("8 clients on 64, 10 min", 8, 64, (0.987, 0.0188)),
+        clients("20 clients on 500, 10 min", 20, 500, (0.987, 0.0316)),
+        Case { jobs: cancelling, ..case("a fifth gives up, constant 64", constant(64), 0, (0.982, 0.0045)) },
     ]
 }
 
@@ -146,33 +148,59 @@ fn check(name: &str, seed: u64, jobs: usize, played: &Played) {
     assert!(played.tally.duplicates.is_empty(), "{name}, seed {seed}: answered twice {:?}", played.tally.duplicates);
 }
 
-#[test]
-fn the_scheduler_keeps_a_moving_limit_full_and_loses_nothing() {
-    println!("{:<40} {:>8} {:>9} {:>9} {:>9}", "scenario", "ratio", "worst", "rejected", "seconds");
-    let mut missed = Vec::new();
-    for case in cases() {
-        let (mut ratios, mut rejected, mut seconds) = (Vec::new(), 0.0, 0.0);
-        for seed in 1..=SEEDS {
-            let played = play(&case.scenario, seed, &case.setup, &case.jobs).unwrap();
-            rejected += played.tally.slot_rejections() as f64 / played.tally.requests as f64 / SEEDS as f64;
-            seconds += played.makespan.as_secs_f64() / SEEDS as f64;
-            if case.setup.clients.len() > 1 {
+/// The mean over some seeds, and the worst of them.
+struct Row {
+    ratio: f64,
+    worst: f64,
+    rejected: f64,
+    seconds: f64,
+}
+
+impl Row {
+    fn of(case: &Case, seeds: &[u64], tells_connect_times: bool) -> Self {
+        let mut row = Self { ratio: 0.0, worst: f64::INFINITY, rejected: 0.0, seconds: 0.0 };
+        let share = 1.0 / seeds.len() as f64;
+        let setup = Setup { tells_connect_times, ..case.setup.clone() };
+        for &seed in seeds {
+            let played = play(&case.scenario, seed, &setup, &case.jobs).unwrap();
+            row.rejected += share * played.tally.slot_rejections() as f64 / played.tally.requests as f64;
+            row.seconds += share * played.makespan.as_secs_f64();
+            let ratio = if setup.clients.len() > 1 {
                 // They are stopped in the middle of their work: what counts is how much of the cap they used.
                 assert!(played.failed.is_empty() && played.tally.duplicates.is_empty(), "{}, seed {seed}", case.name);
-                ratios.push(played.tally.utilisation().unwrap());
-                continue;
+                played.tally.utilisation().unwrap()
+            } else {
+                check(case.name, seed, case.jobs.len(), &played);
+                let work = Jobs { round_trip: setup.round_trip, ..Jobs::new(played.completed) };
+                let ideal = oracle::knowing(&case.scenario, seed, &work).unwrap();
+                ideal.makespan.as_secs_f64() / played.makespan.as_secs_f64()
+            };
+            row.ratio += share * ratio;
+            row.worst = row.worst.min(ratio);
+        }
+        row
+    }
+}
+
+#[test]
+fn the_scheduler_keeps_a_moving_limit_full_and_loses_nothing() {
+    println!("{:42}{:>16}{:>16}{:>16}", "", "connects told", "connects untold", "held-out seeds");
+    println!(
+        "{:42}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>9}",
+        "scenario", "ratio", "429s", "ratio", "429s", "ratio", "429s", "seconds"
+    );
+    let mut missed = Vec::new();
+    for case in cases() {
+        let rows = [(&TESTED[..], true), (&TESTED[..1], false), (&HELD_OUT[..], true)];
+        let rows = rows.map(|(seeds, told)| Row::of(&case, seeds, told));
+        print!("{:42}", case.name);
+        for row in &rows {
+            print!("{:>8.3}{:>7.2}%", row.ratio, row.rejected * 100.0);
+            if row.ratio < case.floor.0 || row.rejected > case.floor.1 {
+                missed.push((case.name, row.ratio, row.rejected, row.worst));
             }
-            check(case.name, seed, case.jobs.len(), &played);
-            let work = Jobs { round_trip: case.setup.round_trip, ..Jobs::new(played.completed) };
-            let ideal = oracle::knowing(&case.scenario, seed, &work).unwrap();
-            ratios.push(ideal.makespan.as_secs_f64() / played.makespan.as_secs_f64());
         }
-        let mean = ratios.iter().sum::<f64>() / SEEDS as f64;
-        let worst = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-        println!("{:<40} {mean:>8.3} {worst:>9.3} {:>8.2}% {seconds:>9.0}", case.name, rejected * 100.0);
-        if mean < case.floor.0 || rejected > case.floor.1 {
-            missed.push((case.name, mean, rejected));
-        }
+        println!("{:>9.0}", rows[0].seconds);
     }
     assert!(missed.is_empty(), "missed their floors: {missed:?}");
 }
@@ -189,7 +217,7 @@ fn a_person_hardly_waits_while_a_flood_of_background_work_fills_every_slot() {
     let mut jobs: Vec<Job> = (0..6000).map(|_| Job { workload: "background", ..Job::default() }).collect();
     let people = (30..600).map(|at| Job { at: Duration::from_secs(at), workload: "interactive", ..Job::default() });
     jobs.extend(people);
-    for seed in 1..=SEEDS {
+    for seed in [1, 2, 101] {
         let played = play(&scenario, seed, &Setup::clients(1), &jobs).unwrap();
         check("flood", seed, jobs.len(), &played);
         let people = &played.waits["interactive"];

@@ -1,4 +1,6 @@
-//! How the window is exceeded on purpose: a stop-and-wait climb, or one probe at a time.
+//! How the window is exceeded on purpose: a paced climb, or one probe at a time.
+
+use crate::core::time::Timestamp;
 
 #[cfg(not(feature = "std"))]
 use num_traits::Float as _;
@@ -8,62 +10,89 @@ use num_traits::Float as _;
 pub(super) enum Mode {
     /// Stays, and now and then sends one probe beyond the window.
     Hold,
-    /// Sends growing steps beyond the window, each only when the one before is resolved.
+    /// Sends beyond the window, evenly spaced.
     Climb(Climb),
 }
 
-/// A stop-and-wait climb.
+/// A paced climb: a level rises evenly above the window, so far within the time a rejection takes to arrive. That many
+/// are too many when the cap is met, however long silence has to last before it means "let in".
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Climb {
-    /// The step's size; grows by `gain` (and with the window's root) from step to step.
-    step: f64,
     gain: f64,
-    /// What of the step is still to be sent.
-    quota: u32,
+    /// Up to here the cap is expected to go.
+    pub(super) expected: u32,
+    /// It follows a cap that has been rising, at no more than so many slots a second.
+    trend: Option<f64>,
     /// The window it began at: the rejection that ends it doesn't throw the window below.
     pub(super) from: u32,
+    /// As many may be in flight; what ends is replaced at once.
+    pub(super) level: u32,
+    /// When it may be passed by one.
+    pub(super) next: Timestamp,
 }
 
 impl Climb {
-    /// The very first: nothing is known, so it gains fast.
-    pub(super) fn first(gain: f64) -> Self {
-        Self { step: 0.0, gain, quota: 0, from: 1 }
+    /// Steps that were not taken in time may be made up for, those of this share of the feedback time: timers are
+    /// coarse.
+    const SLACK: f64 = 0.25;
+    /// So much faster it rises where the cap is expected to be higher.
+    const BOLDNESS: f64 = 3.0;
+
+    pub(super) fn starting_at(now: Timestamp, from: u32, level: u32, gain: f64) -> Self {
+        Self { gain, expected: 0, trend: None, from, level, next: now }
     }
 
-    pub(super) fn starting_at(window: u32, gain: f64) -> Self {
-        Self { step: 1.0, gain, quota: 0, from: window }
+    /// The same with bold strides up to `expected`, and careful ones from there.
+    pub(super) fn expecting(self, expected: u32) -> Self {
+        Self { expected, ..self }
     }
 
-    /// The next step, if the last one is spent. To be called when nothing of it is unresolved, and from wherever
-    /// sending is considered: a step refilled only where one is confirmed stalls when the last one is cancelled.
-    pub(super) fn refill(&mut self, window: u32, ascent: f64) {
-        if self.quota == 0 {
-            self.step = (self.step + self.gain * (f64::from(window).sqrt() / ascent).max(1.0)).min(1e9);
-            self.quota = self.step as u32;
+    /// Goes on as a cap has been rising, by `trend` slots a second.
+    pub(super) fn following(now: Timestamp, window: u32, trend: f64) -> Self {
+        Self {
+            gain: 0.0,
+            expected: 0,
+            trend: Some(trend),
+            from: window,
+            level: window,
+            next: now.plus_secs(1.0 / trend),
         }
     }
 
-    /// May one more be sent beyond `window`, with `in_flight` there already?
-    pub(super) fn has_room(&self, window: u32, in_flight: u32) -> bool {
-        self.quota > 0 && in_flight < window.saturating_add(self.step as u32)
+    pub(super) fn follows(&self) -> bool {
+        self.trend.is_some()
     }
 
-    pub(super) fn spend(&mut self) {
-        self.quota = self.quota.saturating_sub(1);
+    /// How far it rises within a feedback time: by one at first, growing with the root of what has been gained since.
+    fn stride(&self) -> f64 {
+        let (base, boldness) =
+            if self.level < self.expected { (self.from, Self::BOLDNESS) } else { (self.from.max(self.expected), 1.0) };
+        // So a window grows with the square of the time, and the overshoot with the root of the window.
+        boldness * (1.0 + 2.0 * self.gain * f64::from(self.level.saturating_sub(base))).sqrt()
+    }
+
+    /// As many are in flight now, where a rejection takes `feedback` seconds.
+    pub(super) fn reached(&mut self, now: Timestamp, in_flight: u32, feedback: f64) {
+        if in_flight > self.level {
+            self.level = in_flight;
+            let gap = self.trend.map_or(feedback / self.stride(), |trend| 1.0 / trend);
+            let late = now.secs_since(self.next).min(Self::SLACK * (feedback - gap).max(0.0));
+            self.next = now.plus_secs((gap - late).max(0.0));
+        }
     }
 }
 
 /// How far to step back from `measured` after the `streak`-th rejection in a row below the window.
 ///
 /// The first says where the cap was when it fell; if the next is rejected as well the cap is somewhere below, and the
-/// steps double (from the root of the level, never past a quarter of it), so that a deep fall is found in a handful of
+/// steps treble (from the root of the level, never past a quarter of it), so that a deep fall is found in a handful of
 /// requests and a shallow one not overshot.
 pub(super) fn retreat(streak: u32, measured: u32, ascent: f64) -> u32 {
     if streak < 2 {
         return 0;
     }
     let level = f64::from(measured);
-    let gallop = 2f64.powi(streak.saturating_sub(2).min(30) as i32) * (level.sqrt() / ascent).max(1.0);
+    let gallop = 3f64.powi(streak.saturating_sub(2).min(30) as i32) * (level.sqrt() / ascent).max(1.0);
     gallop.min((level / 4.0).max(1.0)) as u32
 }
 
@@ -72,25 +101,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_first_climb_passes_five_hundred_within_twenty_steps() {
-        let mut climb = Climb::first(2.0);
-        let mut window = 4;
-        let mut steps = 0;
-        while window < 500 {
-            climb.refill(window, 8.0);
-            while climb.has_room(window, window) {
-                climb.spend();
-            }
-            window += climb.step as u32;
-            steps += 1;
-        }
-        assert!((10..=20).contains(&steps), "{steps}");
-    }
-
-    #[test]
-    fn retreats_double_but_never_pass_a_quarter_of_the_level() {
+    fn retreats_treble_but_never_pass_a_quarter_of_the_level() {
         let steps: Vec<u32> = (0..8).map(|streak| retreat(streak, 64, 8.0)).collect();
-        assert_eq!(steps, [0, 0, 1, 2, 4, 8, 16, 16]);
+        assert_eq!(steps, [0, 0, 1, 3, 9, 16, 16, 16]);
         assert_eq!(retreat(u32::MAX, u32::MAX, 8.0), u32::MAX / 4);
         assert_eq!(retreat(5, 0, 8.0), 1);
     }

@@ -30,6 +30,8 @@ pub(super) struct Flight {
     pub(super) confirmed: bool,
     /// Once confirmed: how many of ours the server then held, itself among them, as it met them.
     pub(super) level: u32,
+    /// Something of its answer came.
+    answered: bool,
     /// When the answer's head came.
     pub(super) headers: Option<Timestamp>,
     /// Cancelled here, but perhaps still counted by the server.
@@ -59,8 +61,8 @@ pub(super) struct Flights {
     /// In sending order. The first is always unconfirmed; later ones may have been confirmed or have left.
     unconfirmed: VecDeque<Seq>,
     unconfirmed_count: u32,
-    /// Flights above the window about which nothing is known yet.
-    beyond_unresolved: u32,
+    /// Flights that were let in for sure.
+    answered: u32,
     /// When the latest completions were seen, for [`Flights::MEMORY`].
     completions: VecDeque<Timestamp>,
 }
@@ -80,7 +82,7 @@ impl Flights {
             lingering: VecDeque::new(),
             unconfirmed: VecDeque::new(),
             unconfirmed_count: 0,
-            beyond_unresolved: 0,
+            answered: 0,
             completions: VecDeque::new(),
         }
     }
@@ -103,8 +105,9 @@ impl Flights {
         self.unconfirmed_count
     }
 
-    pub(super) fn beyond_unresolved(&self) -> u32 {
-        self.beyond_unresolved
+    /// Flights of which something was heard that was no rejection.
+    pub(super) fn answered(&self) -> u32 {
+        self.answered
     }
 
     pub(super) fn push(&mut self, now: Timestamp, beyond: bool) -> Seq {
@@ -114,13 +117,21 @@ impl Flights {
         let seq = Seq(self.next);
         self.next += 1;
         let rank = self.live.saturating_add(1);
-        let flight = Flight { sent: now, rank, beyond, confirmed: false, level: 0, headers: None, lingering: false };
+        let flight = Flight {
+            sent: now,
+            rank,
+            beyond,
+            confirmed: false,
+            level: 0,
+            answered: false,
+            headers: None,
+            lingering: false,
+        };
         self.entries.push(Entry { seq, flight: Some(flight) });
         self.add(self.entries.len(), 1);
         self.live = rank;
         self.unconfirmed.push_back(seq);
         self.unconfirmed_count += 1;
-        self.beyond_unresolved += u32::from(beyond);
         seq
     }
 
@@ -128,6 +139,15 @@ impl Flights {
     pub(super) fn get(&self, seq: Seq) -> Option<Flight> {
         let entry = self.entries.get(self.position(seq)?)?;
         entry.flight.filter(|flight| !flight.lingering)
+    }
+
+    /// Notes that something of the answer came.
+    pub(super) fn set_answered(&mut self, seq: Seq) {
+        if let Some(flight) = self.get_mut(seq)
+            && !std::mem::replace(&mut flight.answered, true)
+        {
+            self.answered += 1;
+        }
     }
 
     /// Notes the arrival of the answer's head; the first one counts.
@@ -143,8 +163,7 @@ impl Flights {
             && !core::mem::replace(&mut flight.confirmed, true)
         {
             flight.level = level;
-            let beyond = flight.beyond;
-            self.resolved(beyond);
+            self.resolved();
         }
     }
 
@@ -153,7 +172,7 @@ impl Flights {
         let flight = self.get(seq)?;
         self.erase(seq);
         if !flight.confirmed {
-            self.resolved(flight.beyond);
+            self.resolved();
         }
         Some(flight)
     }
@@ -225,9 +244,8 @@ impl Flights {
         self.prefix(self.entries.partition_point(|entry| entry.seq <= seq))
     }
 
-    fn resolved(&mut self, beyond: bool) {
+    fn resolved(&mut self) {
         self.unconfirmed_count = self.unconfirmed_count.saturating_sub(1);
-        self.beyond_unresolved = self.beyond_unresolved.saturating_sub(u32::from(beyond));
         while let Some(&seq) = self.unconfirmed.front()
             && self.get(seq).is_none_or(|flight| flight.confirmed)
         {
@@ -238,7 +256,8 @@ impl Flights {
     fn erase(&mut self, seq: Seq) {
         let Some(at) = self.position(seq) else { return };
         let Some(entry) = self.entries.get_mut(at) else { return };
-        if entry.flight.take().is_some() {
+        if let Some(flight) = entry.flight.take() {
+            self.answered = self.answered.saturating_sub(u32::from(flight.answered));
             self.live = self.live.saturating_sub(1);
             self.add(at + 1, -1);
         }
@@ -300,7 +319,8 @@ mod tests {
 
     #[derive(Clone, Copy, Debug)]
     enum Step {
-        Push(bool),
+        Push,
+        Answer(usize),
         Confirm(usize),
         Remove(usize),
         Linger(usize),
@@ -309,7 +329,8 @@ mod tests {
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            4 => any::<bool>().prop_map(Step::Push),
+            4 => Just(Step::Push),
+            2 => any::<usize>().prop_map(Step::Answer),
             2 => any::<usize>().prop_map(Step::Confirm),
             3 => any::<usize>().prop_map(Step::Remove),
             1 => any::<usize>().prop_map(Step::Linger),
@@ -321,16 +342,21 @@ mod tests {
         #[test]
         fn counts_agree_with_a_naive_list(steps in proptest::collection::vec(step(), 0..600)) {
             let mut flights = Flights::new();
-            // seq -> (beyond, confirmed, lingering until)
+            // seq -> (answered, confirmed, lingering until)
             let mut model: BTreeMap<Seq, (bool, bool, Option<u64>)> = BTreeMap::new();
             let mut now = 0;
             for step in steps {
                 let pick = |i: usize| model.keys().nth(i % model.len().max(1)).copied();
                 match step {
-                    Step::Push(beyond) => {
-                        let seq = flights.push(Timestamp::from_micros(now), beyond);
-                        prop_assert!(model.insert(seq, (beyond, false, None)).is_none());
+                    Step::Push => {
+                        let seq = flights.push(Timestamp::from_micros(now), false);
+                        prop_assert!(model.insert(seq, (false, false, None)).is_none());
                     }
+                    Step::Answer(i) => if let Some(seq) = pick(i) {
+                        flights.set_answered(seq);
+                        let entry = model.get_mut(&seq).unwrap();
+                        entry.0 |= entry.2.is_none();
+                    },
                     Step::Confirm(i) => if let Some(seq) = pick(i) {
                         let entry = model.get_mut(&seq).unwrap();
                         flights.confirm(seq, 7);
@@ -360,10 +386,7 @@ mod tests {
                 prop_assert_eq!(flights.len() as usize, model.len());
                 prop_assert_eq!(flights.lingering() as usize, model.values().filter(|f| f.2.is_some()).count());
                 prop_assert_eq!(flights.unconfirmed() as usize, model.values().filter(|f| !f.1).count());
-                prop_assert_eq!(
-                    flights.beyond_unresolved() as usize,
-                    model.values().filter(|f| f.0 && !f.1).count()
-                );
+                prop_assert_eq!(flights.answered() as usize, model.values().filter(|f| f.0).count());
                 let oldest = model.iter().find(|(_, f)| !f.1).map(|(&seq, _)| seq);
                 prop_assert_eq!(flights.oldest_unconfirmed().map(|(seq, _)| seq), oldest);
                 for (i, &seq) in model.keys().enumerate() {

@@ -51,6 +51,8 @@ pub(super) struct Delays {
     /// Share of completed requests whose head came well before their end.
     pub(super) early: f64,
     connect: Option<f64>,
+    /// The fastest answer of any kind: the round trip is no longer.
+    fastest: Option<f64>,
 }
 
 impl Delays {
@@ -60,6 +62,11 @@ impl Delays {
     pub(super) fn connected(&mut self, seconds: f64) {
         // The best of the seen ones: later connects may be queued behind a burst of our own.
         self.connect = Some(self.connect.map_or(seconds, |best: f64| best.min(seconds)));
+    }
+
+    /// Something of an answer came `seconds` after its request was sent.
+    pub(super) fn answered(&mut self, seconds: f64) {
+        self.fastest = Some(self.fastest.map_or(seconds, |best| best.min(seconds)));
     }
 
     /// A request completed after `total` seconds, and its head came after `headers`.
@@ -74,7 +81,19 @@ impl Delays {
 
     /// Seconds after which a rejection made at once is here.
     pub(super) fn prompt(&self) -> f64 {
-        self.connect.unwrap_or(0.1).min(1.0)
+        self.connect.unwrap_or(0.1).min(self.fastest.unwrap_or(1.0)).min(1.0)
+    }
+
+    /// Whether anything says how far away the server is.
+    pub(super) fn knows_the_way(&self) -> bool {
+        self.connect.is_some() || self.fastest.is_some()
+    }
+
+    /// Seconds in which a rejection is expected: what a climb is paced by.
+    pub(super) fn feedback(&self) -> f64 {
+        let first = self.connect.map_or(0.1, |rtt| (rtt + 0.05).min(10.0));
+        self.rejection
+            .map_or(first, |delay| (delay.mean + (2.0 * delay.deviation).max(delay.mean / 4.0)).clamp(0.02, 10.0))
     }
 
     /// Seconds of silence after which a request counts as let in (though not for sure).
@@ -106,9 +125,14 @@ impl Drift {
         self.rate * (-now.secs_since(self.at) / self.tau).exp()
     }
 
+    /// The cap was found where it was expected.
+    pub(super) fn halve(&mut self) {
+        self.rate /= 2.0;
+    }
+
     /// The cap was found `slots` away from where it had been.
-    pub(super) fn moved(&mut self, now: Timestamp, slots: u32) {
-        self.rate = self.rate(now) + f64::from(slots) / self.tau;
+    pub(super) fn moved(&mut self, now: Timestamp, slots: f64) {
+        self.rate = self.rate(now) + slots / self.tau;
         self.at = now;
     }
 }
@@ -236,7 +260,7 @@ mod tests {
     #[test]
     fn drift_fades_with_its_time_constant() {
         let mut drift = Drift::starting_at(Timestamp::ZERO, 120.0, 0.0);
-        drift.moved(Timestamp::ZERO, 12);
+        drift.moved(Timestamp::ZERO, 12.0);
         assert!((drift.rate(Timestamp::ZERO) - 0.1).abs() < 1e-9);
         assert!((drift.rate(Timestamp::from_secs_f64(120.0)) - 0.1 / std::f64::consts::E).abs() < 1e-9);
     }

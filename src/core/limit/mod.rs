@@ -6,8 +6,8 @@
 //! still admitted equal the cap, or our share of it. The window is set to that. Below the window growth is clocked by
 //! admissions; above it, learning is planned and budgeted:
 //!
-//! * `climb`: growing steps beyond the window, each only when the one before is resolved, or one probe at a time; and
-//!   the galloping retreat when the cap fell;
+//! * `climb`: beyond the window at an even pace, so fast that few are under way in the time a rejection takes; or as fast
+//!   as the cap has been rising; and the galloping retreat when the cap fell;
 //! * `measurement`: how long silence must last to mean "let in", how fast the cap moves, what bodies say;
 //! * `penalty`: what a rejection costs beyond itself, for some providers cut the cap after an excess;
 //! * `outage`: 503s, which pause and half-open without touching the window;
@@ -78,8 +78,10 @@ pub struct Ceiling {
     mode: Mode,
     /// The cap as last measured.
     measured: Option<u32>,
-    /// The highest level this climb has reached for sure.
-    proved: u32,
+    /// The highest level this climb has reached for sure, and by which request.
+    proved: (u32, Option<Seq>),
+    /// The window every half second until the first rejection, the latest first, and when that was.
+    aged: (Timestamp, [u32; 5]),
     flights: Flights,
     /// Requests sent before this one belong to an episode already judged.
     epoch: Seq,
@@ -96,12 +98,20 @@ pub struct Ceiling {
     jitter: f64,
     next_jitter: f64,
     /// The request whose rejection measured the last burst: the rest of the burst corrects it.
-    burst_at: Option<Seq>,
+    burst_at: Option<(Seq, Timestamp)>,
     /// The climb stops here.
     bound: Option<u32>,
     told_limit: Option<u32>,
     delays: Delays,
     drift: Drift,
+    /// The same as long as little is known of it; halves whenever the cap is found where it was.
+    unsettled: Drift,
+    /// How often in a row it was found where it had been.
+    rests: u32,
+    /// When the cap was last met, and where; `u32::MAX` while that is not known.
+    met_at: (Timestamp, u32),
+    /// How fast it had been rising then, in slots a second.
+    rise: f64,
     lately: Proved,
     service: Option<f64>,
     penalties: Penalties,
@@ -120,20 +130,32 @@ impl Ceiling {
     const UNSETTLED: f64 = 0.5;
     /// Share of the window by which a cap at rest is assumed to drift, per second: 2 % a minute.
     const RESTLESSNESS: f64 = 0.02 / 60.0;
+    /// Rejections that take longer than this, in seconds, make climbs stride out.
+    const SHORT_FEEDBACK: f64 = 0.1;
+    /// A rising cap is followed at this share of its pace, so that following it is seldom rejected.
+    const TREND: f64 = 0.85;
+    /// Before any rejection a climb goes up to here on silence alone …
+    const BLIND: u32 = 300;
+    /// … and from there to so many times the window it had [`Self::LATE`] seconds ago: a rejection that is so late is
+    /// believed in no more.
+    const OUTLOOK: u32 = 5;
+    const LATE: f64 = 2.0;
 
     /// A limit that knows nothing but `params`.
     pub fn new(now: Timestamp, params: Params) -> Self {
         let params = params.sane();
         let max = params.ceiling();
         let flights = Flights::new();
-        let window = params.hint.unwrap_or(params.initial).clamp(1, max);
+        let window = params.initial.clamp(1, max);
+        let climb = Climb::starting_at(now, 0, window, params.first_gain).expecting(params.hint.unwrap_or(0));
         Self {
             max,
             clock: now,
             window,
-            mode: Mode::Climb(Climb::first(params.first_gain)),
+            mode: Mode::Climb(climb),
             measured: None,
-            proved: 0,
+            proved: (0, None),
+            aged: (now, [0; 5]),
             epoch: flights.next_seq(),
             flights,
             streak: 0,
@@ -148,6 +170,10 @@ impl Ceiling {
             told_limit: None,
             delays: Delays::default(),
             drift: Drift::starting_at(now, params.memory.as_secs_f64(), 0.0),
+            rests: 0,
+            unsettled: Drift::starting_at(now, params.memory.as_secs_f64(), 0.0),
+            met_at: (now, u32::MAX),
+            rise: 0.0,
             lately: Proved::default(),
             service: None,
             penalties: Penalties::new(),
@@ -192,13 +218,20 @@ impl Ceiling {
                 self.climb_from_here(self.params.first_gain);
             }
         }
-        match &mut self.mode {
-            Mode::Climb(climb) => {
-                if self.flights.beyond_unresolved() == 0 {
-                    climb.refill(self.window, self.params.ascent);
-                }
-                risky_if(climb.has_room(self.window, in_flight) && in_flight < self.summit())
+        match self.mode {
+            Mode::Climb(climb)
+                if climb.follows()
+                    && in_flight == self.window
+                    && self.probe.is_none()
+                    && now >= self.probe_due(now) =>
+            {
+                self.next_jitter = jitter(rng);
+                self.mode = Mode::Hold;
+                Admission::Risky
             }
+            Mode::Climb(climb) => risky_if(
+                (in_flight < climb.level || now >= climb.next) && in_flight < self.summit().min(self.outlook()),
+            ),
             Mode::Hold => {
                 let due = in_flight == self.window && self.probe.is_none() && now >= self.probe_due(now);
                 if due {
@@ -218,7 +251,9 @@ impl Ceiling {
             self.canary.get_or_insert(seq);
         } else if beyond {
             match &mut self.mode {
-                Mode::Climb(climb) => climb.spend(),
+                Mode::Climb(climb) => {
+                    climb.reached(now, self.flights.len(), self.delays.feedback());
+                }
                 Mode::Hold => {
                     self.probe.get_or_insert(seq);
                     self.last_probe = now;
@@ -232,6 +267,7 @@ impl Ceiling {
     /// The server let `seq` in. May be said more than once.
     pub fn on_admitted(&mut self, now: Timestamp, seq: Seq, evidence: Evidence) {
         let now = self.tick(now);
+        self.flights.set_answered(seq);
         if evidence == Evidence::Headers {
             self.flights.set_headers(seq, now);
         }
@@ -254,6 +290,7 @@ impl Ceiling {
         let was_probe = self.probe == Some(seq);
         let Some(flight) = self.take(seq) else { return };
         self.rejections += 1;
+        self.delays.answered(now.secs_since(flight.sent));
         Delay::observe(&mut self.delays.rejection, now.secs_since(flight.sent));
         if let Some(wait) = retry_after {
             if was_probe {
@@ -295,7 +332,8 @@ impl Ceiling {
                 return;
             }
         } else {
-            if self.streak == 0 && planned {
+            // Following a rising cap is no excess: its fall must not be taken for our doing.
+            if self.streak == 0 && planned && !climb.is_some_and(|climb| climb.follows()) {
                 self.penalties.suspect_at(if was_probe { self.window } else { earlier });
                 self.bound = None;
             }
@@ -303,6 +341,9 @@ impl Ceiling {
         }
 
         if was_probe {
+            self.rested();
+            self.met_at = (now, measured);
+            self.rise = 0.0;
             self.probed(now, rng);
             if told.is_some() {
                 self.believe(measured);
@@ -310,7 +351,7 @@ impl Ceiling {
         } else if let Some(climb) = climb {
             self.mode = Mode::Hold;
             self.probed(now, rng);
-            self.end_climb(now, seq, climb, measured, told.is_some());
+            self.end_climb(now, (seq, flight.sent), climb, measured, told.is_some());
         } else {
             self.probed(now, rng);
             self.fell(now, measured, told.is_some(), rng);
@@ -404,7 +445,12 @@ impl Ceiling {
     pub fn learned(&self, now: Timestamp) -> Learned {
         Learned {
             // Under a penalty the level before it is what is known of the cap.
-            window: self.penalties.serving.map_or(self.window, |penalty| penalty.level.clamp(1, self.max)),
+            window: match (self.penalties.serving, self.mode) {
+                (Some(penalty), _) => penalty.level.clamp(1, self.max),
+                // What an earlier run knew and this one has not come to yet.
+                (None, Mode::Climb(climb)) if self.rejections == 0 => self.window.max(climb.expected),
+                _ => self.window,
+            },
             measured: self.measured.is_some(),
             service: self.service,
             rejection: self.delays.rejection,
@@ -418,9 +464,8 @@ impl Ceiling {
 
     /// Starts from what an earlier [`learned`](Self::learned) saved; whatever of it is out of range is left out.
     ///
-    /// The window becomes where the first ramp goes, in growing steps as with a hint, for the cap may have moved since:
-    /// what is learned of delays and punishment is simply believed. For a fresh limit: nothing changes once a request
-    /// was sent.
+    /// The first climb strides out to the saved window, as to a hint, for the cap may have moved since; what is learned of
+    /// delays and punishment is simply believed. For a fresh limit: nothing changes once a request was sent.
     pub fn restore(&mut self, now: Timestamp, learned: Learned) {
         let now = self.tick(now);
         if self.flights.next_seq() != Flights::new().next_seq() {
@@ -440,14 +485,12 @@ impl Ceiling {
         }
         self.told_limit = learned.told_limit;
         if learned.window >= 1 {
-            self.set_window(learned.window);
-            if learned.measured {
-                self.mode = if self.penalties.is_likely() {
-                    self.measured = Some(self.window);
-                    Mode::Hold
-                } else {
-                    Mode::Climb(Climb::starting_at(1, self.params.gain))
-                };
+            if learned.measured && self.penalties.is_likely() {
+                self.believe(learned.window);
+                self.mode = Mode::Hold;
+            } else {
+                let gain = self.params.first_gain;
+                self.mode = Mode::Climb(Climb::starting_at(now, 0, self.window, gain).expecting(learned.window));
             }
         }
     }
@@ -515,6 +558,10 @@ impl Ceiling {
             self.confirm(seq, false);
         }
         self.flights.end_lingering(now);
+        if self.rejections == 0 && now.secs_since(self.aged.0) >= Self::LATE / 4.0 {
+            self.aged.1.rotate_right(1);
+            self.aged = (now, [self.window, self.aged.1[1], self.aged.1[2], self.aged.1[3], self.aged.1[4]]);
+        }
         now
     }
 
@@ -527,20 +574,21 @@ impl Ceiling {
         if self.measured.is_some() {
             (2 * proved - confirmed).max(self.params.burst)
         } else {
-            // A published number is worth a bolder first step, though not a burst.
-            let bold = (self.window / 64).min(16);
-            (proved + proved / 2 - confirmed).max(self.params.burst).max(bold)
+            (proved + proved / 2 - confirmed).max(self.params.burst)
         }
     }
 
     /// `seq` was let in: for sure (the server answered), or as far as its silence tells.
     fn confirm(&mut self, seq: Seq, sure: bool) {
         let Some(flight) = self.flights.get(seq) else { return };
+        if sure {
+            self.delays.answered(self.clock.secs_since(flight.sent));
+        }
         // Counted once, as soon as it is known: later the crowd it met has dispersed.
         let first = !flight.confirmed;
-        // An answer that came sooner than we think one can come shows that it can: then whatever completed since it was
-        // sent may have been there when it arrived.
-        let prompt = Some(self.delays.prompt()).filter(|&prompt| self.clock.secs_since(flight.sent) >= prompt);
+        // Of the time a quick answer took, the way is an unknown share: then whatever completed since it was sent may
+        // have been there when it arrived.
+        let prompt = Some(self.delays.prompt()).filter(|&prompt| self.clock.secs_since(flight.sent) >= 2.0 * prompt);
         let met = if first {
             self.flights.met_by(seq, flight, prompt.unwrap_or(0.0)).saturating_add(1)
         } else {
@@ -554,7 +602,7 @@ impl Ceiling {
         let was_probe = self.probe == Some(seq);
         self.settle_roles(seq);
         if seq < self.epoch {
-            self.correct_upwards(seq, if first { met } else { self.flights.through(seq) });
+            self.correct_upwards(seq, flight.sent, if first { met } else { self.flights.through(seq) });
             return;
         }
         if was_probe && self.streak == 0 {
@@ -562,6 +610,18 @@ impl Ceiling {
             self.climb_from_here(self.usual_gain());
         }
         self.penalties.admitted(self.clock, self.window);
+        if self.streak >= 1
+            && !self.penalties.is_likely()
+            && let Some(last) = self.measured
+        {
+            // Beside other clients our share wavers by about its root.
+            let moved = f64::from(last.saturating_sub(self.window)) - f64::from(self.window).sqrt() / 4.0;
+            if moved > 0.0 {
+                self.drift.moved(self.clock, moved);
+                self.rests = 0;
+            }
+            self.measured = Some(self.window);
+        }
         if self.streak >= 2 && self.penalties.serving.is_none() {
             // The gallop overshot: come back by a climb.
             self.climb_from_here(self.usual_gain());
@@ -571,20 +631,28 @@ impl Ceiling {
         if flight.beyond {
             let level = if self.measured.is_none() { flight.rank } else { met };
             self.set_window(self.window.max(level));
+            if let Mode::Climb(climb) = self.mode
+                && climb.follows()
+            {
+                // As was to be expected: no news.
+                self.measured = self.measured.map(|last| last.max(self.window));
+            }
             if sure {
-                self.proved = self.proved.max(level);
+                self.proved = self.proved.max((level, Some(seq)));
             }
         }
     }
 
     /// A request of a judged burst, sent after the one that measured it, was let in after all: there was more room.
-    fn correct_upwards(&mut self, seq: Seq, level: u32) {
-        if self.streak > 0 || self.measured != Some(self.window) || self.burst_at.is_none_or(|at| seq <= at) {
+    fn correct_upwards(&mut self, seq: Seq, sent: Timestamp, level: u32) {
+        // One sent much later may have got a place that came free: then it was not let in besides those before it.
+        let overtaken = |(at, then): (Seq, Timestamp)| seq > at && sent.secs_since(then) <= self.delays.prompt();
+        if self.streak > 0 || self.measured != Some(self.window) || !self.burst_at.is_some_and(overtaken) {
             return;
         }
         if level > self.window {
             self.believe(level);
-            self.burst_at = Some(seq);
+            self.burst_at = Some((seq, sent));
             self.penalties.correct_suspect(|_| level);
         }
     }
@@ -600,7 +668,7 @@ impl Ceiling {
                 self.penalties.judge(now, told);
             }
             self.believe(told);
-        } else if self.burst_at.is_some_and(|at| seq < at) && !flight.confirmed {
+        } else if self.burst_at.is_some_and(|(at, _)| seq < at) && !flight.confirmed {
             if self.measured == Some(self.window) {
                 self.set_window(self.window.saturating_sub(1));
             }
@@ -610,36 +678,50 @@ impl Ceiling {
     }
 
     /// A climb ran into the cap at `measured`.
-    fn end_climb(&mut self, now: Timestamp, seq: Seq, climb: Climb, measured: u32, told: bool) {
+    fn end_climb(&mut self, now: Timestamp, by: (Seq, Timestamp), climb: Climb, measured: u32, told: bool) {
         let material = self.measured.is_none_or(|last| is_material(measured, last));
         if let Some(last) = self.measured.filter(|_| material && self.penalties.serving.is_none()) {
-            self.drift.moved(now, measured.abs_diff(last));
+            self.drift.moved(now, f64::from(measured.abs_diff(last)));
+            self.rests = 0;
         }
+        let gained = measured.saturating_sub(self.met_at.1);
+        let rise =
+            if is_material(measured, self.met_at.1) { f64::from(gained) / now.secs_since(self.met_at.0) } else { 0.0 };
+        let trend = rise.min(self.rise) * Self::TREND;
+        self.rise = rise;
+        self.met_at = (now, measured);
         if self.measured.is_none() {
-            self.drift.moved(now, (Self::UNSETTLED * f64::from(measured)) as u32);
+            self.unsettled.moved(now, Self::UNSETTLED);
         }
         if told {
             self.believe(measured);
         } else if material {
-            // What was proved a moment ago is surer than a count that requests have been leaving.
-            let proved = (0.98 * f64::from(self.proved)).ceil() as u32;
-            self.set_window(measured.max(proved));
+            // What was proved a moment ago is surer than a count that requests have been leaving; unless by one sent
+            // later than the one now rejected, which may have got a place that came free.
+            let (level, _) = Some(self.proved).filter(|(_, proof)| *proof < Some(by.0)).unwrap_or_default();
+            self.set_window(measured.max((0.98 * f64::from(level)).ceil() as u32));
             self.measured = Some(measured.max(1));
-            self.burst_at = Some(seq);
+            self.burst_at = Some(by);
         } else {
             self.set_window(climb.from.max(measured));
         }
-        self.proved = 0;
+        self.proved = (0, None);
+        if trend > 0.0 && !self.penalties.is_likely() {
+            self.mode = Mode::Climb(Climb::following(now, self.window, trend));
+        }
     }
 
     /// Rejected inside the window: the cap fell.
     fn fell(&mut self, now: Timestamp, measured: u32, told: bool, rng: &mut fastrand::Rng) {
-        self.proved = 0;
+        self.met_at = (now, u32::MAX);
+        self.rise = 0.0;
+        self.proved = (0, None);
         if told {
             // A punished fall is our own doing: it says nothing of how the cap moves.
             let own = self.penalties.serving.is_some();
             if !own && self.window > measured && is_material(measured, self.window) {
-                self.drift.moved(now, self.window - measured);
+                // What it says of how far the cap may rise again is measured by what is left.
+                self.drift.moved(now, f64::from((self.window - measured).min(measured)));
             }
             self.believe(measured);
             if self.flights.len() == 0 {
@@ -648,15 +730,21 @@ impl Ceiling {
             return;
         }
         self.streak = self.streak.saturating_add(1);
-        if self.streak == 1 {
-            if self.penalties.is_likely() {
-                // Where excesses are punished, one we did not notice may have been, too.
-                if self.penalties.suspect().is_none() && self.penalties.serving.is_none() {
-                    self.penalties.suspect_at(self.window.saturating_sub(1));
-                }
-            }
-        } else if self.streak == 2 && !self.penalties.is_likely() {
-            self.drift.moved(now, 1);
+        self.measured.get_or_insert(self.window);
+        if self.streak == 1
+            && self.penalties.is_likely()
+            && self.penalties.suspect().is_none()
+            && self.penalties.serving.is_none()
+        {
+            // Where excesses are punished, one we did not notice may have been, too.
+            self.penalties.suspect_at(self.window.saturating_sub(1));
+        }
+        if self.streak == 2
+            && let Some(depth) = self.penalties.depth_to_tell()
+        {
+            // Nothing was let in since our first excess ever: every step of feeling one's way down would be another.
+            self.set_window(measured.min(depth));
+            return;
         }
         let retreated = measured.saturating_sub(retreat(self.streak, measured, self.params.ascent));
         self.set_window(self.penalties.refuge(measured).map_or(retreated, |refuge| refuge.min(retreated)));
@@ -672,6 +760,7 @@ impl Ceiling {
     fn plateau(&mut self, now: Timestamp, rng: &mut fastrand::Rng) {
         if let Some(level) = self.penalties.served(now, self.service.unwrap_or(Self::SERVICE)) {
             self.measured = Some(level);
+            self.rested();
         }
         self.mode = Mode::Hold;
         self.bound = None;
@@ -683,14 +772,32 @@ impl Ceiling {
         self.bound.map_or(self.max, |bound| bound.min(self.max))
     }
 
+    /// The cap was found where it had been.
+    fn rested(&mut self) {
+        self.unsettled.halve();
+        self.rests = self.rests.saturating_add(1);
+    }
+
+    /// How far a climb may go as long as no rejection has shown how late they come: some way blindly, beyond that not
+    /// too far ahead of what is known to have been let in, or has been out there for long.
+    fn outlook(&self) -> u32 {
+        if self.rejections > 0 {
+            return u32::MAX;
+        }
+        let blind = if self.delays.knows_the_way() { Self::BLIND } else { Self::BLIND / 4 };
+        (2 * self.flights.answered()).max(Self::OUTLOOK * self.aged.1[4]).max(blind)
+    }
+
     fn climb_from_here(&mut self, gain: f64) {
-        self.proved = 0;
-        self.mode = Mode::Climb(Climb::starting_at(self.window, gain));
+        self.proved = (0, None);
+        self.mode = Mode::Climb(Climb::starting_at(self.clock, self.window, self.window, gain));
     }
 
     /// A climb's gain: as long as no rejection was ever met, it is still the first.
     fn usual_gain(&self) -> f64 {
-        if self.rejections > 0 { self.params.gain } else { self.params.first_gain }
+        // The longer a rejection takes, the longer every step: then longer strides are worth their overshoot.
+        let gain = self.params.gain * (self.delays.feedback() / Self::SHORT_FEEDBACK).max(1.0);
+        if self.rejections > 0 { gain.min(self.params.first_gain) } else { self.params.first_gain }
     }
 
     /// The cap was tried just now, in one way or another.
@@ -704,8 +811,11 @@ impl Ceiling {
         let service = self.service.unwrap_or(Self::SERVICE);
         let window = f64::from(self.window);
         let price = self.penalties.price(self.params.price);
-        let drift = self.drift.rate(now) + Self::RESTLESSNESS * window;
-        let longest = (100.0 * service / window).clamp(120.0, 600.0) * (price / self.params.price).sqrt();
+        let drift = self.drift.rate(now)
+            + (self.unsettled.rate(now) + Self::RESTLESSNESS / f64::from(self.rests.saturating_add(1)))
+                * window.max(4.0);
+        let longest =
+            (100.0 * service / window).clamp(120.0, (10.0 * service).max(600.0)) * (price / self.params.price).sqrt();
         // `min` before `max`: neither can be NaN's victim, and a tiny `longest` doesn't panic as `clamp` would.
         let interval = (2.0 * price * service / drift).sqrt().min(longest).max(1.0);
         self.last_probe.plus_secs(interval * self.jitter).max(self.probe_not_before)
@@ -718,7 +828,9 @@ impl Ceiling {
         }
         match self.mode {
             Mode::Hold if self.window < self.max => Some(self.probe_due(now)),
-            _ => None,
+            Mode::Hold => None,
+            // A little later than it could: several at a time are as good, and spare timers.
+            Mode::Climb(climb) => Some(climb.next.plus_secs(self.delays.feedback() / 8.0)),
         }
     }
 

@@ -8,16 +8,16 @@ use core::time::Duration;
 pub struct Params {
     /// Hard ceiling: never more in flight, whatever the server would take. `None`: no ceiling; zero is read as 1.
     pub max: Option<u32>,
-    /// A published cap, as a hint for the first ramp only. Reached in steps of half of what is proved, so that a
-    /// wrong hint costs no burst.
+    /// A published cap, as a hint for the first climb only, which strides out until there.
     pub hint: Option<u32>,
-    /// The window to start with when there is no hint, in requests. Default 4.
+    /// The window to start with, in requests. Default 4.
     pub initial: u32,
-    /// What each step of the first climb adds to the next, in requests. Default 3.
+    /// How steep the first climb is: within the time a rejection takes it rises by the root of twice this many times the
+    /// level. Default 3.
     pub first_gain: f64,
-    /// The same for later climbs. Default 0.25.
+    /// The same for later climbs, which begin at the window with one slot in that time. Default 0.1.
     pub gain: f64,
-    /// Above this value's square the steps of climbs and retreats grow with the window's root. Default 8.
+    /// Above this value's square the steps of retreats grow with the window's root. Default 8.
     pub ascent: f64,
     /// How many requests may be unresolved at once whatever is proved. Default 4.
     pub burst: u32,
@@ -36,7 +36,7 @@ impl Default for Params {
             hint: None,
             initial: 4,
             first_gain: 3.0,
-            gain: 0.25,
+            gain: 0.1,
             ascent: 8.0,
             burst: 4,
             price: 4.0,

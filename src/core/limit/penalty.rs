@@ -84,6 +84,8 @@ impl Penalties {
     const DEPTH: f64 = 0.6;
     /// The same for where the retreat ended: it says more than a rejection on the way.
     const SETTLED_DEPTH: f64 = 0.65;
+    /// So many slots must be missing: among a handful, one or two come and go.
+    const LEAST_CUT: u32 = 4;
     /// Belief from which a suspected punishment is taken for one.
     const TRUST: f64 = 0.6;
 
@@ -135,7 +137,7 @@ impl Penalties {
 
     fn judge_below(&mut self, depth: f64, now: Timestamp, measured: u32) {
         let Some(level) = self.suspect else { return };
-        if f64::from(measured) > depth * f64::from(level) {
+        if f64::from(measured) > depth * f64::from(level) || level.saturating_sub(measured) < Self::LEAST_CUT {
             return;
         }
         self.learned.trespassed(true);
@@ -149,7 +151,12 @@ impl Penalties {
 
     /// During a penalty, a rejection measured `m`; `planned` if it was our try to come back.
     pub(super) fn rejected(&mut self, now: Timestamp, measured: u32, planned: bool) -> Verdict {
-        let patience = if self.is_likely() { 3 } else { 1 };
+        // Until a cap once came back, that it was punished is a guess.
+        let patience = match self.learned.kept {
+            Some(_) if self.is_likely() => 3,
+            Some(_) => 1,
+            None => 2,
+        };
         let Some(penalty) = &mut self.serving else { return Verdict::Refuted };
         let renewed = planned && f64::from(measured) > Self::DEPTH * f64::from(penalty.level);
         if renewed {
@@ -163,6 +170,10 @@ impl Penalties {
         if penalty.tries > patience {
             self.serving = None;
             self.learned.wait = Punishment::WAIT;
+            self.learned.trespassed(false);
+            if self.learned.kept.is_none() {
+                self.learned.belief = 0.0;
+            }
             return Verdict::Refuted;
         }
         if renewed { Verdict::Renewed } else { Verdict::Serving }
@@ -177,6 +188,12 @@ impl Penalties {
         }
         // Deep enough for the next answer to tell a penalty from a fall.
         self.suspect.filter(|_| self.is_likely()).map(|level| (Self::DEPTH * f64::from(level)) as u32)
+    }
+
+    /// How deep to go at once after the first trespass ever, to tell a penalty from a fall.
+    pub(super) fn depth_to_tell(&self) -> Option<u32> {
+        let first = self.learned.belief == 0.0 && self.learned.unpunished == 0;
+        self.suspect.filter(|_| first).map(|level| (Self::DEPTH * f64::from(level)) as u32)
     }
 
     /// The window was found at `low` while serving.
@@ -264,7 +281,7 @@ mod tests {
                 break;
             }
         }
-        assert_eq!(tries, 4);
+        assert_eq!((tries, penalties.learned.belief), (3, 0.0));
         assert!(penalties.serving.is_none());
         assert_eq!(penalties.learned.wait, Punishment::WAIT);
     }

@@ -708,7 +708,12 @@ fn what_was_learned_survives_a_restart() {
     let mut restarted = World::single();
     restarted.gate.restore(Timestamp::ZERO, serde_json::from_str(&saved).unwrap());
     restarted.submit("normal");
-    assert_eq!(restarted.gate.snapshot(restarted.now).lanes[0].limit, limit);
+    assert_eq!(restarted.gate.learned()[0].learned.window, limit, "not forgotten by the next restart either");
+    for _ in 0..limit {
+        restarted.submit("normal");
+    }
+    restarted.pass(1.0);
+    assert!(restarted.gate.load().in_flight >= u64::from(limit), "it is gone to at once");
 }
 
 #[test]
@@ -936,6 +941,7 @@ fn urgent_work_of_one_user_goes_before_all_background_of_others() {
     }
     let trial = world.sent[sent].0;
     world.on(trial, Event::Headers);
+    world.pass(0.5);
     let next: Vec<_> = world.sent[sent + 1..].iter().map(|(attempt, _)| attempt.ticket).take(2).collect();
     assert_eq!(next.iter().filter(|&ticket| urgent.contains(ticket)).count(), 2, "{next:?}");
 }
