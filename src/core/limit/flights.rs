@@ -3,6 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::mem;
 use core::time::Duration;
 
 use crate::core::time::Timestamp;
@@ -144,7 +145,7 @@ impl Flights {
     /// Notes that something of the answer came.
     pub(super) fn set_answered(&mut self, seq: Seq) {
         if let Some(flight) = self.get_mut(seq)
-            && !std::mem::replace(&mut flight.answered, true)
+            && !mem::replace(&mut flight.answered, true)
         {
             self.answered += 1;
         }
