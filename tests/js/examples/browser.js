@@ -94,9 +94,12 @@ export async function browserExample(tools) {
     assert.ok(shot.length > 40_000, `a screenshot of ${shot.length} bytes`);
 
     await page.click("#go");
+    await page.waitForSelector("#stop", { visible: true });
     await page.click("#stop");
     await page.waitForFunction(() => document.getElementById("waiting").textContent === "0" && document.getElementById("flight").textContent === "0");
-    assert.equal(await count("lost"), 120);
+    const lost = await count("lost");
+    assert.ok(lost > 60, `${lost} of 120 were given up`);
+    assert.equal(lost + (await count("done")), 120);
 
     await sim.play({ windows: [{ status: 402, latency: 0 }] });
     await page.click("#go");
