@@ -219,7 +219,10 @@ fn one_line_on_a_dead_network_is_the_providers_fault_not_the_lines() {
     let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{addr}");
     let args = ["batch", "in.jsonl", "-o", "out.jsonl", "--model", "m", "--json", "--max-attempts", "1"];
-    let (code, summary) = finish(tidegate(&dir, &args).args(["--base-url", &url]).output().unwrap());
+    let output = tidegate(&dir, &args).args(["--base-url", &url]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("OPENAI_API_KEY is not set"), "{told}");
+    let (code, summary) = finish(output);
     assert_eq!((code, &summary["status"]), (3, &Value::from("stopped")), "{summary}");
     assert_eq!(summary["failed"], 1);
 }

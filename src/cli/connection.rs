@@ -42,6 +42,9 @@ pub(crate) struct Connection {
     pub(crate) deepseek: bool,
 }
 
+/// Holds the key for hosts other than DeepSeek's.
+pub(crate) const OTHER_KEY: &str = "OPENAI_API_KEY";
+
 /// Why there is no connection.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(crate) enum ConnectionError {
@@ -66,7 +69,7 @@ impl Connection {
         let base_url = parse(base_url.unwrap_or(DEEPSEEK))?;
         let host = base_url.host_str().unwrap_or_default();
         let deepseek = host == "deepseek.com" || host.ends_with(".deepseek.com");
-        let name = key_name.unwrap_or(if deepseek { "DEEPSEEK_API_KEY" } else { "OPENAI_API_KEY" });
+        let name = key_name.unwrap_or(if deepseek { "DEEPSEEK_API_KEY" } else { OTHER_KEY });
         let key = match env(name) {
             Some(value) if !value.is_empty() => Some(check_key(name, value)?),
             _ if deepseek || key_name.is_some() => return Err(ConnectionError::NoKey(name.to_owned())),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::args::BatchArgs;
 use crate::caller::Caller;
 use crate::client;
-use crate::connection::{Connection, ConnectionError};
+use crate::connection::{Connection, ConnectionError, OTHER_KEY};
 use crate::interrupt;
 use crate::simulation::{Simulated, SimulationError};
 
@@ -78,6 +78,10 @@ pub(crate) async fn execute(args: BatchArgs) -> Result<Status, Error> {
     let (answers, earlier) = journal::open_answers(&args.output)?;
     let errors = journal::open_errors(&errors_path)?;
     let progress = Progress::new(args.quiet);
+    if connection.key.is_none() {
+        // Fine with a server of one's own; with any other it explains the 401 that comes next.
+        progress.say(&format!("{OTHER_KEY} is not set: requests go out without a key"));
+    }
     if earlier.cut > 0 {
         let (path, cut) = (args.output.display(), earlier.cut);
         progress.say(&format!("{path}: cut off {cut} bytes of a torn last line; its request is asked again"));
