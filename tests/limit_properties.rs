@@ -25,7 +25,6 @@ enum Step {
     Wait(u64),
     /// The clock runs backwards for one call.
     Back(u64),
-    Connect(u64),
     Max(Option<u32>),
 }
 
@@ -45,7 +44,6 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (index(), any::<u8>()).prop_map(|(i, what)| Step::Stray(i, what)),
         6 => prop_oneof![4 => 0..2_000_000u64, 1 => 0..600_000_000u64, 1 => Just(1u64 << 50)].prop_map(Step::Wait),
         1 => seconds().prop_map(Step::Back),
-        1 => (0..u64::MAX).prop_map(Step::Connect),
         1 => proptest::option::of(0..50u32).prop_map(Step::Max),
     ]
 }
@@ -199,7 +197,6 @@ impl World {
                 let earlier = Timestamp::from_micros(self.now.saturating_sub(seconds.saturating_mul(1_000_000)));
                 self.limit.advance(earlier);
             }
-            Step::Connect(micros) => self.limit.on_connect(Duration::from_micros(micros)),
             Step::Max(max) => {
                 self.limit.set_max(max);
                 self.max = max;

@@ -48,34 +48,31 @@ fn measure(scenario: &Scenario, seed: u64, setup: &Setup, jobs: usize) -> Run {
 #[test]
 fn no_service_cap_or_network_is_a_cliff() {
     let (mut runs, mut missed) = (0, Vec::new());
-    for tells_connect_times in [false, true] {
-        for round_trip in [0.001, 0.04, 0.3, 2.0] {
-            for service in [0.02f64, 0.2, 2.0, 30.0, 600.0] {
-                for cap in [1u32, 2, 8, 64, 500, 5000] {
-                    let span = f64::max(20.0 * (service + round_trip), 60.0);
-                    let jobs = (f64::from(cap) * span / (service + round_trip)) as usize;
-                    if jobs > 20_000 {
-                        continue;
-                    }
-                    let time = Dist::Lognormal(Lognormal { median: service, sigma: 0.5, max: Some(4.0 * service) });
-                    let round_trip = Duration::from_secs_f64(round_trip);
-                    let setup = Setup { round_trip, tells_connect_times, ..Setup::clients(1) };
-                    let run = measure(&provider(Cap::Constant(cap), time), 1, &setup, jobs);
-                    runs += 1;
-                    // On a slow network all caps are overshot in the dark, and a minute's work is half climbing.
-                    let near = round_trip < Duration::from_millis(200);
-                    let (least, few, share) = if near { (0.98, 40, 0.01) } else { (0.6, 180, 0.3) };
-                    let most = few + (share * jobs as f64) as u64;
-                    if run.ratio < least || run.rejections > most {
-                        let found = (run.ratio, run.rejections);
-                        missed.push((tells_connect_times, round_trip, service, cap, jobs, found));
-                    }
+    for round_trip in [0.001, 0.04, 0.3, 2.0] {
+        for service in [0.02f64, 0.2, 2.0, 30.0, 600.0] {
+            for cap in [1u32, 2, 8, 64, 500, 5000] {
+                let span = f64::max(20.0 * (service + round_trip), 60.0);
+                let jobs = (f64::from(cap) * span / (service + round_trip)) as usize;
+                if jobs > 20_000 {
+                    continue;
+                }
+                let time = Dist::Lognormal(Lognormal { median: service, sigma: 0.5, max: Some(4.0 * service) });
+                let round_trip = Duration::from_secs_f64(round_trip);
+                let setup = Setup { round_trip, ..Setup::clients(1) };
+                let run = measure(&provider(Cap::Constant(cap), time), 1, &setup, jobs);
+                runs += 1;
+                // On a slow network all caps are overshot in the dark, and a minute's work is half climbing.
+                let near = round_trip < Duration::from_millis(200);
+                let (least, few, share) = if near { (0.98, 40, 0.01) } else { (0.6, 180, 0.3) };
+                let most = few + (share * jobs as f64) as u64;
+                if run.ratio < least || run.rejections > most {
+                    missed.push((round_trip, service, cap, jobs, run.ratio, run.rejections));
                 }
             }
         }
     }
     println!("{runs} providers");
-    assert!(runs > 100 && missed.is_empty(), "{missed:#?}");
+    assert!(runs > 80 && missed.is_empty(), "{missed:#?}");
 }
 
 /// A cap, services and a network drawn at random.
@@ -116,12 +113,11 @@ fn drawn(seed: u64) -> (Scenario, Setup, usize) {
 #[test]
 fn what_is_drawn_at_random_is_hardly_harder_than_what_was_chosen() {
     let kinds = ["steps", "sawtooth", "walk", "constant"];
-    let floors = [(0.93, 0.02), (0.72, 0.135), (0.95, 0.035), (0.995, 0.016)];
+    let floors = [(0.93, 0.02), (0.69, 0.11), (0.95, 0.035), (0.982, 0.012)];
     let mut sums = [(0.0, 0.0); 4];
     const EACH: u64 = 12;
     for seed in 0..4 * EACH {
         let (scenario, setup, jobs) = drawn(seed);
-        let setup = Setup { tells_connect_times: seed % 3 > 0, ..setup };
         let run = measure(&scenario, seed, &setup, jobs);
         let sum = &mut sums[seed as usize % 4];
         *sum = (sum.0 + run.ratio / EACH as f64, sum.1 + run.rejected / EACH as f64);

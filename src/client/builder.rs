@@ -16,8 +16,7 @@ use crate::core::call::Clocks;
 use crate::core::route::Strategy;
 use crate::core::scheduler::{Config, Scheduler, WorkloadSpec};
 use crate::core::sse::Parser;
-use crate::runtime::{self, ConnectTime, Listener, MaybeSend, MaybeSync};
-use crate::transport::Timed;
+use crate::runtime::{self, Listener, MaybeSend, MaybeSync};
 
 /// Builds a [`Client`]. Everything has a default that is right for DeepSeek, but for the key.
 ///
@@ -213,22 +212,16 @@ impl ClientBuilder {
         }
         all.extend(routes);
 
-        let is_own = http.is_none();
         let mut shared = http;
         let mut endpoints = Vec::with_capacity(all.len());
         for mut route in all {
             route.default_max_concurrency(max_concurrency);
-            let time = if is_own { runtime::connect_time(&route.base_url, route.proxy.is_some()) } else { None };
-            let timed = match time {
-                Some(time) => Some(Timed { http: http_client(connect, None, Some(&time))?, time }),
-                None => None,
-            };
             let http = match (&route.proxy, &shared) {
                 (None, Some(shared)) => shared.clone(),
-                (None, None) => shared.insert(http_client(connect, None, None)?).clone(),
-                (Some(proxy), _) => http_client(connect, Some(proxy), None)?,
+                (None, None) => shared.insert(http_client(connect, None)?).clone(),
+                (Some(proxy), _) => http_client(connect, Some(proxy))?,
             };
-            let (spec, endpoint) = route.build(http, timed)?;
+            let (spec, endpoint) = route.build(http)?;
             config.routes.push(spec);
             endpoints.push(endpoint);
         }
@@ -278,12 +271,8 @@ fn default_route(key: Option<String>, base_url: Option<String>) -> Route {
     route
 }
 
-fn http_client(
-    connect: Duration,
-    proxy: Option<&str>,
-    connects: Option<&ConnectTime>,
-) -> Result<reqwest::Client, Error> {
-    let builder = runtime::configure_http(reqwest::Client::builder(), connect, connects);
+fn http_client(connect: Duration, proxy: Option<&str>) -> Result<reqwest::Client, Error> {
+    let builder = runtime::configure_http(reqwest::Client::builder(), connect);
     // What is wrong with a proxy's URL is said without quoting it: it may hold a password.
     let fail = |what: &str| Error::config(format!("Expected `proxy` to be a URL of a proxy{what}"));
     let builder = match proxy {

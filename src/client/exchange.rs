@@ -151,19 +151,7 @@ impl Exchange {
             );
             let opened = {
                 let opening = pin!(transport::open(route, endpoint, &self.wire, rename.as_deref(), &gate.clock));
-                self.call
-                    .race(opening, |call| {
-                        if let Some(took) = endpoint.connect_time() {
-                            let micros = took.as_micros() as u64;
-                            tracing::debug!(
-                                tidegate.route = &*endpoint.name,
-                                tidegate.connect_us = micros,
-                                "connected"
-                            );
-                            call.report(attempt, Event::Connected(took));
-                        }
-                    })
-                    .await
+                self.call.race(opening).await
             };
             match opened {
                 // The attempt was aborted: one of its clocks ran out, or the client is closing.

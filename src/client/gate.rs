@@ -461,19 +461,11 @@ impl Call {
     }
 
     /// Drives `future`, which belongs to the attempt under way. `None`: the attempt is over, whatever `future` would
-    /// have said; drop what belongs to it. `progress` is called whenever `future` has moved.
-    pub(crate) async fn race<F: Future>(
-        &mut self,
-        mut future: Pin<&mut F>,
-        progress: impl Fn(&Self),
-    ) -> Option<F::Output> {
-        poll_fn(|cx| {
-            let polled = future.as_mut().poll(cx);
-            progress(self);
-            match polled {
-                Poll::Ready(output) => Poll::Ready((!self.is_over()).then_some(output)),
-                Poll::Pending => self.poll_over(cx).map(|()| None),
-            }
+    /// have said; drop what belongs to it.
+    pub(crate) async fn race<F: Future>(&mut self, mut future: Pin<&mut F>) -> Option<F::Output> {
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready((!self.is_over()).then_some(output)),
+            Poll::Pending => self.poll_over(cx).map(|()| None),
         })
         .await
     }

@@ -10,7 +10,7 @@ use url::Url;
 use super::error::Error;
 use crate::core::quota::QuotaSpec;
 use crate::core::route::{ModelSpec, RouteSpec};
-use crate::transport::{Endpoint, Timed};
+use crate::transport::Endpoint;
 
 /// DeepSeek's API.
 pub(super) const DEEPSEEK: &str = "https://api.deepseek.com";
@@ -167,7 +167,7 @@ impl Route {
     }
 
     /// Checks everything, and splits it into what the scheduler and what the transport must know.
-    pub(super) fn build(mut self, http: reqwest::Client, timed: Option<Timed>) -> Result<(RouteSpec, Endpoint), Error> {
+    pub(super) fn build(mut self, http: reqwest::Client) -> Result<(RouteSpec, Endpoint), Error> {
         let name = self.spec.name.clone();
         let fail = |what: &str| Error::config(format!("Expected {what} (route `{name}`)"));
         let base = parse_url("base_url", &self.base_url, &name)?;
@@ -208,7 +208,7 @@ impl Route {
             headers.insert(AUTHORIZATION, authorization);
         }
         let key = self.key.map(Into::into);
-        let mut endpoint = Endpoint::new(name.into(), [base, beta], key, headers, http, timed, deepseek);
+        let mut endpoint = Endpoint::new(name.into(), [base, beta], key, headers, http, deepseek);
         // Who names a place for beta features says that there are some.
         endpoint.continues |= self.beta_url.is_some();
         Ok((self.spec, endpoint))

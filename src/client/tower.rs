@@ -134,7 +134,7 @@ impl GateLayer {
                     std::future::poll_fn(|cx| service.poll_ready(cx)).await?;
                     service.call(request).await
                 });
-                call.race(sending, |_| {}).await
+                call.race(sending).await
             };
             match sent {
                 None => {}

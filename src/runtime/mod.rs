@@ -17,8 +17,7 @@ mod web;
 use web as host;
 
 pub(crate) use host::{
-    BodyStream, Boxed, ConnectTime, Home, Listener, configure_http, connect_time, home, route_http, seed, spawn,
-    transport_failure, unix_now,
+    BodyStream, Boxed, Home, Listener, configure_http, home, route_http, seed, spawn, transport_failure, unix_now,
 };
 
 /// `Send`, where futures may move between threads: everywhere but in the browser.

@@ -1,18 +1,13 @@
 //! Native targets: tokio.
 
 use std::error::Error as _;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use hyper_util::client::proxy::matcher::Matcher;
-use tower_layer::Layer;
-use tower_service::Service;
 
 use crate::core::classify::TransportFailure;
 
@@ -72,15 +67,7 @@ pub(crate) fn unix_now() -> Option<u64> {
 ///
 /// HTTP/1.1 only, a connection to a request: over HTTP/2 all requests would share one connection, whose limit on streams
 /// (often 100) would hold back requests that count as sent, and distort what is learned of the provider's limit.
-pub(crate) fn configure_http(
-    builder: reqwest::ClientBuilder,
-    connect: Duration,
-    connects: Option<&ConnectTime>,
-) -> reqwest::ClientBuilder {
-    let builder = match connects {
-        Some(connects) => builder.connector_layer(connects.clone()),
-        None => builder,
-    };
+pub(crate) fn configure_http(builder: reqwest::ClientBuilder, connect: Duration) -> reqwest::ClientBuilder {
     builder
         .http1_only()
         .connect_timeout(connect)
@@ -101,103 +88,6 @@ pub(crate) fn route_http(
         Some(proxy) => builder.proxy(reqwest::Proxy::all(proxy)?),
         None => builder,
     })
-}
-
-/// How long the quickest connection of a route took to be made: a round trip, as soon as which a rejection can arrive.
-#[derive(Clone, Debug)]
-pub(crate) struct ConnectTime(Arc<Connects>);
-
-#[derive(Debug)]
-struct Connects {
-    /// In microseconds.
-    quickest: AtomicU64,
-    is_news: AtomicBool,
-}
-
-impl ConnectTime {
-    /// The time, if it is another than when this was last asked.
-    pub(crate) fn take(&self) -> Option<Duration> {
-        // Nearly always there is no news, and then nothing is written that others share.
-        let is_news = self.0.is_news.load(Ordering::Acquire) && self.0.is_news.swap(false, Ordering::AcqRel);
-        is_news.then(|| Duration::from_micros(self.0.quickest.load(Ordering::Relaxed)))
-    }
-
-    /// Whether a connection was made.
-    pub(crate) fn is_known(&self) -> bool {
-        self.0.quickest.load(Ordering::Relaxed) != u64::MAX
-    }
-
-    fn note(&self, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
-        if self.0.quickest.fetch_min(micros, Ordering::Relaxed) > micros {
-            self.0.is_news.store(true, Ordering::Release);
-        }
-    }
-}
-
-/// What is to be noted of a route's connections: nothing where they say nothing of the way to whoever rejects.
-///
-/// That is so behind a proxy, the route's own or the system's, and behind TLS: there is often the edge of a content
-/// network (DeepSeek's API is behind CloudFront, say the `via` headers of recorded answers), to which a connection is
-/// quickly made, while rejections come from the origin far behind it.
-pub(crate) fn connect_time(base_url: &str, has_proxy: bool) -> Option<ConnectTime> {
-    let url: http::Uri = base_url.trim().parse().ok()?;
-    let is_plain = url.scheme() == Some(&http::uri::Scheme::HTTP);
-    if !is_plain || has_proxy || Matcher::from_system().intercept(&url).is_some() {
-        return None;
-    }
-    Some(ConnectTime(Arc::new(Connects { quickest: AtomicU64::new(u64::MAX), is_news: AtomicBool::new(false) })))
-}
-
-impl<S> Layer<S> for ConnectTime {
-    type Service = TimedConnector<S>;
-
-    fn layer(&self, inner: S) -> TimedConnector<S> {
-        TimedConnector { inner: Arc::new(inner), time: self.clone() }
-    }
-}
-
-/// A connector that notes how long it took.
-///
-/// An HTTP client clones its connector several times for each request, though nearly none of them connects; layered
-/// connectors are boxes in boxes, which are cloned whole. So what is within is shared until it is needed.
-pub(crate) struct TimedConnector<S> {
-    inner: Arc<S>,
-    time: ConnectTime,
-}
-
-impl<S> Clone for TimedConnector<S> {
-    fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), time: self.time.clone() }
-    }
-}
-
-impl<S, R> Service<R> for TimedConnector<S>
-where
-    S: Service<R> + Clone + Send + Sync + 'static,
-    S::Future: Send + 'static,
-    R: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = Boxed<Result<S::Response, S::Error>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, target: R) -> Self::Future {
-        let (mut inner, time) = (S::clone(&self.inner), self.time.clone());
-        Box::pin(async move {
-            poll_fn(|cx| inner.poll_ready(cx)).await?;
-            let begun = Instant::now();
-            let connected = inner.call(target).await;
-            if connected.is_ok() {
-                time.note(begun.elapsed());
-            }
-            connected
-        })
-    }
 }
 
 /// In which way a request failed, as far as the transport tells.

@@ -65,31 +65,8 @@ pub(crate) fn unix_now() -> Option<u64> {
 }
 
 /// The host makes the connections; nothing can be set.
-pub(crate) fn configure_http(
-    builder: reqwest::ClientBuilder,
-    _connect: Duration,
-    _connects: Option<&ConnectTime>,
-) -> reqwest::ClientBuilder {
+pub(crate) fn configure_http(builder: reqwest::ClientBuilder, _connect: Duration) -> reqwest::ClientBuilder {
     builder
-}
-
-/// The host does not tell how long a connection took.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum ConnectTime {}
-
-impl ConnectTime {
-    pub(crate) fn take(&self) -> Option<Duration> {
-        match *self {}
-    }
-
-    pub(crate) fn is_known(&self) -> bool {
-        match *self {}
-    }
-}
-
-/// See [`ConnectTime`].
-pub(crate) fn connect_time(_base_url: &str, _has_proxy: bool) -> Option<ConnectTime> {
-    None
 }
 
 /// The host makes the connections; nothing can be set.

@@ -74,9 +74,6 @@ pub struct Setup {
     pub model: &'static str,
     /// From a client to the provider and back.
     pub round_trip: Duration,
-    /// Whether clients tell the gate how long connections take to be made. The crate's own client does where that says
-    /// something of the way to the provider: over plain HTTP without a proxy, so not with DeepSeek's API. Default: false.
-    pub tells_connect_times: bool,
     /// What an earlier run learned.
     pub learned: Vec<crate::core::scheduler::LearnedLane>,
     /// Virtual time after which the run is given up.
@@ -93,7 +90,6 @@ impl Setup {
             clients: vec![config; count],
             model: "deepseek-flash",
             round_trip: Duration::from_millis(40),
-            tells_connect_times: false,
             learned: Vec::new(),
             horizon: Duration::from_secs(7 * 24 * 3600),
             sample_every: None,

@@ -15,7 +15,7 @@ use crate::core::classify::{Head, Phase, TransportFailure, classify, classify_tr
 use crate::core::headers::Headers;
 use crate::core::outcome::Outcome;
 use crate::core::route::RouteId;
-use crate::runtime::{self, BodyStream, Clock, ConnectTime};
+use crate::runtime::{self, BodyStream, Clock};
 
 /// How much of an error's body is read and kept.
 const ERROR_BODY: usize = 64 * 1024;
@@ -36,35 +36,13 @@ pub(crate) struct Endpoint {
     /// The path asked for first, below the base and below the beta base, with its URL: nearly all requests go to one.
     usual: [OnceLock<(Box<str>, Url)>; 2],
     http: reqwest::Client,
-    /// Where it tells something how long its connections take to be made.
-    pub(crate) timed: Option<Timed>,
     /// Whether it is DeepSeek itself.
     pub(crate) deepseek: bool,
     /// Whether it goes on with an answer that was begun (chat prefix completion).
     pub(crate) continues: bool,
 }
 
-/// A client that times its connections. An HTTP client clones its connector several times for each request, and a layered
-/// one costs 3,400 instructions a request more (counted by callgrind); so it makes the first connection only.
-pub(crate) struct Timed {
-    pub(crate) time: ConnectTime,
-    pub(crate) http: reqwest::Client,
-}
-
 impl Endpoint {
-    /// The client for the next request.
-    fn http(&self) -> &reqwest::Client {
-        match &self.timed {
-            Some(timed) if !timed.time.is_known() => &timed.http,
-            _ => &self.http,
-        }
-    }
-
-    /// How long the first connection took, once.
-    pub(crate) fn connect_time(&self) -> Option<Duration> {
-        self.timed.as_ref()?.time.take()
-    }
-
     /// `headers` has the key's. They win over what requests bring.
     pub(crate) fn new(
         name: Arc<str>,
@@ -72,7 +50,6 @@ impl Endpoint {
         key: Option<Box<str>>,
         headers: HeaderMap,
         http: reqwest::Client,
-        timed: Option<Timed>,
         deepseek: bool,
     ) -> Self {
         let json = ["application/json", "text/event-stream"].map(|accept| {
@@ -82,19 +59,7 @@ impl Endpoint {
             all.extend(headers.clone());
             all
         });
-        Self {
-            name,
-            base,
-            beta,
-            key,
-            headers,
-            json,
-            usual: Default::default(),
-            http,
-            timed,
-            deepseek,
-            continues: deepseek,
-        }
+        Self { name, base, beta, key, headers, json, usual: Default::default(), http, deepseek, continues: deepseek }
     }
 
     /// Strikes the route's key out of what a server or the transport said.
@@ -295,7 +260,7 @@ pub(crate) async fn open(
     rename: Option<&str>,
     clock: &Clock,
 ) -> Result<Opened, Box<Refusal>> {
-    let mut response = match to.http().execute(wire.request(to, rename)).await {
+    let mut response = match to.http.execute(wire.request(to, rename)).await {
         Ok(response) => response,
         Err(error) => {
             let failure = runtime::transport_failure(&error);

@@ -7,7 +7,6 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::time::Duration;
 
 use tidegate::core::limit::{Admission, Ceiling, Evidence, Params, Seq, View};
 use tidegate::core::outcome::Told;
@@ -115,15 +114,13 @@ pub struct Load {
     /// Share of attempts that the client gives up after a few seconds, and starts anew.
     pub cancelled: f64,
     pub params: Params,
-    /// Clients do not pass connect times on.
-    pub silent_connect: bool,
     /// Each client has its own equal part of the jobs, instead of all taking from one backlog.
     pub own_jobs: bool,
 }
 
 impl Load {
     pub fn new(jobs: u32) -> Self {
-        Self { jobs, clients: 1, cancelled: 0.0, params: Params::default(), silent_connect: false, own_jobs: false }
+        Self { jobs, clients: 1, cancelled: 0.0, params: Params::default(), own_jobs: false }
     }
 }
 
@@ -206,18 +203,11 @@ pub struct Simulation<'a> {
 
 /// The limits' run.
 pub fn run(provider: &Provider, load: &Load, seed: u64) -> Run {
-    Simulation::new(provider, load, seed, fresh(provider, load)).finish()
+    Simulation::new(provider, load, seed, fresh(load)).finish()
 }
 
-fn fresh(provider: &Provider, load: &Load) -> Vec<Ceiling> {
-    let limit = |_| {
-        let mut limit = Ceiling::new(Timestamp::ZERO, load.params.clone());
-        if !load.silent_connect {
-            limit.on_connect(Duration::from_secs_f64(provider.round_trip));
-        }
-        limit
-    };
-    (0..load.clients).map(limit).collect()
+fn fresh(load: &Load) -> Vec<Ceiling> {
+    (0..load.clients).map(|_| Ceiling::new(Timestamp::ZERO, load.params.clone())).collect()
 }
 
 /// The same with one limit that was prepared by the caller; it is handed back.
@@ -230,7 +220,7 @@ pub fn run_with(provider: &Provider, load: &Load, seed: u64, limit: Ceiling) -> 
 
 /// The same with a sample a second.
 pub fn traced(provider: &Provider, load: &Load, seed: u64) -> Run {
-    let mut simulation = Simulation::new(provider, load, seed, fresh(provider, load));
+    let mut simulation = Simulation::new(provider, load, seed, fresh(load));
     simulation.at(0.0, Event::Sample);
     simulation.finish()
 }

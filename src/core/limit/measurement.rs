@@ -50,7 +50,6 @@ pub(super) struct Delays {
     pub(super) headers: Option<Delay>,
     /// Share of completed requests whose head came well before their end.
     pub(super) early: f64,
-    connect: Option<f64>,
     /// The fastest answer of any kind: the round trip is no longer.
     fastest: Option<f64>,
 }
@@ -58,11 +57,6 @@ pub(super) struct Delays {
 impl Delays {
     /// Longest time a silent request is held for undecided, in seconds.
     const PATIENCE: f64 = 30.0;
-
-    pub(super) fn connected(&mut self, seconds: f64) {
-        // The best of the seen ones: later connects may be queued behind a burst of our own.
-        self.connect = Some(self.connect.map_or(seconds, |best: f64| best.min(seconds)));
-    }
 
     /// Something of an answer came `seconds` after its request was sent.
     pub(super) fn answered(&mut self, seconds: f64) {
@@ -81,25 +75,23 @@ impl Delays {
 
     /// Seconds after which a rejection made at once is here.
     pub(super) fn prompt(&self) -> f64 {
-        self.connect.unwrap_or(0.1).min(self.fastest.unwrap_or(1.0)).min(1.0)
+        self.fastest.map_or(0.1, |fastest| fastest.min(0.1))
     }
 
     /// Whether anything says how far away the server is.
     pub(super) fn knows_the_way(&self) -> bool {
-        self.connect.is_some() || self.fastest.is_some()
+        self.fastest.is_some()
     }
 
     /// Seconds in which a rejection is expected: what a climb is paced by.
     pub(super) fn feedback(&self) -> f64 {
-        let first = self.connect.map_or(0.1, |rtt| (rtt + 0.05).min(10.0));
         self.rejection
-            .map_or(first, |delay| (delay.mean + (2.0 * delay.deviation).max(delay.mean / 4.0)).clamp(0.02, 10.0))
+            .map_or(0.1, |delay| (delay.mean + (2.0 * delay.deviation).max(delay.mean / 4.0)).clamp(0.02, 10.0))
     }
 
     /// Seconds of silence after which a request counts as let in (though not for sure).
     pub(super) fn silence(&self) -> f64 {
-        let first = self.connect.map_or(0.3, |rtt| (3.0 * rtt).clamp(0.05, 0.3));
-        let silence = self.rejection.map_or(first, |delay| delay.bound().clamp(first + 0.1, 10.0));
+        let silence = self.rejection.map_or(0.3, |delay| delay.bound().clamp(0.4, 10.0));
         match self.headers {
             // Heads will tell: silence is only for those that never come.
             Some(delay) if self.early > 0.5 => silence.max(1.0).max(4.0 * delay.bound()).min(Self::PATIENCE),
@@ -216,13 +208,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn silence_means_admission_after_three_round_trips_until_rejections_are_timed() {
+    fn silence_means_admission_after_three_tenths_of_a_second_until_rejections_are_timed() {
         let mut delays = Delays::default();
         assert_eq!(delays.silence(), 0.3);
-        delays.connected(0.04);
-        assert!((delays.silence() - 0.12).abs() < 1e-9);
-        delays.connected(7.0);
-        assert!((delays.silence() - 0.12).abs() < 1e-9);
         for _ in 0..50 {
             Delay::observe(&mut delays.rejection, 2.0);
         }

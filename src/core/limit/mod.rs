@@ -403,11 +403,6 @@ impl Ceiling {
         }
     }
 
-    /// A connection was opened in `round_trip`: how fast a rejection can be.
-    pub fn on_connect(&mut self, round_trip: Duration) {
-        self.delays.connected(round_trip.as_secs_f64());
-    }
-
     /// Lets time pass: silence becomes admission, lingering ends. [`admission`](Self::admission) does it too.
     pub fn advance(&mut self, now: Timestamp) {
         self.settle_timers(now);

@@ -84,8 +84,6 @@ pub enum SubmitError {
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "events are passed on at once, never stored")]
 pub enum Event {
-    /// A connection was made for it, in so much time. Optional; it sharpens the limit's idea of a round trip.
-    Connected(Duration),
     /// A 2xx head came: the provider let it in.
     Headers,
     /// A keep-alive came: blank line or comment. Proves the connection lives, and that the provider let it in.

@@ -46,11 +46,6 @@ impl Scheduler {
         let mut admitted = None;
         let mut content_after = None;
         match event {
-            Event::Connected(rtt) => {
-                for lane in flight.lanes.iter().flatten() {
-                    self.lanes[lane.lane.0 as usize].ceiling.on_connect(rtt);
-                }
-            }
             Event::Headers => {
                 admitted = Some(Evidence::Headers);
                 if flight.phase == Phase::Sent {

@@ -1,7 +1,6 @@
 //! The scheduler as a client that can be played.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use crate::core::call::{Attempt, Ticket};
 use crate::core::classify::{Head, Phase, TransportFailure, classify, classify_transport, finished};
@@ -18,8 +17,6 @@ use super::{Act, Answer, Client, Heard, Job, Setup};
 pub struct Gate {
     scheduler: Scheduler,
     model: &'static str,
-    /// The time a connection takes, if it is told.
-    connect: Option<Duration>,
     tickets: HashMap<usize, Ticket>,
     numbers: HashMap<Ticket, usize>,
 }
@@ -37,13 +34,7 @@ impl Gate {
         let mut scheduler = Scheduler::new(config, seed.wrapping_mul(1000).wrapping_add(number as u64))?;
         scheduler.set_notices(number == 0);
         scheduler.restore(Timestamp::ZERO, setup.learned.clone());
-        Ok(Self {
-            scheduler,
-            model: setup.model,
-            connect: setup.tells_connect_times.then_some(setup.round_trip),
-            tickets: HashMap::new(),
-            numbers: HashMap::new(),
-        })
+        Ok(Self { scheduler, model: setup.model, tickets: HashMap::new(), numbers: HashMap::new() })
     }
 
     /// What it has learned.
@@ -98,9 +89,6 @@ impl Client for Gate {
         loop {
             return Some(match self.scheduler.poll(now)? {
                 Action::Send { attempt, .. } => {
-                    if let Some(connect) = self.connect.filter(|_| attempt.number == 1) {
-                        self.scheduler.on(now, attempt, Event::Connected(connect));
-                    }
                     let Some(&number) = self.numbers.get(&attempt.ticket) else { continue };
                     Act::Send { number, attempt: attempt.number }
                 }
