@@ -20,8 +20,7 @@ import {
 import { Assembly } from "./final.js";
 import { lines } from "./lines.js";
 import type { ChatCompletion, Completion, Usage } from "./types.js";
-import { core } from "./wasm/core.js";
-import type { SseParser } from "./wasm/glue.js";
+import { SseParser } from "./wasm/glue.js";
 
 /**
  * Once every choice has its finish reason, only the usage and `[DONE]` can follow; some servers send neither and keep the
@@ -84,7 +83,7 @@ export class Reading<C> {
     this.exchange = exchange;
     this.requestId = requestId(opened.response.headers);
     this.#opened = opened;
-    this.#parser = new (core().SseParser)(MAX_EVENT);
+    this.#parser = new SseParser(MAX_EVENT);
   }
 
   /** Makes the call; goes on until content has come, or the answer has ended. */
