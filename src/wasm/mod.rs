@@ -7,9 +7,8 @@
 //!   [`handle`]); an action is a code returned by [`Core::poll`], and its parts lie where [`Core::out`] says, for JavaScript
 //!   to read in place. An array handed over would cost an allocation, a copy and a release each time.
 //! - **One string** where there are words: headers as `name\nvalue\n…`, a JSON document as the lines of
-//!   [`core::json`](crate::core::json), a stream's items separated by a carriage return, which the standard keeps out of
-//!   every field. Reports that people read are numbers and words apart (see `report`): no JSON, and no floating-point
-//!   number as text, is written or read in here, for each costs more than all the rest.
+//!   [`core::json`](crate::core::json). Reports that people read are numbers and words apart (see `report`): no JSON, and no
+//!   floating-point number as text, is written or read in here, for each costs more than all the rest.
 //! - **An outcome never crosses.** [`Core::classify`] and its kin keep it here and tell its kind; [`Core::ended`] takes
 //!   it. So whatever the scheduler learns from an answer, it learns from the same code as in the Rust client.
 //!
@@ -17,7 +16,6 @@
 
 mod config;
 mod report;
-mod stream;
 
 use alloc::boxed::Box;
 use alloc::string::String;
