@@ -25,5 +25,6 @@ pub mod quota;
 pub mod route;
 pub mod scheduler;
 pub mod sse;
+pub(crate) mod text;
 pub mod time;
 pub mod tokens;

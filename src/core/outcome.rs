@@ -3,6 +3,8 @@
 use alloc::boxed::Box;
 use core::time::Duration;
 
+use super::text::cut;
+
 /// The class of an attempt's end. Only [`Slot`](OutcomeKind::Slot) moves the concurrency limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -128,11 +130,7 @@ impl Outcome {
     /// The same with `message`, cut to [`Outcome::MESSAGE_LIMIT`].
     #[must_use]
     pub fn with_message(mut self, message: &str) -> Self {
-        let mut end = message.len().min(Self::MESSAGE_LIMIT);
-        while !message.is_char_boundary(end) {
-            end -= 1;
-        }
-        self.message = Some(message[..end].into());
+        self.message = Some(cut(message, Self::MESSAGE_LIMIT).into());
         self
     }
 }

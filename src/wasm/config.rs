@@ -6,6 +6,7 @@ use crate::core::queue::Class;
 use crate::core::quota::QuotaSpec;
 use crate::core::route::{ModelSpec, RouteSpec, Strategy};
 use crate::core::scheduler::{Config, WorkloadSpec};
+use crate::core::text::Parts;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -13,12 +14,12 @@ use alloc::vec::Vec;
 /// not said.
 struct Reader<'a> {
     numbers: core::slice::Iter<'a, f64>,
-    words: core::str::Split<'a, char>,
+    words: Parts<'a>,
 }
 
 /// Reads a configuration; `js/src/options.ts` writes it.
 pub(super) fn read(numbers: &[f64], words: &str) -> Config {
-    let mut reader = Reader { numbers: numbers.iter(), words: words.split('\0') };
+    let mut reader = Reader { numbers: numbers.iter(), words: Parts::of(words, 0) };
     let mut config = Config::new(Vec::new());
     config.strategy = match reader.number() as u32 {
         1 => Strategy::Weighted,

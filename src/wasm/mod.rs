@@ -37,6 +37,7 @@ use crate::core::outcome::{Outcome, OutcomeKind};
 use crate::core::queue::WorkloadId;
 use crate::core::route::LaneKey;
 use crate::core::scheduler::{Action, Event, JobSpec, LearnedLane, OnFull, Scheduler, SubmitError};
+use crate::core::text::Parts;
 use crate::core::time::Timestamp;
 use crate::core::tokens::TokenCount;
 
@@ -391,7 +392,7 @@ struct Lines<'a>(&'a str);
 
 impl Headers for Lines<'_> {
     fn get(&self, name: &str) -> Option<&str> {
-        let mut lines = self.0.split('\n');
+        let mut lines = Parts::of(self.0, b'\n');
         while let (Some(found), Some(value)) = (lines.next(), lines.next()) {
             if found == name {
                 return Some(value);
