@@ -9,6 +9,7 @@ use crate::core::scheduler::{Config, WorkloadSpec};
 use crate::core::text::Parts;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 /// What is still to be read. A number that is missing is 0, a word that is missing is empty; either stands for what was
 /// not said.
@@ -44,10 +45,15 @@ pub(super) fn read(numbers: &[f64], words: &str) -> Config {
 /// Sets the clocks for the head, the first content and silence to so many milliseconds; 0 leaves one as it is, infinity
 /// turns it off.
 pub(super) fn set_clocks(clocks: &mut Clocks, millis: [f64; 3]) {
-    for (clock, millis) in [&mut clocks.headers, &mut clocks.first_content, &mut clocks.idle].into_iter().zip(millis) {
-        if millis != 0.0 {
-            *clock = super::span(millis);
-        }
+    let [headers, first_content, idle] = millis;
+    set_clock(&mut clocks.headers, headers);
+    set_clock(&mut clocks.first_content, first_content);
+    set_clock(&mut clocks.idle, idle);
+}
+
+fn set_clock(clock: &mut Option<Duration>, millis: f64) {
+    if millis != 0.0 {
+        *clock = super::span(millis);
     }
 }
 

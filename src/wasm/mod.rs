@@ -55,7 +55,7 @@ mod code {
 #[wasm_bindgen]
 #[allow(unreachable_pub, reason = "JavaScript reaches it")]
 pub fn names() -> String {
-    report::names()
+    report::NAMES.into()
 }
 
 /// The core of one client by its configuration (see `config`), if it makes sense. `seed` feeds its jitter.
