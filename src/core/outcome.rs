@@ -111,6 +111,7 @@ impl Outcome {
     pub const MESSAGE_LIMIT: usize = 1024;
 
     /// An outcome of `kind` about which nothing else is known.
+    #[cfg_attr(target_family = "wasm", inline(never))]
     pub fn new(kind: OutcomeKind) -> Self {
         Self {
             kind,
