@@ -2,8 +2,8 @@ import { AbortedError, ClosedError, ConfigError, NoRouteError, QueueFullError } 
 import { eventOf } from "./events.js";
 import { ACTION, told, type Report } from "./names.js";
 import { span, type CallOptions, type Endpoint, type Settings } from "./options.js";
-import { core } from "./wasm/core.js";
-import { memory, type Core } from "./wasm/glue.js";
+import { start } from "./wasm/core.js";
+import { make, memory, type Core } from "./wasm/glue.js";
 
 /** @internal What happens to an attempt, by the core's numbers. */
 export const HEADERS = 1, ALIVE = 2, CONTENT = 3, READING = 4, DELIVERED = 5;
@@ -427,7 +427,8 @@ export interface Tokens {
 
 /** @internal Makes the core of a client. */
 export function makeCore({ numbers, words }: Settings["config"]): Core {
-  const made = core().make(Float64Array.from(numbers), words.join("\0"), Math.random());
+  start();
+  const made = make(Float64Array.from(numbers), words.join("\0"), Math.random());
   // All that the core refuses has been refused in better words.
   if (made === undefined) throw new ConfigError("Expected options that the core takes, got others");
   return made;

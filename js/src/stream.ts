@@ -19,9 +19,8 @@ import {
 } from "./exchange.js";
 import { Assembly } from "./final.js";
 import { lines } from "./lines.js";
+import { EventStream } from "./sse.js";
 import type { ChatCompletion, Completion, Usage } from "./types.js";
-import { core } from "./wasm/core.js";
-import type { SseParser } from "./wasm/glue.js";
 
 /**
  * Once every choice has its finish reason, only the usage and `[DONE]` can follow; some servers send neither and keep the
@@ -30,6 +29,7 @@ import type { SseParser } from "./wasm/glue.js";
 const AFTER_FINISH = 2000;
 /** How much is kept of a body that is no stream of events, to say what it is. */
 const STRAY = 64 * 1024;
+/** How many characters an event may have. */
 const MAX_EVENT = 16 * 2 ** 20;
 
 /** What is read of a chunk, whatever its shape. */
@@ -60,7 +60,7 @@ type Timer = ReturnType<typeof setTimeout>;
 export class Reading<C> {
   readonly exchange: Exchange;
   #opened: Opened | undefined;
-  #parser: SseParser;
+  readonly #parser = new EventStream(MAX_EVENT);
   #ready: C[] = [];
   #taken = 0;
   #stray: Uint8Array[] = [];
@@ -77,14 +77,12 @@ export class Reading<C> {
   #ended = false;
   #over = false;
   #failure: { error: unknown } | undefined;
-  keepAlives = 0;
   readonly requestId: string | null;
 
   constructor(exchange: Exchange, opened: Opened) {
     this.exchange = exchange;
     this.requestId = requestId(opened.response.headers);
     this.#opened = opened;
-    this.#parser = new (core().SseParser)(MAX_EVENT);
   }
 
   /** Makes the call; goes on until content has come, or the answer has ended. */
@@ -163,7 +161,10 @@ export class Reading<C> {
   #stop(): void {
     this.#opened?.close();
     this.#opened = undefined;
-    this.#parser.free();
+  }
+
+  get keepAlives(): number {
+    return this.#parser.comments;
   }
 
   get #isFinished(): boolean {
@@ -227,21 +228,14 @@ export class Reading<C> {
       this.#stray.push(bytes.slice(0, STRAY - this.#strayed));
       this.#strayed += bytes.length;
     }
-    const items = this.#parser.feed(bytes);
     let end: (() => void) | undefined;
-    let from = 0;
-    for (let to; end === undefined && (to = items.indexOf("\r", from)) !== -1; from = to + 1) {
-      const tag = items.charCodeAt(from);
-      if (tag === 100 /* d */) end = this.#take(opened, "message", items.slice(from + 1, to));
-      else if (tag === 99 /* c */) this.keepAlives++;
-      else {
-        const line = items.indexOf("\n", from);
-        end = this.#take(opened, items.slice(from + 1, line), items.slice(line + 1, to));
-      }
+    for (const [event, data] of this.#parser.feed(bytes)) {
+      end = this.#take(opened, event, data);
+      if (end !== undefined) break;
     }
     if (this.#events > 0) this.#stray.length = 0;
     if (end === undefined && this.#parser.overgrown) {
-      return () => tooLarge(opened, `an event of the stream is larger than ${MAX_EVENT} bytes`);
+      return () => tooLarge(opened, `an event of the stream is larger than ${MAX_EVENT} characters`);
     }
     return end;
   }

@@ -17,6 +17,7 @@ use core::time::Duration;
 use super::headers::{self, Headers};
 use super::json::Json;
 use super::outcome::{Outcome, OutcomeKind, QuotaHints, Told};
+use super::text::{Parts, cut, halves, part, span};
 
 /// How much of an error body's text is read, in bytes: the words that matter come early, and bodies can be pages.
 const TEXT_LIMIT: usize = 4 * Outcome::MESSAGE_LIMIT;
@@ -239,34 +240,33 @@ pub fn redact(text: &str) -> Cow<'_, str> {
         ("API key: ", 1),
         ("api_key=", 1),
     ];
-    let in_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '*' | '.' | '~' | '+' | '/');
+    let in_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_*.~+/".contains(byte);
     let mut out = String::new();
     let (mut copied, mut at) = (0, 0);
-    let mut before = ' ';
-    while let Some(c) = text[at..].chars().next() {
-        let tail = &text[at..];
+    let mut before = b' ';
+    while let Some(&byte) = text.as_bytes().get(at) {
+        let tail = part(text, at, text.len());
         let mark = MARKS.iter().find(|(mark, _)| !before.is_ascii_alphanumeric() && tail.starts_with(mark));
-        before = c;
-        let Some((mark, shortest)) = mark else {
-            at += c.len_utf8();
-            continue;
-        };
-        let token = &tail[mark.len()..];
-        let token = token[..token.find(|c| !in_token(c)).unwrap_or(token.len())].trim_end_matches('.');
+        before = byte;
+        at += 1;
+        let Some((mark, shortest)) = mark else { continue };
+        let (mut token, _) = span(part(tail, mark.len(), tail.len()), in_token);
+        while let Some(shorter) = token.strip_suffix(".") {
+            token = shorter;
+        }
         if token.len() >= *shortest {
-            let introduction = if mark.ends_with([' ', '=']) { mark.len() } else { 0 };
-            out.push_str(&text[copied..at + introduction]);
+            let start = at - 1;
+            let introduction = if mark.ends_with(" ") || mark.ends_with("=") { mark.len() } else { 0 };
+            out.push_str(part(text, copied, start + introduction));
             out.push_str("[redacted]");
-            copied = at + mark.len() + token.len();
-            at = copied;
-        } else {
-            at += c.len_utf8();
+            at = start + mark.len() + token.len();
+            copied = at;
         }
     }
     if copied == 0 {
         return Cow::Borrowed(text);
     }
-    out.push_str(&text[copied..]);
+    out.push_str(part(text, copied, text.len()));
     Cow::Owned(out)
 }
 
@@ -283,7 +283,7 @@ pub(crate) fn has_error(value: &Json<'_>) -> bool {
     let marked = |field: &str| text(field) == Some("error");
     let whole = |number: &str| number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
     let numbered = matches!(value.get("code"), Some(Json::Number(code)) if whole(code) && !is_in("0 200 20000", code));
-    let payload = value.get("choices").is_some() || value.get("data").is_some_and(|data| *data != Json::Null);
+    let payload = value.get("choices").is_some() || value.get("data").is_some_and(|data| !matches!(data, Json::Null));
     text("message").is_some() && !payload && (numbered || marked("object") || marked("type"))
 }
 
@@ -455,7 +455,7 @@ impl<'v> Facts<'v> {
             return OutcomeKind::Billing;
         }
         // OpenRouter says of some errors, whatever their status, that they will pass.
-        if self.at("availability/retryable") == Some(&Json::Bool(true)) && (400..500).contains(&status) {
+        if matches!(self.at("availability/retryable"), Some(Json::Bool(true))) && (400..500).contains(&status) {
             return OutcomeKind::Pressure;
         }
         let kind = match meaning {
@@ -641,20 +641,25 @@ fn number(value: &Json<'_>) -> Option<f64> {
 
 /// Whether one of the names in a list, set off by spaces, is this one.
 fn is_in(names: &str, name: &str) -> bool {
-    names.split(' ').any(|other| other.eq_ignore_ascii_case(name))
+    Parts::of(names, b' ').any(|other| other.eq_ignore_ascii_case(name))
 }
 
-/// Where `phrase` first stands in `text`. The standard library's search is as large as all of this file's decisions, and
-/// texts in here are short.
+/// Where `phrase`, in lower case, first stands in `text`, in any. The standard library's search is as large as all of this
+/// file's decisions, and texts in here are short.
 fn find(text: &str, phrase: &str) -> Option<usize> {
-    let first = *phrase.as_bytes().first()?;
-    let places = text.bytes().enumerate().filter(|&(_, byte)| byte == first);
-    places.map(|(at, _)| at).find(|&at| text.as_bytes()[at..].starts_with(phrase.as_bytes()))
+    let first = phrase.bytes().next()?;
+    let mut places = text.bytes().enumerate().filter(|(_, byte)| byte.to_ascii_lowercase() == first).map(|(at, _)| at);
+    places.find(|&at| starts_with(part(text, at, text.len()), phrase))
+}
+
+/// Whether `text` begins with `phrase`, in whichever case.
+fn starts_with(text: &str, phrase: &str) -> bool {
+    text.get(..phrase.len()).is_some_and(|start| start.eq_ignore_ascii_case(phrase))
 }
 
 /// What stands behind `phrase` in `text`.
 fn behind<'t>(text: &'t str, phrase: &str) -> Option<&'t str> {
-    text.get(find(text, phrase)? + phrase.len()..)
+    Some(part(text, find(text, phrase)? + phrase.len(), text.len()))
 }
 
 /// Texts, one behind the other.
@@ -672,7 +677,7 @@ impl Words {
 
     /// Whether one of the phrases in a list, set off by bars, stands in it.
     fn any(&self, phrases: &str) -> bool {
-        phrases.split('|').any(|phrase| find(&self.0, phrase).is_some())
+        Parts::of(phrases, b'|').any(|phrase| find(&self.0, phrase).is_some())
     }
 
     fn concurrency(&self) -> bool {
@@ -688,8 +693,14 @@ impl Words {
              per day|per min|per-day|per-min|rate limiting|rate-limited|token rate limit|\
              call rate limit|too quickly|too fast|request rate|每分钟|每秒|每天";
         const UNITS: &str = "rpm rph rpd rps tpm tph tpd tps ipm ipd qps qpm";
-        let mut tokens = self.0.split(|c: char| !c.is_ascii_alphanumeric());
-        self.any(PHRASES) || tokens.any(|token| is_in(UNITS, token))
+        let mut rest = self.0.as_str();
+        let mut unit = false;
+        while !rest.is_empty() {
+            let (token, behind) = span(rest, u8::is_ascii_alphanumeric);
+            unit |= is_in(UNITS, token);
+            (_, rest) = span(behind, |byte| !byte.is_ascii_alphanumeric());
+        }
+        unit || self.any(PHRASES)
     }
 
     /// Words for an account without money. A fault of the request quotes the request, so there they don't count behind
@@ -702,9 +713,10 @@ impl Words {
              exceeded your current quota|insufficient_quota|insufficient quota|billing hard limit|\
              check your billing|key limit exceeded|余额不足|欠费";
         let fault = matches!(status, 400 | 404 | 413 | 422);
-        PHRASES.split('|').any(|phrase| {
+        let quoted = |text: &str| text.bytes().any(|byte| matches!(byte, b'"' | b'\'' | b'`'));
+        Parts::of(PHRASES, b'|').any(|phrase| {
             let at = find(&self.0, phrase);
-            at.is_some_and(|at| !fault || !self.0[..at].contains(['"', '\'', '`']))
+            at.is_some_and(|at| !fault || !quoted(part(&self.0, 0, at)))
         })
     }
 
@@ -729,14 +741,12 @@ impl Words {
 /// The seconds of `7.66s …`, `6m0s …` or `48 seconds …`.
 fn spoken_seconds(text: &str) -> Option<f64> {
     if let Some((seconds, rest)) = headers::go_duration_prefix(text)
-        && !rest.starts_with(|c: char| c.is_ascii_alphabetic())
+        && !rest.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic())
     {
         return Some(seconds);
     }
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-    let (number, rest) = text.split_at(end);
-    let rest = rest.trim_ascii_start();
-    let unit = &rest[..rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len())];
+    let (number, rest) = span(text, headers::is_of_number);
+    let (unit, _) = span(rest.trim_ascii_start(), u8::is_ascii_alphabetic);
     const UNITS: [(&str, f64); 4] = [
         ("ms millisecond milliseconds", 1e-3),
         ("s sec secs second seconds", 1.0),
@@ -749,40 +759,40 @@ fn spoken_seconds(text: &str) -> Option<f64> {
 
 /// The number `text` begins with, its thousands perhaps set off by commas.
 fn leading_number(text: &str) -> Option<u32> {
-    let mut digits = String::new();
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
-        let tail = &rest[c.len_utf8()..];
-        match c {
-            '0'..='9' => digits.push(c),
-            ',' if tail.starts_with(|c: char| c.is_ascii_digit()) => {}
+    let (mut number, mut bytes) = (None, text.bytes().peekable());
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'0'..=b'9' => number = Some(number.unwrap_or(0u32).checked_mul(10)?.checked_add(u32::from(byte - b'0'))?),
+            b',' if bytes.peek().is_some_and(u8::is_ascii_digit) => {}
             _ => break,
         }
-        rest = tail;
     }
-    headers::whole(&digits)?.try_into().ok()
+    number
 }
 
 /// `text` in one line and without keys.
 fn clean(text: &str) -> String {
     let text = cut(text, TEXT_LIMIT);
     let mut line = String::with_capacity(text.len());
-    for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
-        if !line.is_empty() {
-            line.push(' ');
+    let mut gap = false;
+    for c in text.chars() {
+        if is_blank(c) {
+            gap = !line.is_empty();
+        } else {
+            if gap {
+                line.push(' ');
+            }
+            gap = false;
+            line.push(c);
         }
-        line.push_str(word);
     }
     redact(&line).into_owned()
 }
 
-/// The first `limit` bytes of `text`, or less, so that it ends at a character.
-fn cut(text: &str, limit: usize) -> &str {
-    let mut end = text.len().min(limit);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
+/// Whether it is white space or a control character; without the tables of all of Unicode.
+fn is_blank(c: char) -> bool {
+    matches!(c, '\0'..=' ' | '\u{7F}'..='\u{A0}' | '\u{1680}' | '\u{2000}'..='\u{200A}' | '\u{2028}' | '\u{2029}')
+        || matches!(c, '\u{202F}' | '\u{205F}' | '\u{3000}')
 }
 
 /// The text of a body that is no JSON error: itself, or what can be read of an HTML page.
@@ -791,11 +801,9 @@ fn plain_text(body: &str) -> String {
     if !text.starts_with('<') {
         return text.into();
     }
-    let lower = text.to_ascii_lowercase();
-    let title = find(&lower, "<title").and_then(|at| {
-        let start = at + lower[at..].find('>')? + 1;
-        let end = start + lower[start..].find('<')?;
-        Some(text[start..end].trim_ascii()).filter(|title| !title.is_empty())
+    let title = behind(text, "<title").and_then(|rest| {
+        let (title, _) = halves(behind(rest, ">")?, *b"<<")?;
+        Some(title.trim_ascii()).filter(|title| !title.is_empty())
     });
     let words = title.map_or_else(|| without_tags(text), str::to_owned);
     let words = cut(words.trim_ascii(), 200);
@@ -806,18 +814,14 @@ fn plain_text(body: &str) -> String {
 fn without_tags(html: &str) -> String {
     let mut out = String::new();
     let mut rest = html;
-    while let Some(open) = rest.find('<') {
-        out.push_str(&rest[..open]);
+    while let Some((text, tag)) = halves(rest, *b"<<") {
+        out.push_str(text);
         out.push(' ');
-        rest = &rest[open..];
-        for (start, end) in [("<script", "</script"), ("<style", "</style"), ("<!--", "--")] {
-            if rest.get(..start.len()).is_some_and(|tag| tag.eq_ignore_ascii_case(start)) {
-                let close = find(&rest.to_ascii_lowercase(), end).unwrap_or(rest.len());
-                rest = &rest[close..];
-            }
-        }
-        match rest.find('>') {
-            Some(close) => rest = &rest[close + 1..],
+        let skipped = [("script", "</script"), ("style", "</style"), ("!--", "--")].into_iter();
+        let end = skipped.filter(|(start, _)| starts_with(tag, start)).map(|(_, end)| end).next();
+        let inner = end.map_or(Some(tag), |end| behind(tag, end));
+        match inner.and_then(|inner| halves(inner, *b">>")) {
+            Some((_, after)) => rest = after,
             None => return out,
         }
     }

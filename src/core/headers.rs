@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::outcome::{QuotaHint, QuotaHints};
+use super::text::{Parts, halves, part, span};
 
 /// The longest delay that is believed: a day. A longer one is taken for a day.
 pub const MAX_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -179,7 +180,7 @@ fn prefer(a: QuotaHint, b: QuotaHint) -> QuotaHint {
 /// (<https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/>).
 fn combined_ratelimit(headers: &dyn Headers) -> QuotaHint {
     let parameter = |header: &str, names: &[&str]| {
-        let mut parts = headers.get(header)?.split([';', ',']).filter_map(|part| part.split_once('='));
+        let mut parts = Parts::of_either(headers.get(header)?, *b";,").filter_map(|part| halves(part, *b"=="));
         let (_, value) =
             parts.find(|(name, _)| names.iter().any(|wanted| name.trim_ascii().eq_ignore_ascii_case(wanted)))?;
         whole(value.trim_ascii())
@@ -193,7 +194,7 @@ fn combined_ratelimit(headers: &dyn Headers) -> QuotaHint {
 
 /// The first number of a header such as `100` or `100, 100;w=60`.
 fn count(value: &str) -> Option<f64> {
-    let number = decimal(value.split([',', ';']).next()?.trim_ascii())?;
+    let number = decimal(Parts::of_either(value, *b",;").next()?.trim_ascii())?;
     number.is_finite().then_some(number)
 }
 
@@ -242,9 +243,8 @@ pub(crate) fn go_duration_prefix(text: &str) -> Option<(f64, &str)> {
     ];
     let mut seconds = 0.0;
     let mut rest = text;
-    while rest.starts_with(|c: char| c.is_ascii_digit()) {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, tail) = rest.split_at(end);
+    while rest.bytes().next().is_some_and(|byte| byte.is_ascii_digit()) {
+        let (number, tail) = span(rest, is_of_number);
         let number = decimal(number)?;
         let (after, unit) = UNITS.iter().find_map(|(name, unit)| Some((tail.strip_prefix(name)?, unit)))?;
         seconds += number * unit;
@@ -256,28 +256,39 @@ pub(crate) fn go_duration_prefix(text: &str) -> Option<(f64, &str)> {
 /// A number as headers write it (`7`, `-1`, `7.66`, `1e3`). Exact up to fifteen digits, and then near enough; infinite if
 /// it is beyond all numbers. The standard library's tables for the last bit would be a tenth of the npm package.
 pub(crate) fn decimal(text: &str) -> Option<f64> {
-    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let (digits, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
-    let (mut value, mut scale, mut any) = (0.0, 0i32, false);
-    let mut parts = digits.split('.');
-    for byte in parts.next()?.bytes() {
-        value = value * 10.0 + f64::from(digit(byte)?);
-        any = true;
+    let (negative, unsigned) = sign(text);
+    let (digits, exponent) = halves(unsigned, *b"eE").unwrap_or((unsigned, "0"));
+    let (mut value, mut scale, mut any, mut point) = (0.0, 0i32, false, false);
+    for byte in digits.bytes() {
+        if byte == b'.' && !point {
+            point = true;
+        } else {
+            value = value * 10.0 + f64::from(digit(byte)?);
+            scale -= i32::from(point);
+            any = true;
+        }
     }
-    for byte in parts.next().unwrap_or_default().bytes() {
-        value = value * 10.0 + f64::from(digit(byte)?);
-        scale -= 1;
-        any = true;
-    }
-    if !any || parts.next().is_some() {
+    if !any {
         return None;
     }
-    let power = whole(exponent.strip_prefix(['-', '+']).unwrap_or(exponent))?.min(999) as i32;
-    scale += if exponent.starts_with('-') { -power } else { power };
+    let (shrinks, power) = sign(exponent);
+    let power = whole(power)?.min(999) as i32;
+    scale += if shrinks { -power } else { power };
     // One step for what is usual, so that it is exact.
     let tens = |power: i32| (0..power).fold(1.0, |tens, _| tens * 10.0);
     value = if scale < 0 { value / tens(-scale) } else { value * tens(scale) };
-    Some(if text.starts_with('-') { -value } else { value })
+    Some(if negative { -value } else { value })
+}
+
+/// Whether a minus is before a number, and the number without its sign.
+fn sign(text: &str) -> (bool, &str) {
+    let signed = matches!(text.bytes().next(), Some(b'-' | b'+'));
+    (text.starts_with("-"), part(text, usize::from(signed), text.len()))
+}
+
+/// Whether it can stand in a number without sign or exponent.
+pub(crate) fn is_of_number(byte: &u8) -> bool {
+    byte.is_ascii_digit() || *byte == b'.'
 }
 
 /// A number of nothing but digits.
@@ -285,7 +296,11 @@ pub(crate) fn whole(text: &str) -> Option<u64> {
     if text.is_empty() {
         return None;
     }
-    text.bytes().try_fold(0u64, |number, byte| number.checked_mul(10)?.checked_add(u64::from(digit(byte)?)))
+    text.bytes().try_fold(0u64, |number, byte| {
+        // By comparing, for a check within the multiplication takes 128 bits.
+        let tens = (number <= u64::MAX / 10).then(|| number * 10)?;
+        tens.checked_add(u64::from(digit(byte)?))
+    })
 }
 
 fn digit(byte: u8) -> Option<u8> {
@@ -302,7 +317,7 @@ fn unix_date(value: &str) -> Option<u64> {
 /// The unix time of a date that the host has read: `@` and the seconds. JavaScript can read dates by itself.
 #[cfg(not(feature = "std"))]
 fn unix_date(value: &str) -> Option<u64> {
-    whole(value.trim_ascii().strip_prefix('@')?)
+    whole(value.trim_ascii().strip_prefix("@")?)
 }
 
 #[cfg(test)]

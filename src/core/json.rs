@@ -14,6 +14,8 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use super::text::{Parts, part};
+
 /// A JSON value, borrowed from the lines it was read from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Json<'a> {
@@ -39,32 +41,32 @@ impl<'a> Json<'a> {
 
     /// Reads lines, as the [module](self) says. `None` if they hold no value; what is cut short is read as far as it goes.
     pub fn read(lines: &'a str) -> Option<Self> {
-        Self::next(&mut lines.split('\n'), Self::DEPTH)
+        Self::next(&mut Parts::of(lines, b'\n'), Self::DEPTH)
     }
 
-    fn next(lines: &mut core::str::Split<'a, char>, depth: usize) -> Option<Self> {
+    fn next(lines: &mut Parts<'a>, depth: usize) -> Option<Self> {
         let line = lines.next()?;
-        let mut rest = line.chars();
-        Some(match rest.next()? {
-            '"' => Self::Text(rest.as_str()),
-            '~' => Self::Embedded(rest.as_str(), Box::new(Self::next(lines, depth.checked_sub(1)?)?)),
-            '[' => {
+        let rest = part(line, 1, line.len());
+        Some(match line.bytes().next()? {
+            b'"' => Self::Text(rest),
+            b'~' => Self::Embedded(rest, Box::new(Self::next(lines, depth.checked_sub(1)?)?)),
+            b'[' => {
                 let depth = depth.checked_sub(1)?;
                 // The closing bracket is no value.
                 Self::List(core::iter::from_fn(|| Self::next(lines, depth)).collect())
             }
-            '{' => {
+            b'{' => {
                 let depth = depth.checked_sub(1)?;
                 let mut fields = Vec::new();
-                while let Some(key) = lines.next()?.strip_prefix(':') {
+                while let Some(key) = lines.next()?.strip_prefix(":") {
                     fields.push((key, Self::next(lines, depth)?));
                 }
                 Self::Object(fields)
             }
-            'n' => Self::Null,
-            't' => Self::Bool(true),
-            'f' => Self::Bool(false),
-            '-' | '0'..='9' => Self::Number(line),
+            b'n' => Self::Null,
+            b't' => Self::Bool(true),
+            b'f' => Self::Bool(false),
+            b'-' | b'0'..=b'9' => Self::Number(line),
             _ => return None,
         })
     }
@@ -79,7 +81,7 @@ impl<'a> Json<'a> {
 
     /// The value at a path of field names, such as `metadata/headers`. `0` is the first of a list.
     pub fn at(&self, path: &str) -> Option<&Self> {
-        path.split('/').try_fold(self, |value, step| match value {
+        Parts::of(path, b'/').try_fold(self, |value, step| match value {
             Self::List(list) if step == "0" => list.first(),
             _ => value.get(step),
         })

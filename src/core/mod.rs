@@ -15,6 +15,8 @@ pub mod cost;
 pub mod error;
 #[cfg(feature = "std")]
 pub mod facts;
+#[cfg(any(test, not(feature = "std")))]
+pub(crate) mod float;
 pub mod headers;
 pub mod json;
 pub mod limit;
@@ -25,5 +27,6 @@ pub mod quota;
 pub mod route;
 pub mod scheduler;
 pub mod sse;
+pub(crate) mod text;
 pub mod time;
 pub mod tokens;

@@ -3,6 +3,8 @@
 use alloc::boxed::Box;
 use core::time::Duration;
 
+use super::text::cut;
+
 /// The class of an attempt's end. Only [`Slot`](OutcomeKind::Slot) moves the concurrency limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -109,6 +111,7 @@ impl Outcome {
     pub const MESSAGE_LIMIT: usize = 1024;
 
     /// An outcome of `kind` about which nothing else is known.
+    #[cfg_attr(target_family = "wasm", inline(never))]
     pub fn new(kind: OutcomeKind) -> Self {
         Self {
             kind,
@@ -128,11 +131,7 @@ impl Outcome {
     /// The same with `message`, cut to [`Outcome::MESSAGE_LIMIT`].
     #[must_use]
     pub fn with_message(mut self, message: &str) -> Self {
-        let mut end = message.len().min(Self::MESSAGE_LIMIT);
-        while !message.is_char_boundary(end) {
-            end -= 1;
-        }
-        self.message = Some(message[..end].into());
+        self.message = Some(cut(message, Self::MESSAGE_LIMIT).into());
         self
     }
 }

@@ -6,19 +6,21 @@ use crate::core::queue::Class;
 use crate::core::quota::QuotaSpec;
 use crate::core::route::{ModelSpec, RouteSpec, Strategy};
 use crate::core::scheduler::{Config, WorkloadSpec};
+use crate::core::text::Parts;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 /// What is still to be read. A number that is missing is 0, a word that is missing is empty; either stands for what was
 /// not said.
 struct Reader<'a> {
     numbers: core::slice::Iter<'a, f64>,
-    words: core::str::Split<'a, char>,
+    words: Parts<'a>,
 }
 
 /// Reads a configuration; `js/src/options.ts` writes it.
 pub(super) fn read(numbers: &[f64], words: &str) -> Config {
-    let mut reader = Reader { numbers: numbers.iter(), words: words.split('\0') };
+    let mut reader = Reader { numbers: numbers.iter(), words: Parts::of(words, 0) };
     let mut config = Config::new(Vec::new());
     config.strategy = match reader.number() as u32 {
         1 => Strategy::Weighted,
@@ -43,10 +45,15 @@ pub(super) fn read(numbers: &[f64], words: &str) -> Config {
 /// Sets the clocks for the head, the first content and silence to so many milliseconds; 0 leaves one as it is, infinity
 /// turns it off.
 pub(super) fn set_clocks(clocks: &mut Clocks, millis: [f64; 3]) {
-    for (clock, millis) in [&mut clocks.headers, &mut clocks.first_content, &mut clocks.idle].into_iter().zip(millis) {
-        if millis != 0.0 {
-            *clock = super::span(millis);
-        }
+    let [headers, first_content, idle] = millis;
+    set_clock(&mut clocks.headers, headers);
+    set_clock(&mut clocks.first_content, first_content);
+    set_clock(&mut clocks.idle, idle);
+}
+
+fn set_clock(clock: &mut Option<Duration>, millis: f64) {
+    if millis != 0.0 {
+        *clock = super::span(millis);
     }
 }
 

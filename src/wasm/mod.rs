@@ -7,9 +7,8 @@
 //!   [`handle`]); an action is a code returned by [`Core::poll`], and its parts lie where [`Core::out`] says, for JavaScript
 //!   to read in place. An array handed over would cost an allocation, a copy and a release each time.
 //! - **One string** where there are words: headers as `name\nvalue\n…`, a JSON document as the lines of
-//!   [`core::json`](crate::core::json), a stream's items separated by a carriage return, which the standard keeps out of
-//!   every field. Reports that people read are numbers and words apart (see `report`): no JSON, and no floating-point
-//!   number as text, is written or read in here, for each costs more than all the rest.
+//!   [`core::json`](crate::core::json). Reports that people read are numbers and words apart (see `report`): no JSON, and no
+//!   floating-point number as text, is written or read in here, for each costs more than all the rest.
 //! - **An outcome never crosses.** [`Core::classify`] and its kin keep it here and tell its kind; [`Core::ended`] takes
 //!   it. So whatever the scheduler learns from an answer, it learns from the same code as in the Rust client.
 //!
@@ -17,7 +16,6 @@
 
 mod config;
 mod report;
-mod stream;
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -39,6 +37,7 @@ use crate::core::outcome::{Outcome, OutcomeKind};
 use crate::core::queue::WorkloadId;
 use crate::core::route::LaneKey;
 use crate::core::scheduler::{Action, Event, JobSpec, LearnedLane, OnFull, Scheduler, SubmitError};
+use crate::core::text::Parts;
 use crate::core::time::Timestamp;
 use crate::core::tokens::TokenCount;
 
@@ -56,7 +55,7 @@ mod code {
 #[wasm_bindgen]
 #[allow(unreachable_pub, reason = "JavaScript reaches it")]
 pub fn names() -> String {
-    report::names()
+    report::NAMES.into()
 }
 
 /// The core of one client by its configuration (see `config`), if it makes sense. `seed` feeds its jitter.
@@ -393,7 +392,7 @@ struct Lines<'a>(&'a str);
 
 impl Headers for Lines<'_> {
     fn get(&self, name: &str) -> Option<&str> {
-        let mut lines = self.0.split('\n');
+        let mut lines = Parts::of(self.0, b'\n');
         while let (Some(found), Some(value)) = (lines.next(), lines.next()) {
             if found == name {
                 return Some(value);

@@ -26,27 +26,74 @@ pub(super) fn place(kind: OutcomeKind) -> u32 {
 }
 
 /// The names of everything that is told as a number: a line for each list, its words set off by NULs. `js/src/names.ts`
-/// reads it.
-pub(super) fn names() -> String {
-    let mut report = Report::default();
-    for kind in OutcomeKind::ALL {
-        report.word(kind.name());
+/// reads it. It is put together by the compiler: code that did it, and the places of all the words, would be as large as
+/// the words.
+pub(super) const NAMES: &str = {
+    const WRITTEN: Names = Names::written();
+    const TEXT: [u8; WRITTEN.length] = *WRITTEN.text.first_chunk().unwrap();
+    match core::str::from_utf8(&TEXT) {
+        Ok(text) => text,
+        Err(_) => panic!("the words are text"),
     }
-    report.words.push('\n');
-    for kind in ErrorKind::ALL {
-        let retryable = if kind.is_retryable() { "1" } else { "" };
-        for word in [kind.name(), kind.what_happened(), kind.advice(), retryable] {
-            report.word(word);
+};
+
+/// [`NAMES`] in the making.
+struct Names {
+    text: [u8; 8192],
+    length: usize,
+}
+
+impl Names {
+    const fn written() -> Self {
+        let mut names = Self { text: [0; 8192], length: 0 };
+        let mut at = 0;
+        while at < OutcomeKind::ALL.len() {
+            names.word(OutcomeKind::ALL[at].name());
+            at += 1;
+        }
+        names.end_line();
+        at = 0;
+        while at < ErrorKind::ALL.len() {
+            let kind = ErrorKind::ALL[at];
+            names.word(kind.name());
+            names.word(kind.what_happened());
+            names.word(kind.advice());
+            names.word(if kind.is_retryable() { "1" } else { "" });
+            at += 1;
+        }
+        names.list(&Counters::NAMES);
+        names.list(&GAUGES);
+        names.list(&DISTRIBUTIONS);
+        names
+    }
+
+    const fn list(&mut self, list: &[(&str, &str)]) {
+        self.end_line();
+        let mut at = 0;
+        while at < list.len() {
+            self.word(list[at].0);
+            self.word(list[at].1);
+            at += 1;
         }
     }
-    for list in [&Counters::NAMES[..], &GAUGES, &DISTRIBUTIONS] {
-        report.words.push('\n');
-        for (name, help) in list {
-            report.word(name);
-            report.word(help);
+
+    const fn word(&mut self, word: &str) {
+        let mut at = 0;
+        while at < word.len() {
+            self.byte(word.as_bytes()[at]);
+            at += 1;
         }
+        self.byte(0);
     }
-    report.words
+
+    const fn end_line(&mut self) {
+        self.byte(b'\n');
+    }
+
+    const fn byte(&mut self, byte: u8) {
+        self.text[self.length] = byte;
+        self.length += 1;
+    }
 }
 
 impl Report {

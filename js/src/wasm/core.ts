@@ -1,7 +1,7 @@
 import { coreModule } from "#core-wasm";
 import { TidegateError } from "../errors.js";
 import { learnNames } from "../names.js";
-import * as glue from "./glue.js";
+import { instantiate, names } from "./glue.js";
 
 let given: WebAssembly.Module | undefined;
 let ready = false;
@@ -34,19 +34,18 @@ export function setCoreModule(module: WebAssembly.Module): void {
 }
 
 /**
- * @internal The compiled core; the first call compiles and starts it (a few milliseconds, synchronously).
+ * @internal Compiles and starts the core (a few milliseconds, synchronously), if it has not started. Whatever `glue.js`
+ * exports is to be used after that only. It is imported by name, for bundlers to leave out the loaders we don't need.
  *
  * @throws {CoreUnavailableError} If that is not possible here. A later call tries again.
  */
-export function core(): typeof glue {
-  if (!ready) {
-    try {
-      glue.instantiate(given ?? coreModule());
-      learnNames(glue.names());
-    } catch (cause) {
-      throw new CoreUnavailableError(cause);
-    }
-    ready = true;
+export function start(): void {
+  if (ready) return;
+  try {
+    instantiate(given ?? coreModule());
+    learnNames(names());
+  } catch (cause) {
+    throw new CoreUnavailableError(cause);
   }
-  return glue;
+  ready = true;
 }

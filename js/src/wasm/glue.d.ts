@@ -65,12 +65,3 @@ export class Core {
   malformed(words: string, server: boolean): void;
   final_(): void;
 }
-
-/** Parses one event stream. */
-export class SseParser {
-  constructor(maxEventBytes: number);
-  feed(chunk: Uint8Array): string;
-  readonly overgrown: boolean;
-  finish(): string | undefined;
-  free(): void;
-}
