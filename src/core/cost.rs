@@ -6,9 +6,9 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-
 #[cfg(not(feature = "std"))]
-use super::float::Float as _;
+use num_traits::Float as _;
+
 use super::tokens::TokenCount;
 use core::fmt;
 use core::iter::Sum;

@@ -24,7 +24,7 @@ mod view;
 use core::time::Duration;
 
 #[cfg(not(feature = "std"))]
-use crate::core::float::Float as _;
+use num_traits::Float as _;
 
 use self::climb::{Climb, Mode, retreat};
 use self::flights::{Flight, Flights};
