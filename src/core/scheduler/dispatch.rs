@@ -289,14 +289,13 @@ impl Scheduler {
 
         let labels = self.labels(ticket, Some(route));
         let failover = last_route.filter(|&last| last != route);
-        self.metrics.count(labels, &mut |scope| {
-            scope.counters.attempts += 1;
-            scope.counters.retries += u64::from(retry);
-            scope.counters.failovers += u64::from(failover.is_some());
-            if first.is_none() {
-                scope.queue_wait.record(now - submitted);
-            }
-        });
+        let scope = self.metrics.scope(labels);
+        scope.counters.attempts += 1;
+        scope.counters.retries += u64::from(retry);
+        scope.counters.failovers += u64::from(failover.is_some());
+        if first.is_none() {
+            scope.queue_wait.record(now - submitted);
+        }
         if let Some(from) = failover {
             self.notify(Notice::Failover { ticket, from, to: route });
         }
