@@ -44,6 +44,8 @@ impl Scheduler {
                 }
             };
             if !sent {
+                // What has no use for an open way may be followed by what has.
+                self.pools[pool_id as usize].shut = unfit == 0;
                 break;
             }
             let mut others = false;

@@ -167,6 +167,7 @@ impl Scheduler {
             overflow_dead: 0,
             calls: 0,
             dirty: None,
+            shut: false,
             armed: Timestamp::MAX,
             candidates,
         }) as u32;
