@@ -2,7 +2,7 @@
 //! became of it. No decision is made here.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -242,8 +242,15 @@ fn wait_to_read(call: &mut Call, attempt: Attempt, told: &mut bool, cx: &mut Con
     call.poll_over(cx).map(|()| Read::Over)
 }
 
-/// Sends a request and reads the whole of its answer.
-pub(crate) async fn ask<T: Answer>(prepared: Result<Prepared, Error>) -> Result<Reply<T>, Error> {
+/// Sends a request and reads the whole of its answer. The future is boxed: it is large, and what it is a part of is moved
+/// several times on its way into a task.
+pub(crate) fn ask<T: Answer>(
+    prepared: Result<Prepared, Error>,
+) -> Pin<Box<impl Future<Output = Result<Reply<T>, Error>>>> {
+    Box::pin(asked(prepared))
+}
+
+async fn asked<T: Answer>(prepared: Result<Prepared, Error>) -> Result<Reply<T>, Error> {
     let mut exchange = Exchange::submit(prepared?)?;
     loop {
         match exchange.turn().await {
@@ -346,24 +353,19 @@ pub(crate) fn unreadable(head: &Received, why: &str) -> Outcome {
 
 /// What a whole body comes to, with the tokens it counts.
 fn understand<T: Answer>(head: &Received, body: &[u8]) -> (Outcome, Option<(T, Option<TokenCount>)>) {
-    let parsed = transport::parse::<T>(body).map(|answer| (answer.facts(), answer));
+    let parsed = transport::parse::<T>(body);
+    let facts = parsed.as_ref().ok().filter(|answer| answer.is_answer()).map(T::facts);
     // Nearly always the answer itself says that it is whole; only what does not is read once more for what it is.
-    if let Ok((facts, answer)) = &parsed
-        && answer.is_answer()
-        && facts.error.is_none()
-        && facts.finish.is_some_and(Finish::is_complete)
-    {
-        let outcome = head.with(|head, now| finished(head, None, now));
-        return (outcome, parsed.ok().map(|(facts, answer)| (answer, facts.usage)));
-    }
-    let outcome = head.with(|head, now| classify(head, body, now));
+    let is_whole =
+        facts.as_ref().is_some_and(|facts| facts.error.is_none() && facts.finish.is_some_and(Finish::is_complete));
+    let outcome = head.with(|head, now| if is_whole { finished(head, None, now) } else { classify(head, body, now) });
     if outcome.kind != OutcomeKind::Success {
         return (outcome, None);
     }
-    let malformed = |why: &str| Outcome { kind: OutcomeKind::Malformed, ..outcome.clone() }.with_message(why);
-    match parsed {
-        Ok((facts, answer)) if answer.is_answer() => (outcome, Some((answer, facts.usage))),
-        Ok(_) => (malformed("the answer has no choices"), None),
-        Err(error) => (malformed(&format!("the answer has another shape than expected: {error}")), None),
-    }
+    let why = match (parsed, facts) {
+        (Ok(answer), Some(facts)) => return (outcome, Some((answer, facts.usage))),
+        (Ok(_), None) => "the answer has no choices".into(),
+        (Err(error), _) => format!("the answer has another shape than expected: {error}"),
+    };
+    (Outcome { kind: OutcomeKind::Malformed, ..outcome }.with_message(&why), None)
 }

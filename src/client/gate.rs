@@ -119,10 +119,11 @@ impl Mailboxes {
         (mailbox.serial == ticket.serial).then_some(mailbox)
     }
 
-    fn close(&mut self, ticket: Ticket) -> Option<Mailbox> {
+    /// Closes a mailbox. What it held for a waker is to be dropped without the lock.
+    fn close(&mut self, ticket: Ticket) -> Option<Waker> {
         self.get(ticket)?;
         self.count -= 1;
-        self.places[ticket.index as usize].take()
+        self.places[ticket.index as usize].take()?.waker
     }
 
     /// Anybody who waits.
@@ -165,9 +166,8 @@ pub(crate) struct Sending {
 struct Effects {
     wake: Wakers,
     events: Vec<Event>,
-    /// Wakers to be dropped: the last one of a task may drop that task, and the calls in it.
-    replaced: Option<Waker>,
-    forgotten: Option<Mailbox>,
+    /// A waker that is needed no more: the last one of a task may drop that task, and the calls in it.
+    dropped: Option<Waker>,
     /// A runtime in which a watch is to be set up.
     unwatched: Option<Home>,
 }
@@ -188,7 +188,10 @@ impl Wakers {
     }
 
     fn wake(self) {
-        self.first.into_iter().chain(self.others).for_each(Waker::wake);
+        if let Some(first) = self.first {
+            first.wake();
+        }
+        self.others.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -252,7 +255,7 @@ impl State {
 
     /// Forgets a call that is over; if it was the keeper, another waiter is woken to take its place.
     fn forget(&mut self, ticket: Ticket, effects: &mut Effects) {
-        effects.forgotten = self.mailboxes.close(ticket);
+        effects.dropped = self.mailboxes.close(ticket);
         if self.keeper.is_some_and(|(keeper, _)| keeper == ticket) {
             self.keeper = None;
             effects.wake.add(self.mailboxes.any_waker());
@@ -399,7 +402,7 @@ impl Watchman {
                     let next = if state.mailboxes.count == 0 { Timestamp::MAX } else { state.next_wake() };
                     if let Some(watch) = state.watches.iter_mut().find(|watch| watch.home == self.home) {
                         watch.at = next;
-                        effects.replaced = watch.waker.replace(cx.waker().clone());
+                        effects.dropped = watch.waker.replace(cx.waker().clone());
                     }
                     next
                 };
@@ -519,7 +522,10 @@ impl Call {
             }
             self.gate.apply(effects);
             match found {
-                Ok(order) => return Poll::Ready(order),
+                Ok(order) => {
+                    self.over |= matches!(order, Order::End(_));
+                    return Poll::Ready(order);
+                }
                 Err(None) => return Poll::Pending,
                 Err(Some(at)) => {
                     self.timer.set(&self.gate.clock, Some(at));
@@ -534,21 +540,21 @@ impl Call {
     /// An order, or when to look again; `None` if others see to that.
     fn look(&mut self, cx: &Context<'_>, effects: &mut Effects) -> Result<Order, Option<Timestamp>> {
         let state = &mut *self.gate.lock();
-        let now = self.gate.clock.now();
-        let mut order = state.take_order(self.ticket, effects);
-        if order.is_none() && state.scheduler.next_wake().is_some_and(|at| at <= now) {
-            state.pump(now, effects);
-            order = state.take_order(self.ticket, effects);
-        }
-        if let Some(order) = order {
-            self.over |= matches!(order, Order::End(_));
+        if let Some(order) = state.take_order(self.ticket, effects) {
             return Ok(order);
+        }
+        let now = self.gate.clock.now();
+        if state.next_wake() <= now {
+            state.pump(now, effects);
+            if let Some(order) = state.take_order(self.ticket, effects) {
+                return Ok(order);
+            }
         }
         let waiters = state.mailboxes.count;
         if let Some(mailbox) = state.mailboxes.get(self.ticket)
             && !mailbox.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))
         {
-            effects.replaced = mailbox.waker.replace(cx.waker().clone());
+            effects.dropped = mailbox.waker.replace(cx.waker().clone());
         }
         if let Some(home) = runtime::home() {
             state.see_watched(home, effects);

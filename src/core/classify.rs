@@ -301,14 +301,13 @@ fn in_band(head: &Head<'_>, value: &Json<'_>, unix_now: Option<u64>) -> Outcome 
 
 /// An outcome with what the head says and nothing else.
 fn bare(kind: OutcomeKind, head: &Head<'_>, unix_now: Option<u64>) -> Outcome {
+    // What was answered is not asked again.
+    let failed = kind != OutcomeKind::Success;
     Outcome {
         status: Some(head.status),
-        retry_after: match kind {
-            OutcomeKind::Success => None,
-            _ => headers::retry_after(head.headers, unix_now),
-        },
+        retry_after: if failed { headers::retry_after(head.headers, unix_now) } else { None },
         request_id: headers::request_id(head.headers).map(Into::into),
-        should_retry: headers::should_retry(head.headers),
+        should_retry: if failed { headers::should_retry(head.headers) } else { None },
         quota: headers::quota_hints(head.headers, unix_now),
         ..Outcome::new(kind)
     }

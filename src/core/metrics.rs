@@ -60,6 +60,19 @@ impl Histogram {
         self.max_micros = self.max_micros.max(micros);
     }
 
+    /// Counts all that another has counted.
+    fn merge(&mut self, other: &Self) {
+        if other.buckets.len() > self.buckets.len() {
+            self.buckets.resize(other.buckets.len(), 0);
+        }
+        for (sum, more) in self.buckets.iter_mut().zip(&other.buckets) {
+            *sum += more;
+        }
+        self.count += other.count;
+        self.sum_micros = self.sum_micros.saturating_add(other.sum_micros);
+        self.max_micros = self.max_micros.max(other.max_micros);
+    }
+
     /// How many were counted.
     pub fn count(&self) -> u64 {
         self.count
@@ -178,27 +191,37 @@ impl Counters {
     ];
 
     /// The values, in the order of [`Counters::NAMES`].
-    pub fn values(&self) -> [u64; 19] {
+    pub fn values(mut self) -> [u64; 19] {
+        self.places().map(|value| *value)
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for (sum, more) in self.places().into_iter().zip(other.values()) {
+            *sum += more;
+        }
+    }
+
+    fn places(&mut self) -> [&mut u64; 19] {
         [
-            self.submitted,
-            self.completed,
-            self.failed,
-            self.cancelled,
-            self.attempts,
-            self.slot_rejections,
-            self.rate_rejections,
-            self.pressure,
-            self.server_errors,
-            self.transport_errors,
-            self.first_content_timeouts,
-            self.interrupted,
-            self.refused,
-            self.retries,
-            self.failovers,
-            self.prompt_tokens,
-            self.cached_tokens,
-            self.completion_tokens,
-            self.reasoning_tokens,
+            &mut self.submitted,
+            &mut self.completed,
+            &mut self.failed,
+            &mut self.cancelled,
+            &mut self.attempts,
+            &mut self.slot_rejections,
+            &mut self.rate_rejections,
+            &mut self.pressure,
+            &mut self.server_errors,
+            &mut self.transport_errors,
+            &mut self.first_content_timeouts,
+            &mut self.interrupted,
+            &mut self.refused,
+            &mut self.retries,
+            &mut self.failovers,
+            &mut self.prompt_tokens,
+            &mut self.cached_tokens,
+            &mut self.completion_tokens,
+            &mut self.reasoning_tokens,
         ]
     }
 }
@@ -266,37 +289,39 @@ impl Scope {
 }
 
 /// Whom an attempt or a call is counted for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Labels {
-    pub(crate) route: Option<usize>,
-    pub(crate) model: usize,
     pub(crate) workload: usize,
+    pub(crate) model: usize,
+    /// What is counted of a call before it is sent, or after its end, is no route's.
+    pub(crate) route: Option<usize>,
 }
 
-/// All counters of a gate.
+/// All counters of a gate: a scope for all that came under the same labels, in the order of the labels. Counting touches
+/// that one; a snapshot, which is rare, sums up those of each route, model and workload, and of the whole.
 #[derive(Debug, Default)]
-pub(crate) struct Metrics {
-    total: Scope,
-    routes: Vec<Scope>,
-    models: Vec<Scope>,
-    workloads: Vec<Scope>,
-}
+pub(crate) struct Metrics(Vec<(Labels, Scope)>);
 
 impl Metrics {
-    /// Counts something for the whole, and for the route, the model and the workload concerned.
-    pub(crate) fn count(&mut self, labels: Labels, what: &mut dyn FnMut(&mut Scope)) {
-        fn at(scopes: &mut Vec<Scope>, index: usize) -> &mut Scope {
-            while index >= scopes.len() {
-                scopes.push(Scope::default());
-            }
-            &mut scopes[index]
+    /// Where to count what concerns a workload, a model and perhaps a route.
+    pub(crate) fn scope(&mut self, labels: Labels) -> &mut Scope {
+        let at = self.0.binary_search_by(|(other, _)| other.cmp(&labels)).unwrap_or_else(|at| {
+            self.0.insert(at, (labels, Scope::default()));
+            at
+        });
+        &mut self.0[at].1
+    }
+
+    /// The sum of the scopes `among`, under a name.
+    fn sum(&self, name: &str, among: &dyn Fn(&Labels) -> bool) -> ScopeSnapshot {
+        let mut sum = Scope::default();
+        for (_, scope) in self.0.iter().filter(|(labels, _)| among(labels)) {
+            sum.counters.merge(&scope.counters);
+            sum.queue_wait.merge(&scope.queue_wait);
+            sum.first_content.merge(&scope.first_content);
+            sum.duration.merge(&scope.duration);
         }
-        what(&mut self.total);
-        if let Some(route) = labels.route {
-            what(at(&mut self.routes, route));
-        }
-        what(at(&mut self.models, labels.model));
-        what(at(&mut self.workloads, labels.workload));
+        sum.snapshot(name)
     }
 
     /// `(total, routes, models, workloads)`, named by the given names.
@@ -306,19 +331,11 @@ impl Metrics {
         models: impl Iterator<Item = &'a str>,
         workloads: impl Iterator<Item = &'a str>,
     ) -> (ScopeSnapshot, Vec<ScopeSnapshot>, Vec<ScopeSnapshot>, Vec<ScopeSnapshot>) {
-        fn named<'a>(scopes: &[Scope], names: impl Iterator<Item = &'a str>) -> Vec<ScopeSnapshot> {
-            let empty = Scope::default();
-            let mut all = Vec::new();
-            for (at, name) in names.enumerate() {
-                all.push(scopes.get(at).unwrap_or(&empty).snapshot(name));
-            }
-            all
-        }
         (
-            self.total.snapshot("total"),
-            named(&self.routes, routes),
-            named(&self.models, models),
-            named(&self.workloads, workloads),
+            self.sum("total", &|_| true),
+            routes.enumerate().map(|(at, name)| self.sum(name, &|labels| labels.route == Some(at))).collect(),
+            models.enumerate().map(|(at, name)| self.sum(name, &|labels| labels.model == at)).collect(),
+            workloads.enumerate().map(|(at, name)| self.sum(name, &|labels| labels.workload == at)).collect(),
         )
     }
 }
@@ -493,10 +510,32 @@ mod tests {
     }
 
     #[test]
+    fn each_route_model_and_workload_is_told_its_share_and_the_whole_is_their_sum() {
+        let mut metrics = Metrics::default();
+        for (workload, model, route, count) in
+            [(1, 0, None, 1), (1, 0, Some(1), 2), (0, 1, Some(1), 4), (0, 0, Some(0), 8)]
+        {
+            let scope = metrics.scope(Labels { workload, model, route });
+            scope.counters.attempts += count;
+            scope.duration.record(Duration::from_secs(count));
+        }
+        let names = || ["a", "b", "c"].into_iter();
+        let (total, routes, models, workloads) = metrics.snapshot(names(), names(), names());
+        let attempts = |scopes: Vec<ScopeSnapshot>| [0, 1, 2].map(|at: usize| scopes[at].counters.attempts);
+        assert_eq!((total.counters.attempts, total.duration.count, total.duration.sum), (15, 4, 15.0));
+        assert_eq!(
+            (total.duration.p50, total.duration.max),
+            (Histogram::upper(Histogram::bucket(2_000_000)) as f64 / 1e6, 8.0)
+        );
+        assert_eq!((workloads[0].name.as_str(), workloads[0].duration.max), ("a", 8.0));
+        assert_eq!([attempts(routes), attempts(models), attempts(workloads)], [[8, 6, 0], [11, 4, 0], [12, 3, 0]]);
+    }
+
+    #[test]
     fn prometheus_text_escapes_labels_and_has_every_counter() {
         let mut metrics = Metrics::default();
         let labels = Labels { route: Some(0), model: 0, workload: 0 };
-        metrics.count(labels, &mut |scope| scope.counters.attempts += 3);
+        metrics.scope(labels).counters.attempts += 3;
         let names = ["a\"b\\c\nd"].into_iter();
         let (total, routes, models, workloads) = metrics.snapshot(names.clone(), names.clone(), names);
         let snapshot = MetricsSnapshot {

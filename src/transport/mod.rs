@@ -53,7 +53,8 @@ impl Endpoint {
         deepseek: bool,
     ) -> Self {
         let json = ["application/json", "text/event-stream"].map(|accept| {
-            let mut all = HeaderMap::with_capacity(headers.len() + 2);
+            // With room for what the HTTP client adds: the user agent, the host and the body's length.
+            let mut all = HeaderMap::with_capacity(headers.len() + 2 + 3);
             all.insert(ACCEPT, HeaderValue::from_static(accept));
             all.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             all.extend(headers.clone());

@@ -44,6 +44,8 @@ impl Scheduler {
                 }
             };
             if !sent {
+                // What has no use for an open way may be followed by what has.
+                self.pools[pool_id as usize].shut = unfit == 0;
                 break;
             }
             let mut others = false;
@@ -289,14 +291,13 @@ impl Scheduler {
 
         let labels = self.labels(ticket, Some(route));
         let failover = last_route.filter(|&last| last != route);
-        self.metrics.count(labels, &mut |scope| {
-            scope.counters.attempts += 1;
-            scope.counters.retries += u64::from(retry);
-            scope.counters.failovers += u64::from(failover.is_some());
-            if first.is_none() {
-                scope.queue_wait.record(now - submitted);
-            }
-        });
+        let scope = self.metrics.scope(labels);
+        scope.counters.attempts += 1;
+        scope.counters.retries += u64::from(retry);
+        scope.counters.failovers += u64::from(failover.is_some());
+        if first.is_none() {
+            scope.queue_wait.record(now - submitted);
+        }
         if let Some(from) = failover {
             self.notify(Notice::Failover { ticket, from, to: route });
         }

@@ -81,7 +81,7 @@ impl Scheduler {
         });
         let ticket = Ticket { index: index as u32, serial };
         let labels = self.labels(ticket, None);
-        self.metrics.count(labels, &mut |scope| scope.counters.submitted += 1);
+        self.metrics.scope(labels).counters.submitted += 1;
         if full {
             self.pools[pool_id as usize].overflow.push_back(ticket);
         } else {
@@ -167,6 +167,7 @@ impl Scheduler {
             overflow_dead: 0,
             calls: 0,
             dirty: None,
+            shut: false,
             armed: Timestamp::MAX,
             candidates,
         }) as u32;

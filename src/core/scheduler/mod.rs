@@ -51,6 +51,9 @@ struct Pool {
     calls: usize,
     /// It is to be looked at, in the line of this rank.
     dirty: Option<usize>,
+    /// Calls wait, and at the last look no way was open to any call: whatever opens one marks the pool, so one more call
+    /// that lines up is no reason to look.
+    shut: bool,
     armed: Timestamp,
 }
 
@@ -256,7 +259,9 @@ impl Scheduler {
 
     /// Puts a call into its line, at the end or back at the front, and has the line looked at.
     fn enqueue(&mut self, ticket: Ticket, back: bool) {
-        if let Some(pool_id) = self.line_up(ticket, back) {
+        if let Some(pool_id) = self.line_up(ticket, back)
+            && !self.pools[pool_id as usize].shut
+        {
             self.mark(pool_id);
         }
     }
@@ -275,7 +280,8 @@ impl Scheduler {
             queue.push_back(now, class, workload, weight, ticket);
         }
         if queue.len() == 1 {
-            let pool = &self.pools[pool_id as usize];
+            let pool = &mut self.pools[pool_id as usize];
+            pool.shut = false;
             for candidate in &pool.candidates {
                 for lane in candidate.lanes.iter().flatten() {
                     self.lanes[lane.0 as usize].wait(pool_id);
@@ -291,7 +297,9 @@ impl Scheduler {
         // Nothing is more urgent than the one line there is.
         let rank = if self.pools.len() > 1 { pool.queue.rank(self.now, self.served(pool)) } else { 0 };
         if pool.dirty.is_none_or(|already| rank < already) {
-            self.pools[pool_id as usize].dirty = Some(rank);
+            let pool = &mut self.pools[pool_id as usize];
+            pool.dirty = Some(rank);
+            pool.shut = false;
             self.dirty[rank].push_back(pool_id);
         }
     }

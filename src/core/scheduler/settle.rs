@@ -41,8 +41,7 @@ impl Scheduler {
         if flight.number != attempt.number {
             return;
         }
-        let first_content = clocks.first_content.map_or(Timestamp::MAX, |span| flight.sent + span);
-        let idle = clocks.idle.map_or(Timestamp::MAX, |span| now + span);
+        let after = |since: Timestamp, span: Option<Duration>| span.map_or(Timestamp::MAX, |span| since + span);
         let mut admitted = None;
         let mut content_after = None;
         match event {
@@ -50,7 +49,7 @@ impl Scheduler {
                 admitted = Some(Evidence::Headers);
                 if flight.phase == Phase::Sent {
                     flight.phase = Phase::Headers;
-                    flight.due = first_content;
+                    flight.due = after(flight.sent, clocks.first_content);
                 }
             }
             Event::Alive => admitted = Some(Evidence::Content),
@@ -63,8 +62,10 @@ impl Scheduler {
                 flight.due = Timestamp::MAX;
             }
             // A caller that came late to read has not let the server's time run out.
-            Event::Reading if flight.phase == Phase::Content => flight.due = idle,
-            Event::Reading if delivered => flight.due = first_content.max(idle),
+            Event::Reading if flight.phase == Phase::Content => flight.due = after(now, clocks.idle),
+            Event::Reading if delivered => {
+                flight.due = after(flight.sent, clocks.first_content).max(after(now, clocks.idle));
+            }
             Event::Reading => {}
             Event::Delivered => {
                 if flight.phase != Phase::Content {
@@ -101,7 +102,7 @@ impl Scheduler {
         }
         if let Some((route, after)) = content_after {
             let labels = self.labels(attempt.ticket, Some(route));
-            self.metrics.count(labels, &mut |scope| scope.first_content.record(after));
+            self.metrics.scope(labels).first_content.record(after);
         }
     }
 
@@ -122,7 +123,7 @@ impl Scheduler {
             self.unqueue(ticket);
         }
         let labels = self.labels(ticket, None);
-        self.metrics.count(labels, &mut |scope| scope.counters.cancelled += 1);
+        self.metrics.scope(labels).counters.cancelled += 1;
         self.remove(ticket);
         true
     }
@@ -433,9 +434,7 @@ impl Scheduler {
         tokens: Option<TokenCount>,
     ) {
         let labels = self.labels(ticket, Some(flight.route));
-        self.metrics.count(labels, &mut |scope| {
-            scope.on_outcome(outcome.kind, tokens.as_ref());
-        });
+        self.metrics.scope(labels).on_outcome(outcome.kind, tokens.as_ref());
         let record = record(now, flight, outcome.clone());
         self.calls[ticket.index as usize].history.get_or_insert_default().push(record);
     }
@@ -456,15 +455,14 @@ impl Scheduler {
             self.models[call.model as usize].estimator.learn(f64::from(call.estimated), tokens.total());
         }
         let elapsed = now - call.submitted;
-        self.metrics.count(labels, &mut |scope| {
-            scope.on_outcome(OutcomeKind::Success, tokens.as_ref());
-            scope.counters.completed += 1;
-            scope.duration.record(elapsed);
-            if flight.phase != Phase::Content {
-                // It came in one piece.
-                scope.first_content.record(now - flight.sent);
-            }
-        });
+        let scope = self.metrics.scope(labels);
+        scope.on_outcome(OutcomeKind::Success, tokens.as_ref());
+        scope.counters.completed += 1;
+        scope.duration.record(elapsed);
+        if flight.phase != Phase::Content {
+            // It came in one piece.
+            scope.first_content.record(now - flight.sent);
+        }
         let mut history = call.history.take().map(|history| *history).unwrap_or_default();
         history.push(record(now, flight, outcome));
         let route = flight.route;
@@ -477,7 +475,7 @@ impl Scheduler {
         }
         let labels = self.labels(ticket, None);
         let Some(mut call) = self.remove(ticket) else { return };
-        self.metrics.count(labels, &mut |scope| scope.counters.failed += 1);
+        self.metrics.scope(labels).counters.failed += 1;
         let failure = Failure {
             kind,
             outcome: cause.or_else(|| call.last_outcome.take().map(|outcome| *outcome)),

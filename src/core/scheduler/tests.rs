@@ -399,6 +399,26 @@ fn a_full_queue_refuses_or_lets_wait_in_order() {
 }
 
 #[test]
+fn one_more_in_a_line_that_nobody_can_leave_is_no_reason_to_look() {
+    let mut world = World::capped(2);
+    let [first, second, third] = std::array::from_fn(|_| world.submit("normal"));
+    assert!(world.was_sent(second) && !world.was_sent(third));
+    let workload = world.gate.workload("normal");
+    let fourth = world.gate.submit(world.now, JobSpec::new("m", workload)).unwrap();
+    assert_ne!(world.gate.next_wake(), Some(world.now), "there is nothing to be done");
+    world.gate.cancel(world.now, third);
+    world.succeed(world.attempt(first));
+    assert!(world.was_sent(fourth));
+    // A line that all have left is new again.
+    let fifth = world.submit("normal");
+    world.gate.cancel(world.now, fifth);
+    let sixth = world.submit("normal");
+    assert!(!world.was_sent(sixth));
+    world.succeed(world.attempt(second));
+    assert!(world.was_sent(sixth));
+}
+
+#[test]
 fn a_deadline_ends_a_call_wherever_it_is() {
     let mut world = World::capped(1);
     let hurried = |spec: &mut JobSpec<'_>| spec.deadline = Some(Duration::from_secs(5));
