@@ -12,8 +12,8 @@ use tidegate::core::scheduler::{Config, WorkloadSpec};
 use tidegate::sim::Scenario;
 use tidegate::sim::play::{Job, Setup};
 use tidegate::sim::scenario::{
-    Balance, BodyStyle, Cap, Dist, Lognormal, Punish, Rate, Rejection, RetryAfter, RetryAfterForm, Sawtooth, Steps,
-    Walk, Window,
+    Balance, BodyStyle, Cap, Dist, Lognormal, Punish, Rate, Refill, Rejection, RetryAfter, RetryAfterForm, Sawtooth,
+    Steps, Walk, Window,
 };
 
 /// What goodput is.
@@ -136,7 +136,30 @@ fn balance() -> Scenario {
 }
 
 fn paced(scenario: Scenario, rpm: Option<u32>, tpm: Option<u64>) -> Scenario {
-    Scenario { rate: Rate { rpm, tpm }, ..scenario }
+    Scenario { rate: Rate { rpm, tpm, ..Rate::default() }, ..scenario }
+}
+
+/// The same, but what was spent comes back in another way than a minute later.
+fn refilled(scenario: Scenario, refill: Refill) -> Scenario {
+    Scenario { rate: Rate { refill, ..scenario.rate }, ..scenario }
+}
+
+/// The same, but no header says anything of it, only the words of a 429.
+fn hidden(scenario: Scenario) -> Scenario {
+    let rejection = Rejection { body: BodyStyle::Siliconflow, ..scenario.rejection };
+    Scenario { rate: Rate { hidden: true, ..scenario.rate }, rejection, ..scenario }
+}
+
+fn rpm() -> Scenario {
+    paced(constant(2500), Some(600), None)
+}
+
+fn tpm() -> Scenario {
+    paced(constant(2500), None, Some(120_000))
+}
+
+fn rpm_and_cap() -> Scenario {
+    paced(constant(48), Some(400), None)
 }
 
 fn hinted(hint: u32) -> Setup {
@@ -326,28 +349,21 @@ pub(crate) fn cases() -> Vec<Case> {
         case("retry-after", "64 ↔ 16, Retry-After: 2", Moving, asking(step(), 2.0), batch::<8000>),
         case("late", "64, 429s come 2 s late", Steady, late(constant(64)), batch::<6000>),
         case("late-step", "64 ↔ 16, 429s come 2 s late", Moving, late(step()), batch::<8000>),
+        case("rpm", "600 requests in any minute, no other limit", Steady, rpm(), batch::<4000>),
+        case("rpm-after", "the same, and 429s say how long", Steady, asking(rpm(), 0.0), batch::<4000>),
+        case("rpm-fixed", "600 in each minute of the clock", Steady, refilled(rpm(), Refill::Fixed), batch::<4000>),
+        case("rpm-bucket", "600 a minute, refilled evenly", Steady, refilled(rpm(), Refill::Bucket), batch::<4000>),
+        case("rpm-hidden", "600 in any minute, and no header tells", Steady, hidden(rpm()), batch::<4000>),
         case(
-            "rpm",
-            "600 requests a minute, no other limit",
+            "hidden-bucket",
+            "600 refilled evenly, and no header tells",
             Steady,
-            paced(constant(2500), Some(600), None),
+            hidden(refilled(rpm(), Refill::Bucket)),
             batch::<4000>,
         ),
-        case(
-            "rpm-after",
-            "the same, and 429s say how long",
-            Steady,
-            asking(paced(constant(2500), Some(600), None), 0.0),
-            batch::<4000>,
-        ),
-        case("tpm", "120,000 tokens a minute", Steady, paced(constant(2500), None, Some(120_000)), batch::<3000>),
-        case(
-            "rpm-and-cap",
-            "400 requests a minute and a cap of 48",
-            Steady,
-            paced(constant(48), Some(400), None),
-            batch::<3000>,
-        ),
+        case("tpm", "120,000 tokens in any minute", Steady, tpm(), batch::<3000>),
+        case("tpm-bucket", "the same, refilled evenly", Steady, refilled(tpm(), Refill::Bucket), batch::<3000>),
+        case("rpm-and-cap", "400 requests a minute and a cap of 48", Steady, rpm_and_cap(), batch::<3000>),
         case("clients-8", "8 processes on 64, ten minutes", Steady, constant(64), split::<8, 12_800>)
             .with(Setup::clients(8))
             .until(600)

@@ -410,10 +410,6 @@ impl<'v> Facts<'v> {
                 outcome.told = words.told();
                 outcome.low_balance = words.any("remaining balance");
             }
-            // What a window has left matters where a window was the reason.
-            OutcomeKind::Rate => {
-                headers::raise(&mut outcome.retry_after, headers::exhausted(&outcome.quota).flatten());
-            }
             _ => {}
         }
         // The words of other errors may quote the request.
@@ -518,7 +514,7 @@ impl<'v> Facts<'v> {
             return OutcomeKind::Billing;
         }
         let named = self.text_at("metadata/error_type").or(self.code) == Some("rate_limit_exceeded");
-        if google || named || words.rate() || headers::exhausted(&so_far.quota).is_some() {
+        if google || named || words.rate() || headers::exhausted(&so_far.quota) {
             return OutcomeKind::Rate;
         }
         OutcomeKind::Slot
@@ -930,7 +926,7 @@ mod tests {
     }
 
     #[test]
-    fn a_429_with_a_used_up_quota_is_about_rate_and_waits_for_the_window() {
+    fn a_429_with_a_used_up_quota_is_about_rate_and_its_reset_is_no_wait() {
         let headers = [
             ("x-ratelimit-limit-requests", "60"),
             ("x-ratelimit-remaining-requests", "12"),
@@ -941,7 +937,7 @@ mod tests {
             ("retry-after", "2"),
         ];
         let outcome = of(429, &headers, "");
-        assert_eq!((outcome.kind, outcome.retry_after), (Rate, secs(7.66)));
+        assert_eq!((outcome.kind, outcome.retry_after), (Rate, secs(2.0)));
         assert_eq!(outcome.quota.requests.remaining, Some(12));
         // With some left of each the headers blame no window.
         assert_eq!(of(429, &headers[..3], "").kind, Slot);
@@ -1033,8 +1029,8 @@ mod tests {
         let body = json!({"error": {"code": 429, "message": "Rate limit exceeded", "metadata": {"headers": {
             "X-RateLimit-Limit": "20", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1764000042000"}}}});
         let outcome = of(429, &[], body);
-        assert_eq!((outcome.kind, outcome.retry_after), (Rate, secs(42.0)));
-        assert_eq!(outcome.quota.requests.limit, Some(20));
+        assert_eq!((outcome.kind, outcome.retry_after), (Rate, None));
+        assert_eq!((outcome.quota.requests.limit, outcome.quota.requests.reset), (Some(20), secs(42.0)));
 
         let raw = json!({"error": {"message": "Model is overloaded"}}).to_string();
         let body = json!({"error": {"code": 500, "message": "Provider returned error", "metadata": {"raw": raw}}});

@@ -149,15 +149,9 @@ pub fn quota_hints(headers: &dyn Headers, unix_now: Option<u64>) -> QuotaHints {
     QuotaHints { requests, tokens }
 }
 
-/// How long until a quota that the headers call used up is whole again; the longest, if several are.
-pub(crate) fn exhausted(quota: &QuotaHints) -> Option<Option<Duration>> {
-    let mut longest = None;
-    for hint in [&quota.requests, &quota.tokens] {
-        if hint.remaining == Some(0) {
-            raise(longest.get_or_insert(None), hint.reset);
-        }
-    }
-    longest
+/// Whether the headers call a quota used up.
+pub(crate) fn exhausted(quota: &QuotaHints) -> bool {
+    quota.requests.remaining == Some(0) || quota.tokens.remaining == Some(0)
 }
 
 /// Makes of a delay the longer of it and another.

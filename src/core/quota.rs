@@ -3,12 +3,13 @@
 //! DeepSeek has none (its limit is on requests in flight), but providers that carry its models do, and a 429 about rate
 //! must slow the sending without touching the concurrency limit.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::backoff::jittered_floor;
-use super::outcome::{QuotaHint, QuotaHints};
+use super::outcome::QuotaHints;
 use super::time::{Timestamp, micros, scaled};
 
 /// A provider's rate limits for one lane, as its documentation states them. All absent by default.
@@ -100,6 +101,253 @@ impl RollingWindow {
     }
 }
 
+/// How a server gives back what was spent, as far as its words have told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// All at once, when the window ends. Also what holds until it is known better: the least that any server does.
+    Fixed,
+    /// Each unit a window after it was spent.
+    Rolling,
+    /// Evenly, as a token bucket does.
+    Refill,
+}
+
+/// What the server said with the answer to one request: how things stood when it took that request in.
+#[derive(Clone, Copy, Debug)]
+struct Word {
+    /// When the request was sent. The headers may come minutes later, with the end of its answer.
+    sent: Timestamp,
+    /// The request's number on its lane, in the order of sending.
+    number: u64,
+    used: f64,
+    /// Seconds until all of it is back.
+    reset: f64,
+}
+
+/// Requests sent, by time.
+#[derive(Debug, Default)]
+struct Sendings {
+    /// The number of the last one.
+    count: u64,
+    /// When it was sent.
+    last: Timestamp,
+    /// The number of the last one that the server has let in.
+    admitted: u64,
+    /// (when, the number of the last one sent then), oldest first; those before the oldest are long gone. Kept from the
+    /// first sign of a limit on.
+    log: VecDeque<(Timestamp, u64)>,
+    /// What is sent within this time is one entry.
+    grain: Duration,
+}
+
+impl Sendings {
+    const MOST: usize = 2048;
+
+    fn note(&mut self, now: Timestamp, number: u64) {
+        self.count = number;
+        self.last = now;
+        match self.log.back_mut() {
+            None => {}
+            Some((at, last)) if now < *at + self.grain => *last = number,
+            Some(_) => {
+                if self.log.len() == Self::MOST {
+                    self.log.pop_front();
+                }
+                self.log.push_back((now, number));
+            }
+        }
+    }
+
+    /// Keeps the log from now on, if it is not kept yet; all that is known is when request `number` was sent.
+    fn keep(&mut self, now: Timestamp, sent: Timestamp, number: u64, window: Duration) {
+        let grain = window / 1024;
+        if self.log.is_empty() {
+            self.log.extend([(Timestamp::ZERO, number - 1), (sent, number), (now, self.count)]);
+            self.grain = grain;
+        }
+        self.grain = self.grain.min(grain);
+    }
+
+    /// When more may follow the request `number` after which it is not known whether the server takes any: one goes ahead,
+    /// and each that is let in draws two more. Where nothing is heard, another goes after a second.
+    fn trial_at(&self, number: u64) -> Timestamp {
+        let let_in = self.admitted.saturating_sub(number);
+        if self.count.saturating_sub(number) <= 2 * let_in {
+            Timestamp::ZERO
+        } else {
+            self.last + Duration::from_secs(1)
+        }
+    }
+
+    /// The number of the last request sent a `span` ago or earlier, to the grain.
+    fn before(&self, now: Timestamp, span: Duration) -> u64 {
+        let at = self.log.partition_point(|&(sent, _)| sent + span <= now);
+        self.log.get(at.saturating_sub(1)).map_or(0, |&(_, number)| number)
+    }
+
+    /// When request `number` was sent, to the grain.
+    fn time_of(&self, number: u64) -> Timestamp {
+        let at = self.log.partition_point(|&(_, last)| last < number);
+        self.log.get(at).map_or(self.last, |&(sent, _)| sent)
+    }
+}
+
+/// A limit that the server states, on requests or on tokens: its newest word, brought up to date by what was sent since.
+#[derive(Debug)]
+struct Stated {
+    counts_tokens: bool,
+    limit: f64,
+    kind: Kind,
+    /// The longest reset seen, rounded up to what windows usually are.
+    window: Duration,
+    word: Word,
+    /// An older word; how the reset moved since tells the kind.
+    reference: Word,
+    /// What a request takes: 1, or tokens on average.
+    each: f64,
+    /// Seconds in which a token bucket gives one unit back.
+    unit: f64,
+    /// When all is back that was used by the newest word; in a token bucket also what was used since.
+    whole_at: Timestamp,
+    /// What was left and yet too little, if the newest word is a rejection.
+    lacked: f64,
+    /// For a pace that no server stated: the seconds of a unit as they were measured, and the requests since.
+    guess: Option<(f64, u64)>,
+}
+
+impl Stated {
+    fn new(counts_tokens: bool, word: Word) -> Self {
+        Self {
+            counts_tokens,
+            limit: 0.0,
+            kind: Kind::Fixed,
+            window: Duration::ZERO,
+            word,
+            reference: word,
+            each: if counts_tokens { (word.used / word.number.max(1) as f64).max(1.0) } else { 1.0 },
+            unit: 0.0,
+            whole_at: Timestamp::ZERO,
+            lacked: 0.0,
+            guess: None,
+        }
+    }
+
+    fn window_of(reset: f64) -> Duration {
+        const USUAL: [u16; 4] = [1, 10, 60, 3600];
+        let usual = USUAL.into_iter().find(|&secs| reset <= f64::from(secs));
+        Duration::from_secs(usual.map_or(86_400, u64::from))
+    }
+
+    /// Takes the server's word, unless a newer one is known.
+    fn hear(&mut self, now: Timestamp, sendings: &Sendings, word: Word, admitted: bool) {
+        let before = self.word;
+        if word.number < before.number {
+            return;
+        }
+        self.window = self.window.max(Self::window_of(word.reset));
+        let between = word.number - before.number;
+        // A rejected request took nothing.
+        if self.counts_tokens && admitted {
+            let (mut requests, mut took) = (between as f64, word.used - before.used);
+            match self.kind {
+                Kind::Fixed => {}
+                Kind::Rolling => {
+                    let left = |at| sendings.before(at, self.window);
+                    requests -= left(word.sent).saturating_sub(left(before.sent)) as f64;
+                }
+                Kind::Refill => took += (word.sent.secs_since(before.sent) / self.unit).min(before.used),
+            }
+            // Where more came back than was taken, nothing can be told.
+            if requests > 0.5 * between as f64 && took > requests {
+                self.each += (took / requests - self.each) * requests / (requests + 16.0);
+            }
+        }
+        self.tell_kind(word);
+        self.word = word;
+        self.lacked = if admitted { 0.0 } else { self.limit - word.used };
+        // A hair later: times are rounded.
+        self.whole_at = word.sent.plus_secs(word.reset) + self.window / 1024;
+        if word.used > 0.0 && word.reset > 0.0 {
+            self.unit = word.reset / word.used;
+        }
+        self.spend(now, sendings.count.saturating_sub(word.number));
+    }
+
+    /// The kind shows in the reset: a bucket's is in proportion to what was used, a fixed window's runs down with the
+    /// time, a rolling one's stays.
+    fn tell_kind(&mut self, word: Word) {
+        let from = self.reference;
+        let apart = word.sent.secs_since(from.sent);
+        let window = self.window.as_secs_f64();
+        let foretold = [
+            (Kind::Refill, from.reset * word.used / from.used.max(1.0)),
+            (Kind::Fixed, from.reset - apart),
+            (Kind::Rolling, from.reset),
+        ];
+        let mut errors = foretold.map(|(kind, reset)| ((word.reset - reset).abs(), kind));
+        errors.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        let [(best, kind), (second, _), _] = errors;
+        if second - best > window / 32.0 && second > 4.0 * best {
+            self.kind = kind;
+            self.reference = word;
+        } else if apart > window / 8.0 {
+            self.reference = word;
+        }
+    }
+
+    /// Only a bucket is kept level by hand; windows are reckoned from what was sent when.
+    fn spend(&mut self, now: Timestamp, requests: u64) {
+        if let Some((measured, since)) = &mut self.guess {
+            *since += requests;
+            let grown = *since as f64 / (4.0 * self.limit).max(256.0);
+            let grown = 1.0 + grown * grown * grown / 8.0;
+            match self.kind {
+                Kind::Refill => self.unit = *measured / grown,
+                _ => self.limit = *measured * grown,
+            }
+        }
+        if self.kind == Kind::Refill {
+            let spent = requests as f64 * self.each * self.unit;
+            // It can't be emptier than empty.
+            let most = (self.limit * self.unit).min(86_400.0);
+            self.whole_at = self.whole_at.max(now).plus_secs(spent).min(now.plus_secs(most));
+        }
+    }
+
+    fn opens_at(&self, sendings: &Sendings, now: Timestamp, tokens: u64) -> Timestamp {
+        // Estimates are not exact, and a bucket filled not quite to the brim gives no less.
+        let spare = if self.counts_tokens || self.kind == Kind::Refill { self.limit / 64.0 } else { 0.0 };
+        let asked = if self.counts_tokens && tokens > 1 { tokens as f64 } else { self.each };
+        let room = (self.limit - spare.trunc() - self.lacked - asked).max(0.0);
+        if self.kind == Kind::Refill {
+            return Timestamp::from_secs_f64(self.whole_at.as_secs_f64() - room * self.unit).max(now);
+        }
+        // What the grain blurs counts as late, never as early.
+        let span = self.window + sendings.grain;
+        let left = sendings.before(now, span);
+        let since = sendings.count.saturating_sub(left.max(self.word.number)) as f64 * self.each;
+        let mut used = self.word.used + since;
+        if self.kind == Kind::Rolling {
+            let known = sendings.before(self.word.sent, self.window);
+            let back = left.min(self.word.number).saturating_sub(known) as f64 * self.each;
+            used = (used - back).max(sendings.count.saturating_sub(left) as f64 * self.each);
+        }
+        let over = used - room;
+        if over <= 0.0 {
+            return now;
+        }
+        let leaves =
+            |over: f64, left: u64| sendings.time_of(left.saturating_add((over / self.each + 0.999) as u64)) + span;
+        let whole_at = if since > room {
+            leaves(since - room, left.max(self.word.number)).max(self.whole_at)
+        } else {
+            sendings.trial_at(sendings.before(self.whole_at, Duration::from_micros(1))).max(self.whole_at)
+        };
+        let at = if self.kind == Kind::Rolling { whole_at.min(leaves(over, left)) } else { whole_at };
+        at.max(now)
+    }
+}
+
 /// The quota of one lane: what was configured, and what the server said.
 #[derive(Debug)]
 pub struct Quota {
@@ -108,6 +356,15 @@ pub struct Quota {
     closed_until: Timestamp,
     /// Rate rejections in a row: the wait doubles where the server names none.
     rejections: u32,
+    /// The last request sent before the last of them was heard.
+    proven: u64,
+    /// When the first of the last row was sent, and how many have been rejected from it on.
+    row: (Timestamp, u64),
+    /// How long it took from there until one was let in.
+    recovery: Duration,
+    sendings: Sendings,
+    /// The limits that the server's answers tell, on requests and on tokens.
+    learned: [Option<Box<Stated>>; 2],
 }
 
 impl Quota {
@@ -121,10 +378,15 @@ impl Quota {
             tokens: spec.tokens_per_minute.map(|limit| RollingWindow::new(limit, MINUTE)),
             closed_until: Timestamp::ZERO,
             rejections: 0,
+            proven: u64::MAX,
+            row: (Timestamp::ZERO, 0),
+            recovery: Duration::ZERO,
+            sendings: Sendings::default(),
+            learned: [None, None],
         }
     }
 
-    /// When a request of about `tokens` tokens may be sent; `now` if at once.
+    /// When a request of about `tokens` tokens may be sent (up to 1: nobody knows how many); `now` if at once.
     pub fn opens_at(&mut self, now: Timestamp, tokens: u64) -> Timestamp {
         let mut at = self.closed_until.max(now);
         for window in &mut self.requests {
@@ -133,16 +395,23 @@ impl Quota {
         if let Some(window) = &mut self.tokens {
             at = at.max(window.fits_at(now, tokens));
         }
-        at
+        for stated in self.learned.iter().flatten() {
+            at = at.max(stated.opens_at(&self.sendings, now, tokens));
+        }
+        at.max(self.sendings.trial_at(self.proven))
     }
 
-    /// A request of about `tokens` tokens is sent.
-    pub fn on_send(&mut self, now: Timestamp, tokens: u64) {
+    /// A request of about `tokens` tokens is sent, the `number`-th of its lane.
+    pub fn on_send(&mut self, now: Timestamp, number: u64, tokens: u64) {
         for window in &mut self.requests {
             window.spend(now, 1);
         }
         if let Some(window) = &mut self.tokens {
             window.spend(now, tokens);
+        }
+        self.sendings.note(now, number);
+        for stated in self.learned.iter_mut().flatten() {
+            stated.spend(now, 1);
         }
     }
 
@@ -153,39 +422,90 @@ impl Quota {
         }
     }
 
-    /// What an answer's headers say. A dimension with nothing left closes the lane until it resets.
-    pub fn on_hints(&mut self, now: Timestamp, hints: &QuotaHints) {
-        for hint in [hints.requests, hints.tokens] {
-            if let QuotaHint { remaining: Some(0), reset: Some(reset), .. } = hint {
-                self.closed_until = self.closed_until.max(now + reset);
-            }
+    /// What the headers say with the answer to request `number`, which was sent at `sent`: how things stood then.
+    pub fn on_hints(&mut self, now: Timestamp, sent: Timestamp, number: u64, hints: &QuotaHints) {
+        self.hear(now, sent, number, hints, true);
+    }
+
+    fn hear(&mut self, now: Timestamp, sent: Timestamp, number: u64, hints: &QuotaHints, admitted: bool) {
+        for (at, hint) in [hints.requests, hints.tokens].into_iter().enumerate() {
+            let Some(remaining) = hint.remaining else { continue };
+            let Some(limit) = hint.limit else {
+                // Of how many is not known, so all that can be done is to wait.
+                if let (0, Some(reset)) = (remaining, hint.reset) {
+                    self.closed_until = self.closed_until.max(sent + reset);
+                }
+                continue;
+            };
+            let limit = limit.max(1) as f64;
+            let used = (limit - remaining as f64).max(0.0);
+            // Who names no reset has windows of a minute (Mistral).
+            let reset = hint.reset.map_or(60.0, |reset| reset.as_secs_f64());
+            let word = Word { sent, number, used, reset };
+            let known = self.learned[at].take_if(|stated| stated.guess.is_none());
+            let stated = self.learned[at].insert(known.unwrap_or_else(|| Box::new(Stated::new(at == 1, word))));
+            stated.limit = limit;
+            stated.hear(now, &self.sendings, word, admitted);
+            self.sendings.keep(now, sent, number, stated.window);
         }
     }
 
-    /// A request was accepted by the rate limiter.
-    pub fn on_accepted(&mut self) {
-        self.rejections = 0;
+    /// Nothing was said of a limit, and yet there is one. From the second time on it is known how much the server takes in
+    /// how long, whatever its windows are. That is the pace from then on. Less than the server takes would never be
+    /// noticed, so it grows, ever faster, until a rejection corrects it.
+    fn guess(&mut self, now: Timestamp, sent: Timestamp, number: u64, first: bool) {
+        const LONGEST: Duration = Duration::from_secs(60);
+        if self.learned.iter().flatten().any(|stated| stated.guess.is_none()) {
+            return;
+        }
+        if first {
+            if !self.sendings.log.is_empty() {
+                let slow = self.recovery > Duration::from_secs(5);
+                let span = if slow { LONGEST } else { (sent - self.row.0).clamp(Duration::from_secs(1), LONGEST) };
+                let took =
+                    (number - 1).saturating_sub(self.sendings.before(sent, span)).saturating_sub(self.row.1).max(1);
+                let unit = span.as_secs_f64() / took as f64;
+                let word = Word { sent: Timestamp::ZERO, number: 0, used: 0.0, reset: 0.0 };
+                let (kind, limit) = if slow { (Kind::Rolling, took as f64) } else { (Kind::Refill, 2.0) };
+                let guess = Some((if slow { limit } else { unit }, 0));
+                let known = Stated { kind, limit, unit, guess, window: span, ..Stated::new(false, word) };
+                self.learned[0] = Some(Box::new(known));
+            }
+            self.sendings.keep(now, sent, number, LONGEST);
+            self.row = (sent, 0);
+        }
+        self.row.1 += 1;
     }
 
-    /// A request was rejected for its rate. Waits as long as the server says; else (a wait of zero says nothing) a second, doubling to a minute (the
-    /// usual window), jittered. A later, shorter wait never cuts an earlier, longer one.
+    /// The request `number`, sent at `sent`, was accepted by the rate limiter.
+    pub fn on_accepted(&mut self, sent: Timestamp, number: u64) {
+        self.sendings.admitted = self.sendings.admitted.max(number);
+        // What was sent before the last rejection came says nothing about what follows it.
+        if self.rejections > 0 && number > self.proven {
+            self.rejections = 0;
+            self.recovery = sent - self.row.0;
+        }
+    }
+
+    /// Request `number`, sent at `sent`, was rejected for its rate. Waits as long as the server says; else (a wait of zero
+    /// says nothing) a second, doubling to a minute (the usual window), jittered. A later, shorter wait never cuts an
+    /// earlier, longer one.
     pub fn on_rejected(
         &mut self,
         now: Timestamp,
+        sent: Timestamp,
+        number: u64,
         retry_after: Option<Duration>,
         hints: &QuotaHints,
         rng: &mut fastrand::Rng,
     ) {
+        let first = self.rejections == 0;
+        self.proven = self.sendings.count;
         // Rejections of one burst arrive together; only the first after the wait says anything new.
         if now >= self.closed_until {
             self.rejections = self.rejections.saturating_add(1);
         }
-        let reset = [hints.requests, hints.tokens]
-            .into_iter()
-            .filter(|hint| hint.remaining == Some(0))
-            .filter_map(|hint| hint.reset)
-            .max();
-        let wait = match retry_after.max(reset).filter(|asked| !asked.is_zero()) {
+        let wait = match retry_after.filter(|asked| !asked.is_zero()) {
             Some(asked) => jittered_floor(asked, rng),
             None => {
                 let doubled = Duration::from_secs(1 << (self.rejections.clamp(1, 7) - 1));
@@ -193,18 +513,22 @@ impl Quota {
             }
         };
         self.closed_until = self.closed_until.max(now + wait);
+        self.hear(now, sent, number, hints, false);
+        self.guess(now, sent, number, first);
     }
 
     /// Forgets what the server said; configured limits stay.
     pub fn reset(&mut self) {
         self.closed_until = Timestamp::ZERO;
         self.rejections = 0;
+        self.learned = [None, None];
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::outcome::QuotaHint;
     use proptest::prelude::*;
 
     fn secs(secs: f64) -> Timestamp {
@@ -216,7 +540,7 @@ mod tests {
         let mut quota = Quota::new(&QuotaSpec { tokens_per_minute: Some(100), ..QuotaSpec::default() });
         for at in 0..200 {
             let now = secs(f64::from(at));
-            quota.on_send(now, u64::from(u32::MAX));
+            quota.on_send(now, 1, u64::from(u32::MAX));
             quota.on_usage(now, 10, u64::MAX);
             quota.on_usage(now, u64::MAX, u64::MAX);
         }
@@ -226,16 +550,16 @@ mod tests {
     #[test]
     fn without_a_spec_it_is_always_open() {
         let mut quota = Quota::new(&QuotaSpec::default());
-        for _ in 0..10_000 {
+        for number in 1..10_000 {
             assert_eq!(quota.opens_at(secs(3.0), u64::MAX), secs(3.0));
-            quota.on_send(secs(3.0), 1_000_000);
+            quota.on_send(secs(3.0), number, 1_000_000);
         }
     }
 
     #[test]
     fn a_prompt_larger_than_the_whole_quota_goes_alone_instead_of_never() {
         let mut quota = Quota::new(&QuotaSpec { tokens_per_minute: Some(1000), ..QuotaSpec::default() });
-        quota.on_send(secs(0.0), 10);
+        quota.on_send(secs(0.0), 1, 10);
         let at = quota.opens_at(secs(0.0), 5000);
         assert!(at >= secs(60.0) && at <= secs(62.0), "{at:?}");
         assert_eq!(quota.opens_at(at, 5000), at);
@@ -244,7 +568,7 @@ mod tests {
     #[test]
     fn usage_replaces_the_estimate() {
         let mut quota = Quota::new(&QuotaSpec { tokens_per_minute: Some(1000), ..QuotaSpec::default() });
-        quota.on_send(secs(1.0), 900);
+        quota.on_send(secs(1.0), 1, 900);
         assert!(quota.opens_at(secs(2.0), 500) > secs(50.0));
         quota.on_usage(secs(1.0), 900, 100);
         assert_eq!(quota.opens_at(secs(2.0), 500), secs(2.0));
@@ -255,14 +579,191 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(1);
         let mut quota = Quota::new(&QuotaSpec::default());
         let none = QuotaHints::default();
-        quota.on_rejected(secs(0.0), Some(Duration::from_secs(90)), &none, &mut rng);
+        quota.on_rejected(secs(0.0), secs(0.0), 1, Some(Duration::from_secs(90)), &none, &mut rng);
         let at = quota.opens_at(secs(0.0), 0);
         assert!(at >= secs(90.0) && at <= secs(99.0));
-        quota.on_rejected(secs(1.0), Some(Duration::from_secs(2)), &none, &mut rng);
+        quota.on_rejected(secs(1.0), secs(0.0), 2, Some(Duration::from_secs(2)), &none, &mut rng);
         assert_eq!(quota.opens_at(secs(1.0), 0), at);
-        let empty = QuotaHint { limit: Some(60), remaining: Some(0), reset: Some(Duration::from_secs(200)) };
-        quota.on_hints(secs(2.0), &QuotaHints { requests: empty, ..none });
-        assert_eq!(quota.opens_at(secs(2.0), 0), secs(202.0));
+        // Of what limit nothing is left is not said: the whole reset, then.
+        let empty = QuotaHint { limit: None, remaining: Some(0), reset: Some(Duration::from_secs(200)) };
+        quota.on_hints(secs(2.0), secs(1.5), 3, &QuotaHints { requests: empty, ..none });
+        assert_eq!(quota.opens_at(secs(2.0), 0), secs(201.5));
+    }
+
+    #[test]
+    fn after_a_rejection_one_goes_ahead_and_the_others_follow_when_it_is_let_in() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut quota = Quota::new(&QuotaSpec::default());
+        quota.on_send(secs(0.0), 1, 0);
+        quota.on_rejected(secs(0.1), secs(0.0), 1, Some(Duration::from_secs(5)), &QuotaHints::default(), &mut rng);
+        let at = quota.opens_at(secs(0.1), 0);
+        quota.on_send(at, 2, 0);
+        assert_eq!(quota.opens_at(at, 0), at + Duration::from_secs(1));
+        quota.on_accepted(secs(0.0), 1);
+        assert!(quota.opens_at(at, 0) > at, "that one was sent before the rejection");
+        quota.on_accepted(at, 2);
+        for number in [3, 4] {
+            assert_eq!(quota.opens_at(at, 0), at);
+            quota.on_send(at, number, 0);
+        }
+        assert!(quota.opens_at(at, 0) > at, "each draws two more");
+    }
+
+    /// The word of a limit on requests, with the answer to request `number`, sent at `sent`.
+    fn hear(quota: &mut Quota, now: f64, sent: f64, number: u64, (limit, remaining, reset): (u64, u64, f64)) {
+        let (limit, remaining) = (Some(limit), Some(remaining));
+        let requests = QuotaHint { limit, remaining, reset: Some(Duration::from_secs_f64(reset)) };
+        quota.on_hints(secs(now), secs(sent), number, &QuotaHints { requests, ..QuotaHints::default() });
+    }
+
+    /// `requests` are sent at once at 0 s; 3 s later the answers come to the first and the one halfway.
+    fn burst(limit: u64, requests: u64, reset: impl Fn(u64) -> f64) -> Quota {
+        let mut quota = Quota::new(&QuotaSpec::default());
+        for number in 1..=requests {
+            quota.on_send(secs(0.0), number, 0);
+        }
+        for number in [1, requests / 2] {
+            hear(&mut quota, 3.0, 0.0, number, (limit, limit - number, reset(number)));
+        }
+        quota
+    }
+
+    #[test]
+    fn what_was_sent_since_the_servers_word_counts_too() {
+        let mut quota = burst(100, 98, |_| 60.0);
+        assert_eq!(quota.opens_at(secs(3.0), 0), secs(3.0));
+        quota.on_send(secs(3.0), 99, 0);
+        quota.on_send(secs(3.0), 100, 0);
+        assert!(quota.opens_at(secs(3.0), 0) >= secs(60.0));
+        // An older word says nothing new; a newer one is believed over any books, here that another client had ten.
+        hear(&mut quota, 4.0, 0.0, 10, (100, 90, 60.0));
+        assert!(quota.opens_at(secs(4.0), 0) >= secs(60.0));
+        hear(&mut quota, 5.0, 3.0, 99, (100, 30, 57.0));
+        assert_eq!(quota.opens_at(secs(5.0), 0), secs(5.0));
+    }
+
+    #[test]
+    fn a_bucket_is_known_by_its_reset_and_gives_a_permit_each_interval() {
+        // 100 a minute: 0.6 s each.
+        let mut quota = burst(100, 100, |used| 0.6 * used as f64);
+        let mut now = secs(3.0);
+        for number in 101..120 {
+            let at = quota.opens_at(now, 0);
+            now = at.max(now);
+            quota.on_send(now, number, 0);
+        }
+        let at = now.as_secs_f64();
+        assert!((0.6 * 19.0..0.6 * 21.0).contains(&at), "the nineteenth went at {at}");
+    }
+
+    #[test]
+    fn a_bucket_that_nobody_used_for_an_hour_has_no_more_than_its_limit() {
+        let mut quota = burst(100, 50, |used| 0.6 * used as f64);
+        let sent = (51..).take_while(|&number| {
+            let open = quota.opens_at(secs(3600.0), 0) == secs(3600.0);
+            quota.on_send(secs(3600.0), number, 0);
+            open
+        });
+        assert!((95..=100).contains(&sent.count()));
+    }
+
+    #[test]
+    fn a_rolling_window_gives_back_what_was_sent_a_window_ago() {
+        let mut quota = Quota::new(&QuotaSpec::default());
+        for number in 1..=60u64 {
+            let now = number as f64 / 2.0;
+            quota.on_send(secs(now), number, 0);
+            hear(&mut quota, now + 0.1, now, number, (60, 60 - number, 60.0));
+        }
+        let at = quota.opens_at(secs(31.0), 0);
+        assert!((60.5..60.7).contains(&at.as_secs_f64()), "{at:?}");
+        quota.on_send(at, 61, 0);
+        let next = quota.opens_at(at, 0);
+        assert!((61.0..61.2).contains(&next.as_secs_f64()), "{next:?}");
+    }
+
+    #[test]
+    fn a_fixed_window_opens_when_it_ends_for_one_and_then_for_all() {
+        let mut quota = Quota::new(&QuotaSpec::default());
+        for number in 1..=60u64 {
+            let now = number as f64 / 2.0;
+            quota.on_send(secs(now), number, 0);
+            hear(&mut quota, now + 0.1, now, number, (60, 60 - number, 40.0 - now));
+        }
+        let at = quota.opens_at(secs(31.0), 0);
+        assert!((40.0..40.1).contains(&at.as_secs_f64()), "{at:?}");
+        quota.on_send(at, 61, 0);
+        assert_eq!(quota.opens_at(at, 0), at + Duration::from_secs(1));
+        for number in 62..=119 {
+            quota.on_accepted(at, number - 1);
+            assert_eq!(quota.opens_at(at, 0), at, "{number}");
+            quota.on_send(at, number, 0);
+        }
+    }
+
+    #[test]
+    fn tokens_are_reckoned_with_what_the_server_took_for_the_requests_before() {
+        let mut quota = Quota::new(&QuotaSpec::default());
+        for number in 1..=30 {
+            quota.on_send(secs(0.0), number, 0);
+        }
+        for number in 1..=10u64 {
+            let remaining = Some(10_000 - 300 * number);
+            let tokens = QuotaHint { limit: Some(10_000), remaining, reset: Some(Duration::from_secs(60)) };
+            quota.on_hints(secs(2.0), secs(0.0), number, &QuotaHints { tokens, ..QuotaHints::default() });
+        }
+        // 9,000 of 10,000 are gone, and a sixty-fourth is kept for errors.
+        assert_eq!(quota.opens_at(secs(2.0), 0), secs(2.0));
+        assert_eq!(quota.opens_at(secs(2.0), 800), secs(2.0));
+        assert!(quota.opens_at(secs(2.0), 900) > secs(50.0), "it is known to be larger than most");
+        for number in 31..=33 {
+            quota.on_send(secs(2.0), number, 0);
+        }
+        assert!(quota.opens_at(secs(2.0), 0) > secs(50.0));
+    }
+
+    /// Sends for an hour, one at a time, to a server that takes by `takes` and never says why not. Returns how many it
+    /// took and how many not.
+    fn felt(mut takes: impl FnMut(Timestamp) -> bool) -> (u32, u32) {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut quota = Quota::new(&QuotaSpec::default());
+        let (mut now, mut took, mut refused) = (Timestamp::ZERO, 0, 0);
+        for number in 1.. {
+            now = quota.opens_at(now, 0).max(now + Duration::from_millis(50));
+            if now > secs(3600.0) {
+                break;
+            }
+            quota.on_send(now, number, 0);
+            if takes(now) {
+                quota.on_accepted(now, number);
+                took += 1;
+            } else {
+                quota.on_rejected(now, now, number, None, &QuotaHints::default(), &mut rng);
+                refused += 1;
+            }
+        }
+        (took, refused)
+    }
+
+    #[test]
+    fn a_limit_that_is_only_felt_is_learned_from_what_was_let_in() {
+        let mut recent: VecDeque<Timestamp> = VecDeque::new();
+        let (took, refused) = felt(|now| {
+            recent.retain(|&at| now - at < Duration::from_secs(60));
+            let room = recent.len() < 120;
+            recent.extend(room.then_some(now));
+            room
+        });
+        assert!(took > 6500 && refused * 100 < took, "{took} of 7,200, {refused} refused");
+        let (mut left, mut at) = (120.0, Timestamp::ZERO);
+        let (took, refused) = felt(|now| {
+            left = f64::min(120.0, left + 2.0 * now.secs_since(at));
+            at = now;
+            let room = left >= 1.0;
+            left -= f64::from(u8::from(room));
+            room
+        });
+        assert!(took > 5700 && refused * 100 < took, "{took} of 7,320, {refused} refused");
     }
 
     #[test]
@@ -272,7 +773,7 @@ mod tests {
         let mut now = secs(0.0);
         for (round, top) in [1.25, 2.5, 5.0, 10.0].into_iter().enumerate() {
             for _ in 0..20 {
-                quota.on_rejected(now, None, &QuotaHints::default(), &mut rng);
+                quota.on_rejected(now, now, 1, None, &QuotaHints::default(), &mut rng);
             }
             let open = quota.opens_at(now, 0);
             assert!((open - now).as_secs_f64() <= top + 1e-6, "round {round}: {:?}", open - now);
@@ -296,11 +797,52 @@ mod tests {
                 prop_assert!(at <= now + Duration::from_secs(62));
                 prop_assert_eq!(quota.opens_at(at, 0), at, "it keeps its word");
                 now = at;
-                quota.on_send(now, 0);
                 sent.push(now);
+                quota.on_send(now, sent.len() as u64, 0);
                 let recent = sent.iter().filter(|&&then| now - then < Duration::from_secs(60)).count() as u64;
                 prop_assert!(recent <= limit, "{} sent in the last minute", recent);
             }
         }
+
+        /// Whatever the headers say and whatever happens, the lane opens within the longest reset that was named (at most
+        /// a day), and when it says it will.
+        #[test]
+        fn no_headers_close_a_lane_for_good(
+            steps in prop::collection::vec(
+                (0u64..30_000_000, 0u8..4, any_number(), any_number(), prop::option::of(0.0f64..1e5), any::<bool>()),
+                1..120,
+            ),
+        ) {
+            let mut rng = fastrand::Rng::with_seed(1);
+            let mut quota = Quota::new(&QuotaSpec::default());
+            let mut now = Timestamp::ZERO;
+            let mut sent = Vec::new();
+            for (gap, what, limit, remaining, reset, tokens) in steps {
+                now += Duration::from_micros(gap);
+                let reset = reset.map(|secs| Duration::from_secs_f64(secs).min(Duration::from_secs(86_400)));
+                let hint = QuotaHint { limit, remaining, reset };
+                let hints = match tokens {
+                    true => QuotaHints { tokens: hint, ..QuotaHints::default() },
+                    false => QuotaHints { requests: hint, ..QuotaHints::default() },
+                };
+                let number = sent.len() as u64;
+                match (what, sent.get(sent.len() * 2 / 3).copied()) {
+                    (1, Some(at)) => quota.on_hints(now, at, number * 2 / 3 + 1, &hints),
+                    (2, Some(at)) => quota.on_rejected(now, at, number * 2 / 3 + 1, None, &hints, &mut rng),
+                    (3, Some(at)) => quota.on_accepted(at, number * 2 / 3 + 1),
+                    _ => {
+                        sent.push(now);
+                        quota.on_send(now, number + 1, 0);
+                    }
+                }
+                let at = quota.opens_at(now, 0);
+                prop_assert!(at <= now + Duration::from_secs(86_400 + 200), "{:?} at {:?}", at, now);
+                prop_assert_eq!(quota.opens_at(at, 0), at, "it keeps its word");
+            }
+        }
+    }
+
+    fn any_number() -> impl Strategy<Value = Option<u64>> {
+        prop::option::of(prop_oneof![Just(0), 1u64..200, Just(u64::MAX)])
     }
 }

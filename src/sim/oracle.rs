@@ -426,7 +426,7 @@ impl Done {
 
 #[cfg(test)]
 mod tests {
-    use super::super::scenario::{Balance, Faults, Punish, Rate, Window};
+    use super::super::scenario::{Balance, Faults, Punish, Rate, Refill, Window};
     use super::*;
 
     fn secs(report: &Report) -> f64 {
@@ -464,9 +464,13 @@ mod tests {
         scenario.windows.push(Window::new(503, 0.0, 7.0));
         assert_eq!(secs(&knowing(&scenario, 1, &Jobs::new(8)).unwrap()), 8.0);
         scenario.windows.clear();
-        scenario.rate = Rate { rpm: Some(5), tpm: None };
+        scenario.rate = Rate { rpm: Some(5), ..Rate::default() };
         let report = knowing(&scenario, 1, &Jobs::new(11)).unwrap();
         assert_eq!((secs(&report), report.tally.rejected_total()), (121.0, 0));
+        // Five at once, and six more at twelve seconds each.
+        scenario.rate.refill = Refill::Bucket;
+        let report = knowing(&scenario, 1, &Jobs::new(11)).unwrap();
+        assert_eq!((secs(&report).round(), report.tally.rejected_total()), (73.0, 0));
     }
 
     #[test]

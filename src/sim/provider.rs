@@ -21,7 +21,7 @@
 //! ```
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -32,11 +32,9 @@ use crate::core::time::Timestamp;
 
 use super::cap::CapTrack;
 use super::errors::{self, ErrorBody};
-use super::scenario::{Balance, Faults, Scenario, ScenarioError, Window};
+use super::pace::{self, Pace};
+use super::scenario::{Balance, Faults, Rate, Scenario, ScenarioError, Window};
 use super::tally::{ClientTally, LaneTally, RejectReason, Sample, Tally};
-
-/// The rolling window of rate limits.
-const RATE_WINDOW: Duration = Duration::from_secs(60);
 
 /// The wall clock at the provider's start unless [`Provider::set_wall_clock`] says otherwise: 2026-01-01, so that
 /// runs without sockets are the same each time.
@@ -273,9 +271,7 @@ struct Lane {
     by_user: HashMap<Box<str>, u32>,
     /// Requests whose client has gone, by the time the provider notices.
     lingering: BinaryHeap<Reverse<(Timestamp, Option<Box<str>>)>>,
-    /// Admissions within the rate window, with their tokens.
-    recent: VecDeque<(Timestamp, u64)>,
-    recent_tokens: u64,
+    pace: Pace,
     slot_rejections: u64,
     peak: u32,
     /// The first arrival. Before it nothing is counted: asking for the cap is not traffic.
@@ -298,7 +294,7 @@ struct Integrals {
 }
 
 impl Lane {
-    fn new(account: usize, model: &str, track: CapTrack, punish_to: f64) -> Self {
+    fn new(account: usize, model: &str, track: CapTrack, punish_to: f64, rate: &Rate) -> Self {
         Self {
             account,
             model: model.to_owned(),
@@ -308,8 +304,7 @@ impl Lane {
             in_flight: 0,
             by_user: HashMap::new(),
             lingering: BinaryHeap::new(),
-            recent: VecDeque::new(),
-            recent_tokens: 0,
+            pace: Pace::new(rate),
             slot_rejections: 0,
             peak: 0,
             from: None,
@@ -407,16 +402,6 @@ impl Lane {
             }
         }
         self.at_last_end = (self.at, self.integrals);
-    }
-
-    fn forget_rate(&mut self, now: Timestamp) {
-        while let Some(&(at, tokens)) = self.recent.front() {
-            if at + RATE_WINDOW > now {
-                break;
-            }
-            self.recent_tokens = self.recent_tokens.saturating_sub(tokens);
-            self.recent.pop_front();
-        }
     }
 
     /// `None` before the first arrival.
@@ -564,14 +549,16 @@ impl Provider {
         let now = self.observe(now);
         let lane = self.lane_for(arrival).ok()?;
         self.advance(lane, now);
-        let lane = self.lanes.get(lane)?;
+        let tokens = self.tokens_of(arrival);
+        let lane = self.lanes.get_mut(lane)?;
+        lane.pace.advance(now);
         let edges =
             (self.scenario.windows.iter()).flat_map(|w| [Some(w.from), w.to]).flatten().map(Timestamp::from_secs_f64);
         [lane.track.next_change(now), Some(lane.punished_until), lane.next_linger_end()]
             .into_iter()
             .flatten()
             .chain(edges)
-            .chain(lane.recent.front().map(|&(at, _)| at + RATE_WINDOW))
+            .chain([now + lane.pace.until_room(tokens)])
             .filter(|&at| at > now)
             .min()
     }
@@ -735,7 +722,7 @@ impl Provider {
             None => CapTrack::published(model),
         };
         let punish_to = self.scenario.punish.as_ref().map_or(1.0, |punish| punish.to);
-        self.lanes.push(Lane::new(account, model, track, punish_to));
+        self.lanes.push(Lane::new(account, model, track, punish_to, &self.scenario.rate));
         self.accounts.get_mut(account)?.lane_of_model.insert(model.to_owned(), index);
         Some(index)
     }
@@ -826,25 +813,24 @@ impl Provider {
                 return Err(Box::new(self.too_many(now, RejectReason::UserSlot, body)));
             }
         }
-        lane.forget_rate(now);
-        let rate = &self.scenario.rate;
-        let limit = if rate.rpm.is_some_and(|rpm| lane.recent.len() >= rpm as usize) {
-            Some((RejectReason::Rpm, "RPM"))
-        } else if let Some(tpm) = rate.tpm {
-            let tokens = self.plan(self.admissions, arrival).output_tokens;
-            let asked = u64::from(arrival.prompt_tokens) + u64::from(tokens);
-            let recent = self.lanes.get(index).map_or(0, |lane| lane.recent_tokens);
-            (recent + asked > tpm).then_some((RejectReason::Tpm, "TPM"))
-        } else {
-            None
-        };
-        match limit {
-            None => Ok(()),
-            Some((reason, name)) => {
-                let mut rejected = self.too_many(now, reason, errors::too_fast(style, name));
-                rejected.headers.extend(self.rate_headers(now, index));
-                Err(Box::new(rejected))
-            }
+        let tokens = self.tokens_of(arrival);
+        let Some(lane) = self.lanes.get_mut(index) else { return Ok(()) };
+        lane.pace.advance(now);
+        let Some(reason) = lane.pace.refusal(tokens) else { return Ok(()) };
+        let wait = lane.pace.until_room(tokens);
+        let body = errors::too_fast(style, if reason == RejectReason::Rpm { "RPM" } else { "TPM" });
+        let mut rejected = self.too_many(now, reason, body);
+        let form = self.scenario.rejection.retry_after.form;
+        rejected.headers.extend(self.rate_headers(index));
+        rejected.headers.extend(errors::retry_after(form, wait, self.wall_at(now)));
+        Err(Box::new(rejected))
+    }
+
+    /// The tokens the next request will take, prompt and answer; 0 where nothing asks for them.
+    fn tokens_of(&self, arrival: &Arrival<'_>) -> u64 {
+        match self.scenario.rate.tpm {
+            None => 0,
+            Some(_) => u64::from(arrival.prompt_tokens) + u64::from(self.plan(self.admissions, arrival).output_tokens),
         }
     }
 
@@ -853,7 +839,7 @@ impl Provider {
         let setting = self.scenario.rejection.retry_after;
         let mut rejected = refused(reason, 429, body);
         rejected.after = duration(self.scenario.rejection.latency);
-        // A refusal for pace knows how long to wait, and says so in `rate_headers`.
+        // A refusal for pace knows how long to wait.
         if reason.is_slot() {
             let wall = self.wall_at(now + rejected.after);
             rejected.headers.extend(errors::retry_after(setting.form, errors::configured_wait(setting), wall));
@@ -861,29 +847,22 @@ impl Provider {
         rejected
     }
 
-    /// OpenAI's `x-ratelimit-*` headers, where the scenario limits the pace; and with a refusal the wait, if a form is
-    /// set.
-    fn rate_headers(&self, now: Timestamp, lane: usize) -> Vec<(&'static str, String)> {
-        let rate = &self.scenario.rate;
+    /// OpenAI's `x-ratelimit-*` headers, where the scenario limits the pace and does not hide it.
+    fn rate_headers(&self, lane: usize) -> Vec<(&'static str, String)> {
+        const NAMES: [[&str; 3]; 2] = [
+            ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
+            ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
+        ];
         let mut headers = Vec::new();
-        let Some(lane) = self.lanes.get(lane) else { return headers };
-        let until_whole = lane.recent.back().map_or(Duration::ZERO, |&(at, _)| (at + RATE_WINDOW) - now);
-        let until_room = lane.recent.front().map_or(Duration::ZERO, |&(at, _)| (at + RATE_WINDOW) - now);
-        let reset = errors::go_duration(until_whole);
-        if let Some(rpm) = rate.rpm {
-            headers.push(("x-ratelimit-limit-requests", rpm.to_string()));
-            let left = rpm.saturating_sub(u32::try_from(lane.recent.len()).unwrap_or(u32::MAX));
-            headers.push(("x-ratelimit-remaining-requests", left.to_string()));
-            headers.push(("x-ratelimit-reset-requests", reset.clone()));
-            if left == 0 {
-                let form = self.scenario.rejection.retry_after.form;
-                headers.extend(errors::retry_after(form, until_room, self.wall_at(now)));
-            }
+        if self.scenario.rate.hidden {
+            return headers;
         }
-        if let Some(tpm) = rate.tpm {
-            headers.push(("x-ratelimit-limit-tokens", tpm.to_string()));
-            headers.push(("x-ratelimit-remaining-tokens", tpm.saturating_sub(lane.recent_tokens).to_string()));
-            headers.push(("x-ratelimit-reset-tokens", reset));
+        let Some(lane) = self.lanes.get(lane) else { return headers };
+        for of in [pace::REQUESTS, pace::TOKENS] {
+            if let Some((limit, left)) = lane.pace.left(of) {
+                let reset = errors::go_duration(lane.pace.until_whole(of));
+                headers.extend(NAMES[of].into_iter().zip([limit.to_string(), left.to_string(), reset]));
+            }
         }
         headers
     }
@@ -902,7 +881,6 @@ impl Provider {
         }
         let tokens = u64::from(arrival.prompt_tokens) + u64::from(plan.output_tokens);
         let limits_users = self.scenario.user_cap.is_some();
-        let limits_pace = self.scenario.rate.rpm.is_some() || self.scenario.rate.tpm.is_some();
         let user: Option<Box<str>> = limits_users.then(|| Box::from(arrival.user_id.unwrap_or("")));
         if let Some(lane) = self.lanes.get_mut(index) {
             lane.in_flight += 1;
@@ -910,17 +888,14 @@ impl Provider {
             if let Some(user) = &user {
                 *lane.by_user.entry(user.clone()).or_default() += 1;
             }
-            if limits_pace {
-                lane.recent.push_back((now, tokens));
-                lane.recent_tokens += tokens;
+            if lane.pace.is_limited() {
+                lane.pace.advance(now);
+                lane.pace.spend(tokens);
             }
         }
         let tag = arrival.tag.map(Box::from);
         self.flights.insert(id, Flight { lane: index, user, client, tag, tokens, end: plan.end });
-        let headers = if limits_pace { self.rate_headers(now, index) } else { Vec::new() };
-        // A wait is asked for in refusals only.
-        let headers = headers.into_iter().filter(|(name, _)| name.starts_with("x-ratelimit")).collect();
-        Admission { id, plan, headers }
+        Admission { id, plan, headers: self.rate_headers(index) }
     }
 
     /// What happens to the `admission`-th admitted request. Every plan takes the same draws in the same order.
@@ -1206,7 +1181,7 @@ mod tests {
     #[test]
     fn a_rate_limit_refuses_the_pace_and_says_when_there_is_room() {
         let mut p = provider(Scenario {
-            rate: Rate { rpm: Some(3), tpm: None },
+            rate: Rate { rpm: Some(3), ..Rate::default() },
             rejection: super::super::scenario::Rejection {
                 retry_after: RetryAfter { form: super::super::scenario::RetryAfterForm::Seconds, seconds: 0.0 },
                 ..Default::default()
@@ -1234,8 +1209,17 @@ mod tests {
     }
 
     #[test]
+    fn a_hidden_rate_limit_is_told_by_nothing_but_refusals() {
+        let rate = Rate { rpm: Some(1), tpm: Some(100_000), hidden: true, ..Rate::default() };
+        let mut p = provider(Scenario { rate, ..Scenario::default() });
+        assert!(admitted(p.arrive(at(0.0), &Arrival::default())).headers.is_empty());
+        let r = rejected(p.arrive(at(1.0), &Arrival::default()));
+        assert_eq!((r.reason, r.headers.len()), (RejectReason::Rpm, 0));
+    }
+
+    #[test]
     fn a_token_limit_counts_prompt_and_answer() {
-        let mut scenario = Scenario { rate: Rate { rpm: None, tpm: Some(1000) }, ..Scenario::default() };
+        let mut scenario = Scenario { rate: Rate { tpm: Some(1000), ..Rate::default() }, ..Scenario::default() };
         scenario.service.output_tokens = 300.0.into();
         let mut p = provider(scenario);
         let arrival = Arrival { prompt_tokens: 200, ..Arrival::default() };
@@ -1377,7 +1361,7 @@ mod tests {
                 queue: Queue { wait: wait.into(), probability: 1.0, keep_alive, hang_up_after: hang_up },
                 linger,
                 faults: Faults { stall, ..Faults::default() },
-                rate: Rate { rpm: Some(2), tpm: Some(u64::MAX) },
+                rate: Rate { rpm: Some(2), tpm: Some(u64::MAX), ..Rate::default() },
                 balance: Some(Balance { cost_per_request: spent, ..Balance::default() }),
                 ..Scenario::default()
             };

@@ -394,8 +394,8 @@ fn window_latency() -> f64 {
     0.2
 }
 
-/// Limits on pace, per account and model, over a rolling window of 60 seconds. Only admitted requests count. A request
-/// counts its prompt and the answer it will get.
+/// Limits on pace, per account and model. Only admitted requests count. A request counts its prompt and the answer it
+/// will get.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rate {
@@ -403,6 +403,23 @@ pub struct Rate {
     pub rpm: Option<u32>,
     /// Tokens a minute. Default: no limit.
     pub tpm: Option<u64>,
+    /// How what was spent comes back. Default: each unit after a minute.
+    pub refill: Refill,
+    /// Whether nothing is said of the limits: no `x-ratelimit-*` headers with any answer. Default: false.
+    pub hidden: bool,
+}
+
+/// How what was spent of a limit on pace comes back. `x-ratelimit-reset-*` is always the time until all of it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refill {
+    /// Each unit a minute after it was spent: no 60 seconds ever hold more than the limit.
+    #[default]
+    Rolling,
+    /// All of it with each full minute of the scenario's time.
+    Fixed,
+    /// Evenly, a sixtieth of the limit each second, up to the whole: a token bucket, as OpenAI and Groq have it.
+    Bucket,
 }
 
 /// How a 429 looks.
@@ -731,6 +748,12 @@ impl Scenario {
             seconds(field("latency"), w.latency)?;
             seconds(field("retry_after.seconds"), w.retry_after.seconds)?;
         }
+        if self.rate.rpm == Some(0) {
+            return Err(value("rate.rpm", "a whole number of 1 or more", 0));
+        }
+        if self.rate.tpm == Some(0) {
+            return Err(value("rate.tpm", "a whole number of 1 or more", 0));
+        }
         seconds("rejection.latency", self.rejection.latency)?;
         seconds("rejection.retry_after.seconds", self.rejection.retry_after.seconds)?;
         if let Some(punish) = &self.punish {
@@ -956,6 +979,9 @@ mod tests {
             (r#"{"windows": [{"from": 9}]}"#, vec!["windows[0]", "missing field `status`"]),
             (r#"{"faults": {"cut": 0.7, "stall": 0.7}}"#, vec!["`faults`", "sum"]),
             (r#"{"faults": {"cut": 1.5}}"#, vec!["faults.cut", "0 to 1"]),
+            (r#"{"rate": {"rpm": 0}}"#, vec!["rate.rpm", "1 or more"]),
+            (r#"{"rate": {"tpm": 0}}"#, vec!["rate.tpm", "1 or more"]),
+            (r#"{"rate": {"refill": "leaky"}}"#, vec!["rate.refill", "`leaky`", "`bucket`"]),
             (r#"{"rejection": {"body": "deep"}}"#, vec!["rejection.body", "`deepseek_balance`"]),
             (r#"{} {}"#, vec!["line 1", "trailing characters"]),
         ] {

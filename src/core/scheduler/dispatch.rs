@@ -268,11 +268,12 @@ impl Scheduler {
             lane.map(|lane| {
                 let state = &mut self.lanes[lane.0 as usize];
                 let trial = state.breaker.on_send(now);
-                state.quota.on_send(now, u64::from(tokens));
                 state.in_flight[class as usize] += 1;
                 state.last_used = now;
                 let served = core::mem::replace(&mut state.served[class as usize], now);
-                LaneFlight { lane, seq: state.ceiling.on_send(now), trial, served }
+                let seq = state.ceiling.on_send(now);
+                state.quota.on_send(now, seq.get(), u64::from(tokens));
+                LaneFlight { lane, seq, trial, served }
             })
         });
         self.in_flight += 1;

@@ -88,7 +88,7 @@ impl Scheduler {
             for lane in lanes.iter().flatten() {
                 let state = &mut self.lanes[lane.lane.0 as usize];
                 state.ceiling.on_admitted(now, lane.seq, evidence);
-                state.quota.on_accepted();
+                state.quota.on_accepted(sent, lane.seq.get());
                 let recovered = state.relieve(sent);
                 let closed = state.breaker.on_admitted(lane.trial);
                 self.mark_lane(lane.lane);
@@ -272,9 +272,9 @@ impl Scheduler {
             }
         }
         if outcome.kind == K::Rate {
-            lane.quota.on_rejected(now, outcome.retry_after, &outcome.quota, rng);
+            lane.quota.on_rejected(now, sent, seq.get(), outcome.retry_after, &outcome.quota, rng);
         } else {
-            lane.quota.on_hints(now, &outcome.quota);
+            lane.quota.on_hints(now, sent, seq.get(), &outcome.quota);
         }
         match tokens {
             Some(tokens) => lane.quota.on_usage(sent, estimated, tokens.total()),
