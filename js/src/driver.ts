@@ -18,6 +18,8 @@ export const INTERRUPTED = Symbol("interrupted");
 const LONGEST = 0x7fffffff;
 /** A place in the core's table of calls is the handle modulo this. */
 const PLACES = 2 ** 21;
+/** Not by `%`, which is slow for what is no small integer. */
+const placeOf = (handle: number): number => handle - Math.floor(handle / PLACES) * PLACES;
 /** How often a call looks by itself where others can't wake it: at first, and at most. */
 const LOOK = 5;
 const LOOK_MOST = 200;
@@ -80,8 +82,8 @@ export class Gate {
     return this.#live;
   }
 
-  /** Takes a call in. It is the caller's to drive, by its orders. */
-  submit(name: string, options: CallOptions, tokens = 0, userId?: string): Call {
+  /** Takes a call in, `call` or a plain one. It is the caller's to drive, by its orders. */
+  submit(name: string, options: CallOptions, tokens = 0, userId?: string, call = new Call(this)): Call {
     const { signal, clocks, workload = "normal" } = options;
     if (signal?.aborted) {
       throw new AbortedError("Expected `signal` to be still open, got one already aborted", { cause: signal.reason });
@@ -97,8 +99,9 @@ export class Gate {
     let work = this.#workloads.get(workload);
     if (work === undefined) this.#workloads.set(workload, (work = core.workload(workload)));
     if (userId !== undefined) core.user(userId);
+    const now = this.now();
     const handle = core.submit(
-      this.now(),
+      now,
       model,
       work,
       tokens,
@@ -110,10 +113,10 @@ export class Gate {
       options.onFull === "wait",
     );
     if (handle < 0) throw this.#refusal(handle);
-    const call = new Call(this, handle, signal ?? undefined);
-    this.#calls[handle % PLACES] = call;
+    call.enter(handle, signal ?? undefined);
+    this.#calls[placeOf(handle)] = call;
     this.#live++;
-    this.pump();
+    this.pump(now);
     return call;
   }
 
@@ -127,9 +130,8 @@ export class Gate {
   }
 
   /** Carries out what the core wants done. */
-  pump(): void {
+  pump(now = this.now()): void {
     const { core } = this;
-    const now = this.now();
     let events: ReturnType<typeof eventOf>[] | undefined;
     for (let action; (action = core.poll(now)) !== 0; ) {
       if (action === 5) {
@@ -138,7 +140,7 @@ export class Gate {
       }
       const out = this.#parts();
       const handle = out[0] as number;
-      const call = this.#calls[handle % PLACES];
+      const call = this.#calls[placeOf(handle)];
       if (call?.handle !== handle) {
         // Nobody is there to use the permit.
         core.cancel(now, handle);
@@ -167,7 +169,7 @@ export class Gate {
 
   /** Forgets a call that is over. */
   forget(call: Call): void {
-    const place = call.handle % PLACES;
+    const place = placeOf(call.handle);
     if (this.#calls[place] !== call) return;
     this.#calls[place] = undefined;
     this.#live--;
@@ -243,7 +245,8 @@ export class Gate {
 /** @internal A call under way. */
 export class Call {
   readonly gate: Gate;
-  readonly handle: number;
+  /** The core's number for it, once it has taken it in. */
+  handle = -1;
   /** The last order, which makes those before it void; 0 if it was taken. */
   #order = 0;
   /** What to send: under which number, by which route, and how the model is called there if not as by the caller. */
@@ -252,8 +255,8 @@ export class Call {
   rename: string | undefined;
   /** Why it failed, once it has. */
   failure: Report | undefined;
-  readonly #signal: AbortSignal | undefined;
-  readonly #onAbort: (() => void) | undefined;
+  /** What stops listening to the caller's signal. */
+  #unlisten: (() => void) | undefined;
   /** Closes the connection of the attempt under way: its reader may be busy with something else for long. */
   disconnect: (() => void) | undefined;
   #wake: (() => void) | undefined;
@@ -262,21 +265,24 @@ export class Call {
   #cancelled: { reason: unknown } | undefined;
   #over = false;
 
-  constructor(gate: Gate, handle: number, signal: AbortSignal | undefined) {
+  constructor(gate: Gate) {
     this.gate = gate;
+  }
+
+  /** The core has taken it in. */
+  enter(handle: number, signal: AbortSignal | undefined): void {
     this.handle = handle;
-    if (signal !== undefined) {
-      this.#signal = signal;
-      this.#onAbort = () => this.cancel(signal.reason);
-      signal.addEventListener("abort", this.#onAbort, { once: true });
-    }
+    if (signal === undefined) return;
+    const onAbort = () => this.cancel(signal.reason);
+    signal.addEventListener("abort", onAbort, { once: true });
+    this.#unlisten = () => signal.removeEventListener("abort", onAbort);
   }
 
   /** Puts an order into the mailbox. */
   deliver(order: number): void {
     this.#order = order;
     if (this.gate.isolated) return;
-    this.#ring();
+    this.ring();
     if (order === ABORT) this.disconnect?.();
   }
 
@@ -288,7 +294,8 @@ export class Call {
 
   /** Listens to the caller's signal no more. */
   ignoreSignal(): void {
-    if (this.#onAbort !== undefined) this.#signal?.removeEventListener("abort", this.#onAbort);
+    this.#unlisten?.();
+    this.#unlisten = undefined;
   }
 
   /** Gives the call up: its permit comes back at once, and whoever drives it gets `reason`. */
@@ -298,7 +305,7 @@ export class Call {
     const { gate } = this;
     gate.core.cancel(gate.now(), this.handle);
     gate.forget(this);
-    this.#ring();
+    this.ring();
     this.disconnect?.();
     gate.pump();
   }
@@ -352,10 +359,13 @@ export class Call {
   watch(wake: () => void): void {
     this.#wake = wake;
     this.#looks = 0;
-    if (this.gate.isolated) this.#look();
+    if (!this.gate.isolated) return;
+    if (this.#hasNews) this.ring();
+    else this.#look();
   }
 
-  #ring(): void {
+  /** There is an order, or the call was given up. It must not throw. */
+  protected ring(): void {
     const wake = this.#wake;
     this.#rest();
     wake?.();
@@ -376,7 +386,7 @@ export class Call {
       () => {
         this.#timer = undefined;
         if (gate.wake <= gate.now()) gate.pump();
-        if (this.#hasNews) this.#ring();
+        if (this.#hasNews) this.ring();
         else if (this.#wake !== undefined) this.#look();
       },
       Math.max(1, Math.ceil(Math.min(due, most))),
@@ -386,23 +396,26 @@ export class Call {
   /** Reports what happened to an attempt. */
   report(attempt: number, event: number): void {
     if (this.#over) return;
-    this.gate.core.on(this.gate.now(), this.handle, attempt, event);
-    this.gate.pump();
+    const now = this.gate.now();
+    this.gate.core.on(now, this.handle, attempt, event);
+    this.gate.pump(now);
   }
 
   /** Reports that an attempt is over, with the outcome last classified. */
   ended(attempt: number, tokens?: Tokens): void {
     if (this.#over) return;
     const { prompt, cached, completion, reasoning } = tokens ?? { prompt: -1, cached: 0, completion: 0, reasoning: 0 };
-    this.gate.core.ended(this.gate.now(), this.handle, attempt, prompt, cached, completion, reasoning);
-    this.gate.pump();
+    const now = this.gate.now();
+    this.gate.core.ended(now, this.handle, attempt, prompt, cached, completion, reasoning);
+    this.gate.pump(now);
   }
 
   /** Reports that an attempt went well that was no request of ours. */
   succeeded(attempt: number): void {
     if (this.#over) return;
-    this.gate.core.succeeded(this.gate.now(), this.handle, attempt);
-    this.gate.pump();
+    const now = this.gate.now();
+    this.gate.core.succeeded(now, this.handle, attempt);
+    this.gate.pump(now);
   }
 
   /** The same for what is not to be tried again, whatever the core would do. */
@@ -413,7 +426,7 @@ export class Call {
     core.ended(now, this.handle, attempt, -1, 0, 0, 0);
     core.cancel(now, this.handle);
     this.gate.forget(this);
-    this.gate.pump();
+    this.gate.pump(now);
   }
 }
 
