@@ -426,24 +426,28 @@ impl Scheduler {
     /// The next thing to do; call it until it returns `None`.
     pub fn poll(&mut self, now: Timestamp) -> Option<Action> {
         let now = self.tick(now);
-        loop {
-            if let Some(action) = self.actions.pop_front() {
-                return Some(action);
-            }
-            if let Some(Reverse((at, timer))) = self.timers.peek().copied()
-                && (at <= now || !self.is_armed(at, timer))
-            {
-                // One whose owner is gone must not wake anybody.
+        while self.actions.is_empty() && self.go_on(now) {}
+        self.actions.pop_front()
+    }
+
+    /// Does the next thing that is due: lets a timer ring, or looks at a pool. False if there is none.
+    fn go_on(&mut self, now: Timestamp) -> bool {
+        if let Some(&Reverse((at, timer))) = self.timers.peek() {
+            let is_armed = self.is_armed(at, timer);
+            // One whose owner is gone must not wake anybody.
+            if at <= now || !is_armed {
                 self.timers.pop();
-                if self.is_armed(at, timer) {
+                if is_armed {
                     self.on_timer(now, timer);
                 }
-            } else if let Some(pool) = self.next_marked() {
-                self.serve(now, pool);
-            } else {
-                return None;
+                return true;
             }
         }
+        let marked = self.next_marked();
+        if let Some(pool) = marked {
+            self.serve(now, pool);
+        }
+        marked.is_some()
     }
 
     fn on_timer(&mut self, now: Timestamp, timer: Timer) {
