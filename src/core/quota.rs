@@ -135,25 +135,25 @@ struct Sendings {
     admitted: u64,
     /// (when, the number of the last one sent then), oldest first; those before the oldest are long gone. Kept from the
     /// first sign of a limit on.
-    log: VecDeque<(Timestamp, u64)>,
+    log: Vec<(Timestamp, u64)>,
     /// What is sent within this time is one entry.
     grain: Duration,
 }
 
 impl Sendings {
-    const MOST: usize = 2048;
+    const MOST: usize = 4096;
 
     fn note(&mut self, now: Timestamp, number: u64) {
         self.count = number;
         self.last = now;
-        match self.log.back_mut() {
+        match self.log.last_mut() {
             None => {}
             Some((at, last)) if now < *at + self.grain => *last = number,
             Some(_) => {
                 if self.log.len() == Self::MOST {
-                    self.log.pop_front();
+                    self.log.drain(..Self::MOST / 4);
                 }
-                self.log.push_back((now, number));
+                self.log.push((now, number));
             }
         }
     }
@@ -162,7 +162,7 @@ impl Sendings {
     fn keep(&mut self, now: Timestamp, sent: Timestamp, number: u64, window: Duration) {
         let grain = window / 1024;
         if self.log.is_empty() {
-            self.log.extend([(Timestamp::ZERO, number - 1), (sent, number), (now, self.count)]);
+            self.log.extend_from_slice(&[(Timestamp::ZERO, number - 1), (sent, number), (now, self.count)]);
             self.grain = grain;
         }
         self.grain = self.grain.min(grain);
@@ -180,12 +180,14 @@ impl Sendings {
     }
 
     /// The number of the last request sent a `span` ago or earlier, to the grain.
+    #[cfg_attr(target_family = "wasm", inline(never))]
     fn before(&self, now: Timestamp, span: Duration) -> u64 {
         let at = self.log.partition_point(|&(sent, _)| sent + span <= now);
         self.log.get(at.saturating_sub(1)).map_or(0, |&(_, number)| number)
     }
 
     /// When request `number` was sent, to the grain.
+    #[cfg_attr(target_family = "wasm", inline(never))]
     fn time_of(&self, number: u64) -> Timestamp {
         let at = self.log.partition_point(|&(_, last)| last < number);
         self.log.get(at).map_or(self.last, |&(sent, _)| sent)
@@ -264,7 +266,8 @@ impl Stated {
         }
         self.tell_kind(word);
         self.word = word;
-        self.lacked = if admitted { 0.0 } else { self.limit - word.used };
+        let left = self.limit - word.used;
+        self.lacked = if !admitted && self.counts_tokens && left < 8.0 * self.each { left } else { 0.0 };
         // A hair later: times are rounded.
         self.whole_at = word.sent.plus_secs(word.reset) + self.window / 1024;
         if word.used > 0.0 && word.reset > 0.0 {
@@ -284,13 +287,15 @@ impl Stated {
             (Kind::Fixed, from.reset - apart),
             (Kind::Rolling, from.reset),
         ];
-        let mut errors = foretold.map(|(kind, reset)| ((word.reset - reset).abs(), kind));
-        errors.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-        let [(best, kind), (second, _), _] = errors;
-        if second - best > window / 32.0 && second > 4.0 * best {
+        let off = |reset: f64| (word.reset - reset).abs();
+        let clear = foretold.into_iter().find(|&(kind, reset)| {
+            let mut others = foretold.iter().filter(|(other, _)| *other != kind);
+            others.all(|&(_, other)| off(other) > (off(reset) + window / 32.0).max(4.0 * off(reset)))
+        });
+        if let Some((kind, _)) = clear {
             self.kind = kind;
-            self.reference = word;
-        } else if apart > window / 8.0 {
+        }
+        if clear.is_some() || apart > window / 8.0 {
             self.reference = word;
         }
     }
@@ -316,9 +321,9 @@ impl Stated {
 
     fn opens_at(&self, sendings: &Sendings, now: Timestamp, tokens: u64) -> Timestamp {
         // Estimates are not exact, and a bucket filled not quite to the brim gives no less.
-        let spare = if self.counts_tokens || self.kind == Kind::Refill { self.limit / 64.0 } else { 0.0 };
+        let spare = if self.counts_tokens || self.kind == Kind::Refill { (self.limit / 64.0) as u64 } else { 0 };
         let asked = if self.counts_tokens && tokens > 1 { tokens as f64 } else { self.each };
-        let room = (self.limit - spare.trunc() - self.lacked - asked).max(0.0);
+        let room = (self.limit - spare as f64 - self.lacked - asked).max(0.0);
         if self.kind == Kind::Refill {
             return Timestamp::from_secs_f64(self.whole_at.as_secs_f64() - room * self.unit).max(now);
         }
@@ -529,6 +534,14 @@ impl Quota {
 mod tests {
     use super::*;
     use crate::core::outcome::QuotaHint;
+    #[cfg(feature = "sim")]
+    use crate::sim::pace::{Pace, REQUESTS};
+    #[cfg(feature = "sim")]
+    use crate::sim::scenario::{Rate, Refill};
+    #[cfg(feature = "sim")]
+    use alloc::collections::BinaryHeap;
+    #[cfg(feature = "sim")]
+    use core::cmp::Reverse;
     use proptest::prelude::*;
 
     fn secs(secs: f64) -> Timestamp {
@@ -839,6 +852,128 @@ mod tests {
                 prop_assert!(at <= now + Duration::from_secs(86_400 + 200), "{:?} at {:?}", at, now);
                 prop_assert_eq!(quota.opens_at(at, 0), at, "it keeps its word");
             }
+        }
+    }
+
+    /// A client with more work than it can do, alone with a simulated server for five minutes.
+    #[cfg(feature = "sim")]
+    struct Alone {
+        rate: Rate,
+        /// When it begins, in seconds of the server's minute.
+        from: f64,
+        places: u32,
+        rtt: f64,
+        /// The longest answer, in seconds; the shortest is a tenth of it.
+        longest: f64,
+    }
+
+    #[cfg(feature = "sim")]
+    impl Alone {
+        /// How many requests are let in and how many refused, if the client asks `quota`, or else the server itself.
+        fn play(&self, mut quota: Option<Quota>) -> (u32, u32) {
+            #[derive(PartialEq, Eq, PartialOrd, Ord)]
+            enum Event {
+                Arrives,
+                LetIn,
+                Ends,
+                Refused,
+            }
+            let span = Duration::from_secs_f64;
+            let mut rng = fastrand::Rng::with_seed(1);
+            let mut server = Pace::new(&self.rate);
+            let mut events = BinaryHeap::new();
+            let mut words = Vec::new();
+            let (mut now, mut number, mut flying, mut let_in, mut refused) = (secs(self.from), 0, 0, 0, 0);
+            let end = now + span(300.0);
+            while now < end {
+                server.advance(now);
+                while flying < self.places {
+                    let open = match &mut quota {
+                        Some(quota) => quota.opens_at(now, 0),
+                        None => now + server.until_room(0),
+                    };
+                    if open > now {
+                        break;
+                    }
+                    number += 1;
+                    flying += 1;
+                    words.push((now, QuotaHints::default()));
+                    if let Some(quota) = &mut quota {
+                        quota.on_send(now, number, 0);
+                        events.push(Reverse((now + span(self.rtt / 2.0), number, Event::Arrives)));
+                    } else {
+                        server.spend(0);
+                        let_in += 1;
+                        events.push(Reverse((now + span(self.longest * (0.1 + 0.9 * rng.f64())), number, Event::Ends)));
+                    }
+                }
+                let next = events.peek().map_or(end, |Reverse((at, ..))| *at);
+                let open = match &mut quota {
+                    _ if flying == self.places => end,
+                    Some(quota) => quota.opens_at(now, 0),
+                    None => now + server.until_room(0),
+                };
+                if open < next {
+                    now = open;
+                    continue;
+                }
+                now = next;
+                let Some(Reverse((_, number, event))) = events.pop() else { continue };
+                let (sent, hints) = words[number as usize - 1];
+                match event {
+                    Event::Arrives => {
+                        server.advance(now);
+                        let back = now + span(self.rtt / 2.0);
+                        let refusal = server.refusal(0);
+                        if refusal.is_some() {
+                            refused += 1;
+                            events.push(Reverse((back, number, Event::Refused)));
+                        } else {
+                            server.spend(0);
+                            let_in += 1;
+                            let took = self.longest * (0.1 + 0.9 * rng.f64());
+                            events.push(Reverse((back + span(took.min(0.5)), number, Event::LetIn)));
+                            events.push(Reverse((back + span(took), number, Event::Ends)));
+                        }
+                        let (limit, left) = server.left(REQUESTS).unwrap();
+                        let reset = Some(server.until_whole(REQUESTS));
+                        words[number as usize - 1].1.requests =
+                            QuotaHint { limit: Some(limit), remaining: Some(left), reset };
+                    }
+                    Event::LetIn => quota.as_mut().unwrap().on_accepted(sent, number),
+                    Event::Ends => {
+                        flying -= 1;
+                        if let Some(quota) = &mut quota {
+                            quota.on_hints(now, sent, number, &hints);
+                        }
+                    }
+                    Event::Refused => {
+                        flying -= 1;
+                        quota.as_mut().unwrap().on_rejected(now, sent, number, None, &hints, &mut rng);
+                    }
+                }
+            }
+            (let_in, refused)
+        }
+    }
+
+    #[cfg(feature = "sim")]
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Whatever the kind of the limit, what is stated is used and hardly ever exceeded.
+        #[test]
+        fn a_stated_limit_is_used_whole_and_not_exceeded(
+            rpm in 10u32..2000,
+            refill in prop::sample::select(vec![Refill::Rolling, Refill::Fixed, Refill::Bucket]),
+            (from, places, rtt, longest) in (0.0..60.0, 0.1..1.0, 0.005..0.3, 0.2..20.0),
+        ) {
+            let places = ((f64::from(rpm) * places) as u32).max(2);
+            let alone = Alone { rate: Rate { rpm: Some(rpm), refill, ..Rate::default() }, from, places, rtt, longest };
+            let (let_in, refused) = alone.play(Some(Quota::new(&QuotaSpec::default())));
+            let (most, _) = alone.play(None);
+            prop_assert!(refused <= 3, "{} refused of {}", refused, let_in);
+            // Of the last window it may have had only the beginning.
+            prop_assert!(let_in * 10 >= most * 8, "{} of {}", let_in, most);
         }
     }
 
