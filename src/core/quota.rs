@@ -1,7 +1,18 @@
-//! Rate quotas of a lane: requests and tokens a minute, requests a day, and what the server says of them.
+//! Rate quotas of a lane: requests and tokens a minute, requests a day, as configured and as the server tells them.
 //!
 //! DeepSeek has none (its limit is on requests in flight), but providers that carry its models do, and a 429 about rate
 //! must slow the sending without touching the concurrency limit.
+//!
+//! Most of these providers tell with every answer what is left (`x-ratelimit-limit`, `-remaining`, `-reset`). That is
+//! believed over any books of one's own, for others may share the account; but it is old, as of when the request was taken
+//! in, so what was sent since counts too. What comes back before the next word depends on the kind of limit, and the reset
+//! gives it away: in a token bucket (OpenAI, Groq, Anthropic) it is in proportion to what was used, in a fixed window it
+//! runs down with the clock, in a rolling window it stays. A bucket is then sent to at its own pace, a rolling window when
+//! what was sent has left it, a fixed one when it ends. Until the kind is known the least of the three is assumed.
+//!
+//! Where nothing is told, the pace is what the server took between two rejections, and it is raised slowly. And after
+//! whatever closed the lane one request goes ahead, and more follow as they are let in, so that a mistake costs one 429
+//! and not a burst of them.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -194,7 +205,8 @@ impl Sendings {
     }
 }
 
-/// A limit that the server states, on requests or on tokens: its newest word, brought up to date by what was sent since.
+/// A limit on requests or on tokens that the server states: its newest word, brought up to date by what was sent since.
+/// Or one that it does not state but was found out.
 #[derive(Debug)]
 struct Stated {
     counts_tokens: bool,
@@ -213,7 +225,8 @@ struct Stated {
     whole_at: Timestamp,
     /// What was left and yet too little, if the newest word is a rejection.
     lacked: f64,
-    /// For a pace that no server stated: the seconds of a unit as they were measured, and the requests since.
+    /// For a limit that was found out: the limit (of a rolling window) or the unit (of a bucket) as measured, and how many
+    /// requests were sent since.
     guess: Option<(f64, u64)>,
 }
 
@@ -304,6 +317,7 @@ impl Stated {
     fn spend(&mut self, now: Timestamp, requests: u64) {
         if let Some((measured, since)) = &mut self.guess {
             *since += requests;
+            // Slow at first: what is too much shows only when a window is full.
             let grown = *since as f64 / (4.0 * self.limit).max(256.0);
             let grown = 1.0 + grown * grown * grown / 8.0;
             match self.kind {
@@ -361,8 +375,8 @@ pub struct Quota {
     closed_until: Timestamp,
     /// Rate rejections in a row: the wait doubles where the server names none.
     rejections: u32,
-    /// The last request sent before the last of them was heard.
-    proven: u64,
+    /// The last request sent before the newest rejection was heard: whether the server takes what follows must show.
+    doubt: u64,
     /// When the first of the last row was sent, and how many have been rejected from it on.
     row: (Timestamp, u64),
     /// How long it took from there until one was let in.
@@ -383,7 +397,7 @@ impl Quota {
             tokens: spec.tokens_per_minute.map(|limit| RollingWindow::new(limit, MINUTE)),
             closed_until: Timestamp::ZERO,
             rejections: 0,
-            proven: u64::MAX,
+            doubt: u64::MAX,
             row: (Timestamp::ZERO, 0),
             recovery: Duration::ZERO,
             sendings: Sendings::default(),
@@ -403,7 +417,7 @@ impl Quota {
         for stated in self.learned.iter().flatten() {
             at = at.max(stated.opens_at(&self.sendings, now, tokens));
         }
-        at.max(self.sendings.trial_at(self.proven))
+        at.max(self.sendings.trial_at(self.doubt))
     }
 
     /// A request of about `tokens` tokens is sent, the `number`-th of its lane.
@@ -455,9 +469,10 @@ impl Quota {
         }
     }
 
-    /// Nothing was said of a limit, and yet there is one. From the second time on it is known how much the server takes in
-    /// how long, whatever its windows are. That is the pace from then on. Less than the server takes would never be
-    /// noticed, so it grows, ever faster, until a rejection corrects it.
+    /// Nothing was said of a limit, and yet there is one: finds it out. From the second row of rejections on it is known
+    /// how much the server took in how long. If it took more soon after a rejection, as a bucket does, that is the pace;
+    /// if it took nothing for long, what it took in the last minute is what a minute holds. Less than the server takes would
+    /// never be noticed, so a guess grows, ever faster, until a rejection corrects it.
     fn guess(&mut self, now: Timestamp, sent: Timestamp, number: u64, first: bool) {
         const LONGEST: Duration = Duration::from_secs(60);
         if self.learned.iter().flatten().any(|stated| stated.guess.is_none()) {
@@ -486,7 +501,7 @@ impl Quota {
     pub fn on_accepted(&mut self, sent: Timestamp, number: u64) {
         self.sendings.admitted = self.sendings.admitted.max(number);
         // What was sent before the last rejection came says nothing about what follows it.
-        if self.rejections > 0 && number > self.proven {
+        if self.rejections > 0 && number > self.doubt {
             self.rejections = 0;
             self.recovery = sent - self.row.0;
         }
@@ -505,7 +520,7 @@ impl Quota {
         rng: &mut fastrand::Rng,
     ) {
         let first = self.rejections == 0;
-        self.proven = self.sendings.count;
+        self.doubt = self.sendings.count;
         // Rejections of one burst arrive together; only the first after the wait says anything new.
         if now >= self.closed_until {
             self.rejections = self.rejections.saturating_add(1);
@@ -526,6 +541,8 @@ impl Quota {
     pub fn reset(&mut self) {
         self.closed_until = Timestamp::ZERO;
         self.rejections = 0;
+        self.doubt = u64::MAX;
+        self.sendings.log.clear();
         self.learned = [None, None];
     }
 }
