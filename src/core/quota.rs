@@ -23,7 +23,9 @@ use super::backoff::jittered_floor;
 use super::outcome::QuotaHints;
 use super::time::{Timestamp, micros, scaled};
 
-/// A provider's rate limits for one lane, as its documentation states them. All absent by default.
+/// A provider's rate limits for one lane, as its documentation states them. All absent by default: what `x-ratelimit-*`
+/// headers tell is learned and kept to without them, and where nothing is told a limit is found out at the price of some
+/// 429s. Limits given here hold besides, and are kept from the first request on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QuotaSpec {
     /// Requests in any 60 seconds.
@@ -112,6 +114,9 @@ impl RollingWindow {
     }
 }
 
+/// The longest that a limit is believed to last: a day, in seconds.
+const LONGEST: f64 = 86_400.0;
+
 /// How a server gives back what was spent, as far as its words have told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -123,15 +128,16 @@ enum Kind {
     Refill,
 }
 
-/// What the server said with the answer to one request: how things stood when it took that request in.
+/// What the server said with the answer to one request: how things stood when it took that request in. Here and below
+/// times are in seconds, and all numbers are floats, which is the smaller code.
 #[derive(Clone, Copy, Debug)]
 struct Word {
     /// When the request was sent. The headers may come minutes later, with the end of its answer.
-    sent: Timestamp,
+    sent: f64,
     /// The request's number on its lane, in the order of sending.
-    number: u64,
+    number: f64,
     used: f64,
-    /// Seconds until all of it is back.
+    /// How long until all of it is back.
     reset: f64,
 }
 
@@ -139,22 +145,22 @@ struct Word {
 #[derive(Debug, Default)]
 struct Sendings {
     /// The number of the last one.
-    count: u64,
+    count: f64,
     /// When it was sent.
-    last: Timestamp,
+    last: f64,
     /// The number of the last one that the server has let in.
-    admitted: u64,
+    admitted: f64,
     /// (when, the number of the last one sent then), oldest first; those before the oldest are long gone. Kept from the
     /// first sign of a limit on.
-    log: Vec<(Timestamp, u64)>,
+    log: Vec<(f64, f64)>,
     /// What is sent within this time is one entry.
-    grain: Duration,
+    grain: f64,
 }
 
 impl Sendings {
     const MOST: usize = 4096;
 
-    fn note(&mut self, now: Timestamp, number: u64) {
+    fn note(&mut self, now: f64, number: f64) {
         self.count = number;
         self.last = now;
         match self.log.last_mut() {
@@ -170,10 +176,10 @@ impl Sendings {
     }
 
     /// Keeps the log from now on, if it is not kept yet; all that is known is when request `number` was sent.
-    fn keep(&mut self, now: Timestamp, sent: Timestamp, number: u64, window: Duration) {
-        let grain = window / 1024;
+    fn keep(&mut self, now: f64, sent: f64, number: f64, window: f64) {
+        let grain = window / 1024.0;
         if self.log.is_empty() {
-            self.log.extend_from_slice(&[(Timestamp::ZERO, number - 1), (sent, number), (now, self.count)]);
+            self.log.extend_from_slice(&[(0.0, number - 1.0), (sent, number), (now, self.count)]);
             self.grain = grain;
         }
         self.grain = self.grain.min(grain);
@@ -181,25 +187,21 @@ impl Sendings {
 
     /// When more may follow the request `number` after which it is not known whether the server takes any: one goes ahead,
     /// and each that is let in draws two more. Where nothing is heard, another goes after a second.
-    fn trial_at(&self, number: u64) -> Timestamp {
-        let let_in = self.admitted.saturating_sub(number);
-        if self.count.saturating_sub(number) <= 2 * let_in {
-            Timestamp::ZERO
-        } else {
-            self.last + Duration::from_secs(1)
-        }
+    fn trial_at(&self, number: f64) -> f64 {
+        let let_in = (self.admitted - number).max(0.0);
+        if self.count - number <= 2.0 * let_in { 0.0 } else { self.last + 1.0 }
     }
 
-    /// The number of the last request sent a `span` ago or earlier, to the grain.
+    /// The number of the last request sent by then, to the grain.
     #[cfg_attr(target_family = "wasm", inline(never))]
-    fn before(&self, now: Timestamp, span: Duration) -> u64 {
-        let at = self.log.partition_point(|&(sent, _)| sent + span <= now);
-        self.log.get(at.saturating_sub(1)).map_or(0, |&(_, number)| number)
+    fn by(&self, then: f64) -> f64 {
+        let at = self.log.partition_point(|&(sent, _)| sent <= then);
+        self.log.get(at.saturating_sub(1)).map_or(0.0, |&(_, number)| number)
     }
 
     /// When request `number` was sent, to the grain.
     #[cfg_attr(target_family = "wasm", inline(never))]
-    fn time_of(&self, number: u64) -> Timestamp {
+    fn time_of(&self, number: f64) -> f64 {
         let at = self.log.partition_point(|&(_, last)| last < number);
         self.log.get(at).map_or(self.last, |&(sent, _)| sent)
     }
@@ -213,7 +215,7 @@ struct Stated {
     limit: f64,
     kind: Kind,
     /// The longest reset seen, rounded up to what windows usually are.
-    window: Duration,
+    window: f64,
     word: Word,
     /// An older word; how the reset moved since tells the kind.
     reference: Word,
@@ -222,12 +224,12 @@ struct Stated {
     /// Seconds in which a token bucket gives one unit back.
     unit: f64,
     /// When all is back that was used by the newest word; in a token bucket also what was used since.
-    whole_at: Timestamp,
+    whole_at: f64,
     /// What was left and yet too little, if the newest word is a rejection.
     lacked: f64,
     /// For a limit that was found out: the limit (of a rolling window) or the unit (of a bucket) as measured, and how many
     /// requests were sent since.
-    guess: Option<(f64, u64)>,
+    guess: Option<(f64, f64)>,
 }
 
 impl Stated {
@@ -236,44 +238,39 @@ impl Stated {
             counts_tokens,
             limit: 0.0,
             kind: Kind::Fixed,
-            window: Duration::ZERO,
+            window: 0.0,
             word,
             reference: word,
-            each: if counts_tokens { (word.used / word.number.max(1) as f64).max(1.0) } else { 1.0 },
+            each: if counts_tokens { (word.used / word.number.max(1.0)).max(1.0) } else { 1.0 },
             unit: 0.0,
-            whole_at: Timestamp::ZERO,
+            whole_at: 0.0,
             lacked: 0.0,
             guess: None,
         }
     }
 
-    fn window_of(reset: f64) -> Duration {
-        const USUAL: [u16; 4] = [1, 10, 60, 3600];
-        let usual = USUAL.into_iter().find(|&secs| reset <= f64::from(secs));
-        Duration::from_secs(usual.map_or(86_400, u64::from))
-    }
-
     /// Takes the server's word, unless a newer one is known.
-    fn hear(&mut self, now: Timestamp, sendings: &Sendings, word: Word, admitted: bool) {
+    fn hear(&mut self, now: f64, sendings: &Sendings, word: Word, admitted: bool) {
+        const USUAL: [f64; 4] = [1.0, 10.0, 60.0, 3600.0];
         let before = self.word;
         if word.number < before.number {
             return;
         }
-        self.window = self.window.max(Self::window_of(word.reset));
-        let between = word.number - before.number;
+        let window = USUAL.into_iter().find(|&usual| word.reset <= usual);
+        self.window = self.window.max(window.unwrap_or(LONGEST));
         // A rejected request took nothing.
         if self.counts_tokens && admitted {
-            let (mut requests, mut took) = (between as f64, word.used - before.used);
+            let between = word.number - before.number;
+            let (mut requests, mut took) = (between, word.used - before.used);
             match self.kind {
                 Kind::Fixed => {}
                 Kind::Rolling => {
-                    let left = |at| sendings.before(at, self.window);
-                    requests -= left(word.sent).saturating_sub(left(before.sent)) as f64;
+                    requests -= sendings.by(word.sent - self.window) - sendings.by(before.sent - self.window);
                 }
-                Kind::Refill => took += (word.sent.secs_since(before.sent) / self.unit).min(before.used),
+                Kind::Refill => took += ((word.sent - before.sent) / self.unit).min(before.used),
             }
             // Where more came back than was taken, nothing can be told.
-            if requests > 0.5 * between as f64 && took > requests {
+            if requests > 0.5 * between && took > requests {
                 self.each += (took / requests - self.each) * requests / (requests + 16.0);
             }
         }
@@ -282,19 +279,18 @@ impl Stated {
         let left = self.limit - word.used;
         self.lacked = if !admitted && self.counts_tokens && left < 8.0 * self.each { left } else { 0.0 };
         // A hair later: times are rounded.
-        self.whole_at = word.sent.plus_secs(word.reset) + self.window / 1024;
+        self.whole_at = word.sent + word.reset + self.window / 1024.0;
         if word.used > 0.0 && word.reset > 0.0 {
             self.unit = word.reset / word.used;
         }
-        self.spend(now, sendings.count.saturating_sub(word.number));
+        self.spend(now, (sendings.count - word.number).max(0.0));
     }
 
     /// The kind shows in the reset: a bucket's is in proportion to what was used, a fixed window's runs down with the
     /// time, a rolling one's stays.
     fn tell_kind(&mut self, word: Word) {
         let from = self.reference;
-        let apart = word.sent.secs_since(from.sent);
-        let window = self.window.as_secs_f64();
+        let apart = word.sent - from.sent;
         let foretold = [
             (Kind::Refill, from.reset * word.used / from.used.max(1.0)),
             (Kind::Fixed, from.reset - apart),
@@ -303,22 +299,22 @@ impl Stated {
         let off = |reset: f64| (word.reset - reset).abs();
         let clear = foretold.into_iter().find(|&(kind, reset)| {
             let mut others = foretold.iter().filter(|(other, _)| *other != kind);
-            others.all(|&(_, other)| off(other) > (off(reset) + window / 32.0).max(4.0 * off(reset)))
+            others.all(|&(_, other)| off(other) > (off(reset) + self.window / 32.0).max(4.0 * off(reset)))
         });
         if let Some((kind, _)) = clear {
             self.kind = kind;
         }
-        if clear.is_some() || apart > window / 8.0 {
+        if clear.is_some() || apart > self.window / 8.0 {
             self.reference = word;
         }
     }
 
     /// Only a bucket is kept level by hand; windows are reckoned from what was sent when.
-    fn spend(&mut self, now: Timestamp, requests: u64) {
+    fn spend(&mut self, now: f64, requests: f64) {
         if let Some((measured, since)) = &mut self.guess {
             *since += requests;
             // Slow at first: what is too much shows only when a window is full.
-            let grown = *since as f64 / (4.0 * self.limit).max(256.0);
+            let grown = *since / (4.0 * self.limit).max(256.0);
             let grown = 1.0 + grown * grown * grown / 8.0;
             match self.kind {
                 Kind::Refill => self.unit = *measured / grown,
@@ -326,44 +322,43 @@ impl Stated {
             }
         }
         if self.kind == Kind::Refill {
-            let spent = requests as f64 * self.each * self.unit;
+            let spent = requests * self.each * self.unit;
             // It can't be emptier than empty.
-            let most = (self.limit * self.unit).min(86_400.0);
-            self.whole_at = self.whole_at.max(now).plus_secs(spent).min(now.plus_secs(most));
+            let most = (self.limit * self.unit).min(LONGEST);
+            self.whole_at = (self.whole_at.max(now) + spent).min(now + most);
         }
     }
 
-    fn opens_at(&self, sendings: &Sendings, now: Timestamp, tokens: u64) -> Timestamp {
+    fn opens_at(&self, sendings: &Sendings, now: f64, tokens: f64) -> f64 {
         // Estimates are not exact, and a bucket filled not quite to the brim gives no less.
-        let spare = if self.counts_tokens || self.kind == Kind::Refill { (self.limit / 64.0) as u64 } else { 0 };
-        let asked = if self.counts_tokens && tokens > 1 { tokens as f64 } else { self.each };
-        let room = (self.limit - spare as f64 - self.lacked - asked).max(0.0);
+        let spare = if self.counts_tokens || self.kind == Kind::Refill { (self.limit / 64.0) as u32 } else { 0 };
+        let asked = if self.counts_tokens && tokens > 1.0 { tokens } else { self.each };
+        let room = (self.limit - f64::from(spare) - self.lacked - asked).max(0.0);
         if self.kind == Kind::Refill {
-            return Timestamp::from_secs_f64(self.whole_at.as_secs_f64() - room * self.unit).max(now);
+            return self.whole_at - room * self.unit;
         }
         // What the grain blurs counts as late, never as early.
         let span = self.window + sendings.grain;
-        let left = sendings.before(now, span);
-        let since = sendings.count.saturating_sub(left.max(self.word.number)) as f64 * self.each;
+        let left = sendings.by(now - span);
+        let since = (sendings.count - left.max(self.word.number)) * self.each;
         let mut used = self.word.used + since;
         if self.kind == Kind::Rolling {
-            let known = sendings.before(self.word.sent, self.window);
-            let back = left.min(self.word.number).saturating_sub(known) as f64 * self.each;
-            used = (used - back).max(sendings.count.saturating_sub(left) as f64 * self.each);
+            let known = sendings.by(self.word.sent - self.window);
+            let back = (left.min(self.word.number) - known).max(0.0) * self.each;
+            used = (used - back).max((sendings.count - left) * self.each);
         }
         let over = used - room;
         if over <= 0.0 {
-            return now;
+            return 0.0;
         }
-        let leaves =
-            |over: f64, left: u64| sendings.time_of(left.saturating_add((over / self.each + 0.999) as u64)) + span;
+        let leaves = |over: f64, left: f64| sendings.time_of(left + over / self.each) + span;
         let whole_at = if since > room {
-            leaves(since - room, left.max(self.word.number)).max(self.whole_at)
+            leaves(since - room, left.max(self.word.number))
         } else {
-            sendings.trial_at(sendings.before(self.whole_at, Duration::from_micros(1))).max(self.whole_at)
+            sendings.trial_at(sendings.by(self.whole_at - 1e-6))
         };
-        let at = if self.kind == Kind::Rolling { whole_at.min(leaves(over, left)) } else { whole_at };
-        at.max(now)
+        let whole_at = whole_at.max(self.whole_at);
+        if self.kind == Kind::Rolling { whole_at.min(leaves(over, left)) } else { whole_at }
     }
 }
 
@@ -376,11 +371,11 @@ pub struct Quota {
     /// Rate rejections in a row: the wait doubles where the server names none.
     rejections: u32,
     /// The last request sent before the newest rejection was heard: whether the server takes what follows must show.
-    doubt: u64,
+    doubt: f64,
     /// When the first of the last row was sent, and how many have been rejected from it on.
-    row: (Timestamp, u64),
+    row: (f64, f64),
     /// How long it took from there until one was let in.
-    recovery: Duration,
+    recovery: f64,
     sendings: Sendings,
     /// The limits that the server's answers tell, on requests and on tokens.
     learned: [Option<Box<Stated>>; 2],
@@ -397,9 +392,9 @@ impl Quota {
             tokens: spec.tokens_per_minute.map(|limit| RollingWindow::new(limit, MINUTE)),
             closed_until: Timestamp::ZERO,
             rejections: 0,
-            doubt: u64::MAX,
-            row: (Timestamp::ZERO, 0),
-            recovery: Duration::ZERO,
+            doubt: f64::MAX,
+            row: (0.0, 0.0),
+            recovery: 0.0,
             sendings: Sendings::default(),
             learned: [None, None],
         }
@@ -414,10 +409,11 @@ impl Quota {
         if let Some(window) = &mut self.tokens {
             at = at.max(window.fits_at(now, tokens));
         }
+        let mut learned = self.sendings.trial_at(self.doubt);
         for stated in self.learned.iter().flatten() {
-            at = at.max(stated.opens_at(&self.sendings, now, tokens));
+            learned = learned.max(stated.opens_at(&self.sendings, now.as_secs_f64(), tokens as f64));
         }
-        at.max(self.sendings.trial_at(self.doubt))
+        at.max(Timestamp::from_secs_f64(learned))
     }
 
     /// A request of about `tokens` tokens is sent, the `number`-th of its lane.
@@ -428,9 +424,10 @@ impl Quota {
         if let Some(window) = &mut self.tokens {
             window.spend(now, tokens);
         }
-        self.sendings.note(now, number);
+        let now = now.as_secs_f64();
+        self.sendings.note(now, number as f64);
         for stated in self.learned.iter_mut().flatten() {
-            stated.spend(now, 1);
+            stated.spend(now, 1.0);
         }
     }
 
@@ -447,12 +444,14 @@ impl Quota {
     }
 
     fn hear(&mut self, now: Timestamp, sent: Timestamp, number: u64, hints: &QuotaHints, admitted: bool) {
+        let asked = sent;
+        let (now, sent, number) = (now.as_secs_f64(), sent.as_secs_f64(), number as f64);
         for (at, hint) in [hints.requests, hints.tokens].into_iter().enumerate() {
             let Some(remaining) = hint.remaining else { continue };
             let Some(limit) = hint.limit else {
                 // Of how many is not known, so all that can be done is to wait.
                 if let (0, Some(reset)) = (remaining, hint.reset) {
-                    self.closed_until = self.closed_until.max(sent + reset);
+                    self.closed_until = self.closed_until.max(asked + reset);
                 }
                 continue;
             };
@@ -474,36 +473,38 @@ impl Quota {
     /// if it took nothing for long, what it took in the last minute is what a minute holds. Less than the server takes would
     /// never be noticed, so a guess grows, ever faster, until a rejection corrects it.
     fn guess(&mut self, now: Timestamp, sent: Timestamp, number: u64, first: bool) {
-        const LONGEST: Duration = Duration::from_secs(60);
+        const MINUTE: f64 = 60.0;
         if self.learned.iter().flatten().any(|stated| stated.guess.is_none()) {
             return;
         }
+        let (now, sent, number) = (now.as_secs_f64(), sent.as_secs_f64(), number as f64);
         if first {
             if !self.sendings.log.is_empty() {
-                let slow = self.recovery > Duration::from_secs(5);
-                let span = if slow { LONGEST } else { (sent - self.row.0).clamp(Duration::from_secs(1), LONGEST) };
-                let took =
-                    (number - 1).saturating_sub(self.sendings.before(sent, span)).saturating_sub(self.row.1).max(1);
-                let unit = span.as_secs_f64() / took as f64;
-                let word = Word { sent: Timestamp::ZERO, number: 0, used: 0.0, reset: 0.0 };
-                let (kind, limit) = if slow { (Kind::Rolling, took as f64) } else { (Kind::Refill, 2.0) };
-                let guess = Some((if slow { limit } else { unit }, 0));
+                let slow = self.recovery > 5.0;
+                let span = if slow { MINUTE } else { (sent - self.row.0).clamp(1.0, MINUTE) };
+                let took = (number - 1.0 - self.sendings.by(sent - span) - self.row.1).max(1.0);
+                let unit = span / took;
+                let word = Word { sent: 0.0, number: 0.0, used: 0.0, reset: 0.0 };
+                let (kind, limit, measured) =
+                    if slow { (Kind::Rolling, took, took) } else { (Kind::Refill, 2.0, unit) };
+                let guess = Some((measured, 0.0));
                 let known = Stated { kind, limit, unit, guess, window: span, ..Stated::new(false, word) };
                 self.learned[0] = Some(Box::new(known));
             }
-            self.sendings.keep(now, sent, number, LONGEST);
-            self.row = (sent, 0);
+            self.sendings.keep(now, sent, number, MINUTE);
+            self.row = (sent, 0.0);
         }
-        self.row.1 += 1;
+        self.row.1 += 1.0;
     }
 
     /// The request `number`, sent at `sent`, was accepted by the rate limiter.
     pub fn on_accepted(&mut self, sent: Timestamp, number: u64) {
+        let number = number as f64;
         self.sendings.admitted = self.sendings.admitted.max(number);
         // What was sent before the last rejection came says nothing about what follows it.
         if self.rejections > 0 && number > self.doubt {
             self.rejections = 0;
-            self.recovery = sent - self.row.0;
+            self.recovery = sent.as_secs_f64() - self.row.0;
         }
     }
 
@@ -541,7 +542,7 @@ impl Quota {
     pub fn reset(&mut self) {
         self.closed_until = Timestamp::ZERO;
         self.rejections = 0;
-        self.doubt = u64::MAX;
+        self.doubt = f64::MAX;
         self.sendings.log.clear();
         self.learned = [None, None];
     }
