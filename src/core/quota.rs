@@ -291,20 +291,21 @@ impl Stated {
     fn tell_kind(&mut self, word: Word) {
         let from = self.reference;
         let apart = word.sent - from.sent;
-        let foretold = [
-            (Kind::Refill, from.reset * word.used / from.used.max(1.0)),
-            (Kind::Fixed, from.reset - apart),
-            (Kind::Rolling, from.reset),
-        ];
-        let off = |reset: f64| (word.reset - reset).abs();
-        let clear = foretold.into_iter().find(|&(kind, reset)| {
-            let mut others = foretold.iter().filter(|(other, _)| *other != kind);
-            others.all(|&(_, other)| off(other) > (off(reset) + self.window / 32.0).max(4.0 * off(reset)))
-        });
-        if let Some((kind, _)) = clear {
-            self.kind = kind;
-        }
-        if clear.is_some() || apart > self.window / 8.0 {
+        let off = |foretold: f64| (word.reset - foretold).abs();
+        let refill = off(from.reset * word.used / from.used.max(1.0));
+        let (fixed, rolling) = (off(from.reset - apart), off(from.reset));
+        let clear = |best: f64, others: f64| others > (best + self.window / 32.0).max(4.0 * best);
+        let kind = if clear(refill, fixed.min(rolling)) {
+            Some(Kind::Refill)
+        } else if clear(fixed, refill.min(rolling)) {
+            Some(Kind::Fixed)
+        } else if clear(rolling, refill.min(fixed)) {
+            Some(Kind::Rolling)
+        } else {
+            None
+        };
+        self.kind = kind.unwrap_or(self.kind);
+        if kind.is_some() || apart > self.window / 8.0 {
             self.reference = word;
         }
     }
@@ -460,8 +461,11 @@ impl Quota {
             // Who names no reset has windows of a minute (Mistral).
             let reset = hint.reset.map_or(60.0, |reset| reset.as_secs_f64());
             let word = Word { sent, number, used, reset };
-            let known = self.learned[at].take_if(|stated| stated.guess.is_none());
-            let stated = self.learned[at].insert(known.unwrap_or_else(|| Box::new(Stated::new(at == 1, word))));
+            let slot = &mut self.learned[at];
+            if slot.as_ref().is_none_or(|known| known.guess.is_some()) {
+                *slot = Some(Box::new(Stated::new(at == 1, word)));
+            }
+            let Some(stated) = slot else { continue };
             stated.limit = limit;
             stated.hear(now, &self.sendings, word, admitted);
             self.sendings.keep(now, sent, number, stated.window);
