@@ -503,7 +503,7 @@ async fn a_client_that_does_not_read_keeps_its_slot_and_hurts_no_one_else() {
 
 #[tokio::test]
 async fn a_rate_limit_speaks_of_the_rate_and_says_when_to_come_back() {
-    let mut scenario = Scenario { rate: Rate { rpm: Some(3), tpm: None }, ..quick() };
+    let mut scenario = Scenario { rate: Rate { rpm: Some(3), ..Rate::default() }, ..quick() };
     scenario.rejection.retry_after = RetryAfter { form: RetryAfterForm::Seconds, seconds: 0.0 };
     let server = start(scenario).await;
     for left in ["2", "1", "0"] {

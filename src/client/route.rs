@@ -148,7 +148,8 @@ impl Route {
         self
     }
 
-    /// Sets the rate quotas of each model. Default none; DeepSeek has none.
+    /// Sets the rate quotas of each model, which only limits that the provider's answers do not state need (see
+    /// [`QuotaSpec`]). Default none; DeepSeek has none.
     #[must_use]
     pub fn quota(mut self, quota: QuotaSpec) -> Self {
         self.spec.quota = quota;

@@ -405,12 +405,9 @@ impl<'v> Facts<'v> {
         let words = Words::of(&whole);
         self.delays(&mut outcome.retry_after);
         outcome.kind = self.kind(head.status, &words, &outcome);
-        match outcome.kind {
-            OutcomeKind::Slot => {
-                outcome.told = words.told();
-                outcome.low_balance = words.any("remaining balance");
-            }
-            _ => {}
+        if outcome.kind == OutcomeKind::Slot {
+            outcome.told = words.told();
+            outcome.low_balance = words.any("remaining balance");
         }
         // The words of other errors may quote the request.
         if matches!(outcome.kind, OutcomeKind::Slot | OutcomeKind::Rate | OutcomeKind::Pressure | OutcomeKind::Server) {

@@ -1,8 +1,8 @@
 //! What response headers say: how long to wait, what is left of a quota, whether to retry, and the request's id.
 //!
 //! Every form in the field is read: `Retry-After` as seconds, as fractions of them and as an HTTP date,
-//! `retry-after-ms`, the `x-ratelimit-*` families of OpenAI (Go durations such as `6m0s`), Azure (whole seconds) and
-//! OpenRouter (a unix time in milliseconds), and the IETF drafts' `RateLimit` headers. What can't be read is as if it
+//! `retry-after-ms`, the `x-ratelimit-*` families of OpenAI (Go durations such as `6m0s`), Azure (whole seconds), OpenRouter
+//! (a unix time in milliseconds) and Mistral (no reset), and the IETF drafts' `RateLimit` headers. What can't be read is as if it
 //! were absent: a wrong header never fails a request.
 
 use alloc::vec::Vec;
@@ -142,10 +142,15 @@ pub fn quota_hints(headers: &dyn Headers, unix_now: Option<u64>) -> QuotaHints {
         ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
         ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"),
         ("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"),
+        // Mistral says nothing of a reset.
+        ("x-ratelimit-limit-req-minute", "x-ratelimit-remaining-req-minute", "ratelimit-reset"),
     ];
     let requests = requests.iter().map(|(limit, remaining, reset)| family(limit, remaining, reset));
     let requests = requests.fold(combined_ratelimit(headers), |found, other| prefer(other, found));
-    let tokens = family("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens");
+    let tokens = prefer(
+        family("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+        family("x-ratelimit-limit-tokens-minute", "x-ratelimit-remaining-tokens-minute", "ratelimit-reset"),
+    );
     QuotaHints { requests, tokens }
 }
 
@@ -427,6 +432,20 @@ mod tests {
         );
         assert_eq!(hints.tokens, QuotaHint::default());
         assert_eq!(hints.requests, QuotaHint { limit: Some(10), remaining: None, reset: None });
+    }
+
+    #[test]
+    fn mistrals_headers_name_a_minute_and_no_reset() {
+        let headers = [
+            ("x-ratelimit-limit-tokens-minute", "5000000"),
+            ("x-ratelimit-remaining-tokens-minute", "4999911"),
+            ("x-ratelimit-tokens-query-cost", "52"),
+            ("x-ratelimit-limit-req-minute", "720"),
+            ("x-ratelimit-remaining-req-minute", "717"),
+        ];
+        let hints = quota_hints(&headers, None);
+        assert_eq!(hints.requests, QuotaHint { limit: Some(720), remaining: Some(717), reset: None });
+        assert_eq!(hints.tokens, QuotaHint { limit: Some(5_000_000), remaining: Some(4_999_911), reset: None });
     }
 
     #[test]

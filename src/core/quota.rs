@@ -1,7 +1,18 @@
-//! Rate quotas of a lane: requests and tokens a minute, requests a day, and what the server says of them.
+//! Rate quotas of a lane: requests and tokens a minute, requests a day, as configured and as the server tells them.
 //!
 //! DeepSeek has none (its limit is on requests in flight), but providers that carry its models do, and a 429 about rate
 //! must slow the sending without touching the concurrency limit.
+//!
+//! Most of these providers tell with every answer what is left (`x-ratelimit-limit`, `-remaining`, `-reset`). That is
+//! believed over any books of one's own, for others may share the account; but it is old, as of when the request was taken
+//! in, so what was sent since counts too. What comes back before the next word depends on the kind of limit, and the reset
+//! gives it away: in a token bucket (OpenAI, Groq, Anthropic) it is in proportion to what was used, in a fixed window it
+//! runs down with the clock, in a rolling window it stays. A bucket is then sent to at its own pace, a rolling window when
+//! what was sent has left it, a fixed one when it ends. Until the kind is known the least of the three is assumed.
+//!
+//! Where nothing is told, the pace is what the server took between two rejections, and it is raised slowly. And after
+//! whatever closed the lane one request goes ahead, and more follow as they are let in, so that a mistake costs one 429
+//! and not a burst of them.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -12,7 +23,9 @@ use super::backoff::jittered_floor;
 use super::outcome::QuotaHints;
 use super::time::{Timestamp, micros, scaled};
 
-/// A provider's rate limits for one lane, as its documentation states them. All absent by default.
+/// A provider's rate limits for one lane, as its documentation states them. All absent by default: what `x-ratelimit-*`
+/// headers tell is learned and kept to without them, and where nothing is told a limit is found out at the price of some
+/// 429s. Limits given here hold besides, and are kept from the first request on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QuotaSpec {
     /// Requests in any 60 seconds.
@@ -101,6 +114,9 @@ impl RollingWindow {
     }
 }
 
+/// The longest that a limit is believed to last: a day, in seconds.
+const LONGEST: f64 = 86_400.0;
+
 /// How a server gives back what was spent, as far as its words have told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -112,15 +128,16 @@ enum Kind {
     Refill,
 }
 
-/// What the server said with the answer to one request: how things stood when it took that request in.
+/// What the server said with the answer to one request: how things stood when it took that request in. Here and below
+/// times are in seconds, and all numbers are floats, which is the smaller code.
 #[derive(Clone, Copy, Debug)]
 struct Word {
     /// When the request was sent. The headers may come minutes later, with the end of its answer.
-    sent: Timestamp,
+    sent: f64,
     /// The request's number on its lane, in the order of sending.
-    number: u64,
+    number: f64,
     used: f64,
-    /// Seconds until all of it is back.
+    /// How long until all of it is back.
     reset: f64,
 }
 
@@ -128,41 +145,41 @@ struct Word {
 #[derive(Debug, Default)]
 struct Sendings {
     /// The number of the last one.
-    count: u64,
+    count: f64,
     /// When it was sent.
-    last: Timestamp,
+    last: f64,
     /// The number of the last one that the server has let in.
-    admitted: u64,
+    admitted: f64,
     /// (when, the number of the last one sent then), oldest first; those before the oldest are long gone. Kept from the
     /// first sign of a limit on.
-    log: VecDeque<(Timestamp, u64)>,
+    log: Vec<(f64, f64)>,
     /// What is sent within this time is one entry.
-    grain: Duration,
+    grain: f64,
 }
 
 impl Sendings {
-    const MOST: usize = 2048;
+    const MOST: usize = 4096;
 
-    fn note(&mut self, now: Timestamp, number: u64) {
+    fn note(&mut self, now: f64, number: f64) {
         self.count = number;
         self.last = now;
-        match self.log.back_mut() {
+        match self.log.last_mut() {
             None => {}
             Some((at, last)) if now < *at + self.grain => *last = number,
             Some(_) => {
                 if self.log.len() == Self::MOST {
-                    self.log.pop_front();
+                    self.log.drain(..Self::MOST / 4);
                 }
-                self.log.push_back((now, number));
+                self.log.push((now, number));
             }
         }
     }
 
     /// Keeps the log from now on, if it is not kept yet; all that is known is when request `number` was sent.
-    fn keep(&mut self, now: Timestamp, sent: Timestamp, number: u64, window: Duration) {
-        let grain = window / 1024;
+    fn keep(&mut self, now: f64, sent: f64, number: f64, window: f64) {
+        let grain = window / 1024.0;
         if self.log.is_empty() {
-            self.log.extend([(Timestamp::ZERO, number - 1), (sent, number), (now, self.count)]);
+            self.log.extend_from_slice(&[(0.0, number - 1.0), (sent, number), (now, self.count)]);
             self.grain = grain;
         }
         self.grain = self.grain.min(grain);
@@ -170,36 +187,35 @@ impl Sendings {
 
     /// When more may follow the request `number` after which it is not known whether the server takes any: one goes ahead,
     /// and each that is let in draws two more. Where nothing is heard, another goes after a second.
-    fn trial_at(&self, number: u64) -> Timestamp {
-        let let_in = self.admitted.saturating_sub(number);
-        if self.count.saturating_sub(number) <= 2 * let_in {
-            Timestamp::ZERO
-        } else {
-            self.last + Duration::from_secs(1)
-        }
+    fn trial_at(&self, number: f64) -> f64 {
+        let let_in = (self.admitted - number).max(0.0);
+        if self.count - number <= 2.0 * let_in { 0.0 } else { self.last + 1.0 }
     }
 
-    /// The number of the last request sent a `span` ago or earlier, to the grain.
-    fn before(&self, now: Timestamp, span: Duration) -> u64 {
-        let at = self.log.partition_point(|&(sent, _)| sent + span <= now);
-        self.log.get(at.saturating_sub(1)).map_or(0, |&(_, number)| number)
+    /// The number of the last request sent by then, to the grain.
+    #[cfg_attr(target_family = "wasm", inline(never))]
+    fn by(&self, then: f64) -> f64 {
+        let at = self.log.partition_point(|&(sent, _)| sent <= then);
+        self.log.get(at.saturating_sub(1)).map_or(0.0, |&(_, number)| number)
     }
 
     /// When request `number` was sent, to the grain.
-    fn time_of(&self, number: u64) -> Timestamp {
+    #[cfg_attr(target_family = "wasm", inline(never))]
+    fn time_of(&self, number: f64) -> f64 {
         let at = self.log.partition_point(|&(_, last)| last < number);
         self.log.get(at).map_or(self.last, |&(sent, _)| sent)
     }
 }
 
-/// A limit that the server states, on requests or on tokens: its newest word, brought up to date by what was sent since.
+/// A limit on requests or on tokens that the server states: its newest word, brought up to date by what was sent since.
+/// Or one that it does not state but was found out.
 #[derive(Debug)]
 struct Stated {
     counts_tokens: bool,
     limit: f64,
     kind: Kind,
     /// The longest reset seen, rounded up to what windows usually are.
-    window: Duration,
+    window: f64,
     word: Word,
     /// An older word; how the reset moved since tells the kind.
     reference: Word,
@@ -208,11 +224,12 @@ struct Stated {
     /// Seconds in which a token bucket gives one unit back.
     unit: f64,
     /// When all is back that was used by the newest word; in a token bucket also what was used since.
-    whole_at: Timestamp,
+    whole_at: f64,
     /// What was left and yet too little, if the newest word is a rejection.
     lacked: f64,
-    /// For a pace that no server stated: the seconds of a unit as they were measured, and the requests since.
-    guess: Option<(f64, u64)>,
+    /// For a limit that was found out: the limit (of a rolling window) or the unit (of a bucket) as measured, and how many
+    /// requests were sent since.
+    guess: Option<(f64, f64)>,
 }
 
 impl Stated {
@@ -221,85 +238,84 @@ impl Stated {
             counts_tokens,
             limit: 0.0,
             kind: Kind::Fixed,
-            window: Duration::ZERO,
+            window: 0.0,
             word,
             reference: word,
-            each: if counts_tokens { (word.used / word.number.max(1) as f64).max(1.0) } else { 1.0 },
+            each: if counts_tokens { (word.used / word.number.max(1.0)).max(1.0) } else { 1.0 },
             unit: 0.0,
-            whole_at: Timestamp::ZERO,
+            whole_at: 0.0,
             lacked: 0.0,
             guess: None,
         }
     }
 
-    fn window_of(reset: f64) -> Duration {
-        const USUAL: [u16; 4] = [1, 10, 60, 3600];
-        let usual = USUAL.into_iter().find(|&secs| reset <= f64::from(secs));
-        Duration::from_secs(usual.map_or(86_400, u64::from))
-    }
-
     /// Takes the server's word, unless a newer one is known.
-    fn hear(&mut self, now: Timestamp, sendings: &Sendings, word: Word, admitted: bool) {
+    fn hear(&mut self, now: f64, sendings: &Sendings, word: Word, admitted: bool) {
+        const USUAL: [f64; 4] = [1.0, 10.0, 60.0, 3600.0];
         let before = self.word;
         if word.number < before.number {
             return;
         }
-        self.window = self.window.max(Self::window_of(word.reset));
-        let between = word.number - before.number;
+        let window = USUAL.into_iter().find(|&usual| word.reset <= usual);
+        self.window = self.window.max(window.unwrap_or(LONGEST));
         // A rejected request took nothing.
         if self.counts_tokens && admitted {
-            let (mut requests, mut took) = (between as f64, word.used - before.used);
+            let between = word.number - before.number;
+            let (mut requests, mut took) = (between, word.used - before.used);
             match self.kind {
                 Kind::Fixed => {}
                 Kind::Rolling => {
-                    let left = |at| sendings.before(at, self.window);
-                    requests -= left(word.sent).saturating_sub(left(before.sent)) as f64;
+                    requests -= sendings.by(word.sent - self.window) - sendings.by(before.sent - self.window);
                 }
-                Kind::Refill => took += (word.sent.secs_since(before.sent) / self.unit).min(before.used),
+                Kind::Refill => took += ((word.sent - before.sent) / self.unit).min(before.used),
             }
             // Where more came back than was taken, nothing can be told.
-            if requests > 0.5 * between as f64 && took > requests {
+            if requests > 0.5 * between && took > requests {
                 self.each += (took / requests - self.each) * requests / (requests + 16.0);
             }
         }
         self.tell_kind(word);
         self.word = word;
-        self.lacked = if admitted { 0.0 } else { self.limit - word.used };
+        let left = self.limit - word.used;
+        self.lacked = if !admitted && self.counts_tokens && left < 8.0 * self.each { left } else { 0.0 };
         // A hair later: times are rounded.
-        self.whole_at = word.sent.plus_secs(word.reset) + self.window / 1024;
+        self.whole_at = word.sent + word.reset + self.window / 1024.0;
         if word.used > 0.0 && word.reset > 0.0 {
             self.unit = word.reset / word.used;
         }
-        self.spend(now, sendings.count.saturating_sub(word.number));
+        self.spend(now, (sendings.count - word.number).max(0.0));
     }
 
     /// The kind shows in the reset: a bucket's is in proportion to what was used, a fixed window's runs down with the
     /// time, a rolling one's stays.
     fn tell_kind(&mut self, word: Word) {
         let from = self.reference;
-        let apart = word.sent.secs_since(from.sent);
-        let window = self.window.as_secs_f64();
-        let foretold = [
-            (Kind::Refill, from.reset * word.used / from.used.max(1.0)),
-            (Kind::Fixed, from.reset - apart),
-            (Kind::Rolling, from.reset),
-        ];
-        let mut errors = foretold.map(|(kind, reset)| ((word.reset - reset).abs(), kind));
-        errors.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-        let [(best, kind), (second, _), _] = errors;
-        if second - best > window / 32.0 && second > 4.0 * best {
-            self.kind = kind;
-            self.reference = word;
-        } else if apart > window / 8.0 {
+        let apart = word.sent - from.sent;
+        let off = |foretold: f64| (word.reset - foretold).abs();
+        let refill = off(from.reset * word.used / from.used.max(1.0));
+        let (fixed, rolling) = (off(from.reset - apart), off(from.reset));
+        let clear = |best: f64, others: f64| others > (best + self.window / 32.0).max(4.0 * best);
+        let kind = if clear(refill, fixed.min(rolling)) {
+            Some(Kind::Refill)
+        } else if clear(fixed, refill.min(rolling)) {
+            Some(Kind::Fixed)
+        } else if clear(rolling, refill.min(fixed)) {
+            Some(Kind::Rolling)
+        } else {
+            None
+        };
+        self.kind = kind.unwrap_or(self.kind);
+        if kind.is_some() || apart > self.window / 8.0 {
             self.reference = word;
         }
     }
 
     /// Only a bucket is kept level by hand; windows are reckoned from what was sent when.
-    fn spend(&mut self, now: Timestamp, requests: u64) {
+    fn spend(&mut self, now: f64, requests: f64) {
         if let Some((measured, since)) = &mut self.guess {
             *since += requests;
-            let grown = *since as f64 / (4.0 * self.limit).max(256.0);
+            // Slow at first: what is too much shows only when a window is full.
+            let grown = *since / (4.0 * self.limit).max(256.0);
             let grown = 1.0 + grown * grown * grown / 8.0;
             match self.kind {
                 Kind::Refill => self.unit = *measured / grown,
@@ -307,44 +323,43 @@ impl Stated {
             }
         }
         if self.kind == Kind::Refill {
-            let spent = requests as f64 * self.each * self.unit;
+            let spent = requests * self.each * self.unit;
             // It can't be emptier than empty.
-            let most = (self.limit * self.unit).min(86_400.0);
-            self.whole_at = self.whole_at.max(now).plus_secs(spent).min(now.plus_secs(most));
+            let most = (self.limit * self.unit).min(LONGEST);
+            self.whole_at = (self.whole_at.max(now) + spent).min(now + most);
         }
     }
 
-    fn opens_at(&self, sendings: &Sendings, now: Timestamp, tokens: u64) -> Timestamp {
+    fn opens_at(&self, sendings: &Sendings, now: f64, tokens: f64) -> f64 {
         // Estimates are not exact, and a bucket filled not quite to the brim gives no less.
-        let spare = if self.counts_tokens || self.kind == Kind::Refill { self.limit / 64.0 } else { 0.0 };
-        let asked = if self.counts_tokens && tokens > 1 { tokens as f64 } else { self.each };
-        let room = (self.limit - spare.trunc() - self.lacked - asked).max(0.0);
+        let spare = if self.counts_tokens || self.kind == Kind::Refill { (self.limit / 64.0) as u32 } else { 0 };
+        let asked = if self.counts_tokens && tokens > 1.0 { tokens } else { self.each };
+        let room = (self.limit - f64::from(spare) - self.lacked - asked).max(0.0);
         if self.kind == Kind::Refill {
-            return Timestamp::from_secs_f64(self.whole_at.as_secs_f64() - room * self.unit).max(now);
+            return self.whole_at - room * self.unit;
         }
         // What the grain blurs counts as late, never as early.
         let span = self.window + sendings.grain;
-        let left = sendings.before(now, span);
-        let since = sendings.count.saturating_sub(left.max(self.word.number)) as f64 * self.each;
+        let left = sendings.by(now - span);
+        let since = (sendings.count - left.max(self.word.number)) * self.each;
         let mut used = self.word.used + since;
         if self.kind == Kind::Rolling {
-            let known = sendings.before(self.word.sent, self.window);
-            let back = left.min(self.word.number).saturating_sub(known) as f64 * self.each;
-            used = (used - back).max(sendings.count.saturating_sub(left) as f64 * self.each);
+            let known = sendings.by(self.word.sent - self.window);
+            let back = (left.min(self.word.number) - known).max(0.0) * self.each;
+            used = (used - back).max((sendings.count - left) * self.each);
         }
         let over = used - room;
         if over <= 0.0 {
-            return now;
+            return 0.0;
         }
-        let leaves =
-            |over: f64, left: u64| sendings.time_of(left.saturating_add((over / self.each + 0.999) as u64)) + span;
+        let leaves = |over: f64, left: f64| sendings.time_of(left + over / self.each) + span;
         let whole_at = if since > room {
-            leaves(since - room, left.max(self.word.number)).max(self.whole_at)
+            leaves(since - room, left.max(self.word.number))
         } else {
-            sendings.trial_at(sendings.before(self.whole_at, Duration::from_micros(1))).max(self.whole_at)
+            sendings.trial_at(sendings.by(self.whole_at - 1e-6))
         };
-        let at = if self.kind == Kind::Rolling { whole_at.min(leaves(over, left)) } else { whole_at };
-        at.max(now)
+        let whole_at = whole_at.max(self.whole_at);
+        if self.kind == Kind::Rolling { whole_at.min(leaves(over, left)) } else { whole_at }
     }
 }
 
@@ -356,12 +371,12 @@ pub struct Quota {
     closed_until: Timestamp,
     /// Rate rejections in a row: the wait doubles where the server names none.
     rejections: u32,
-    /// The last request sent before the last of them was heard.
-    proven: u64,
+    /// The last request sent before the newest rejection was heard: whether the server takes what follows must show.
+    doubt: f64,
     /// When the first of the last row was sent, and how many have been rejected from it on.
-    row: (Timestamp, u64),
+    row: (f64, f64),
     /// How long it took from there until one was let in.
-    recovery: Duration,
+    recovery: f64,
     sendings: Sendings,
     /// The limits that the server's answers tell, on requests and on tokens.
     learned: [Option<Box<Stated>>; 2],
@@ -378,9 +393,9 @@ impl Quota {
             tokens: spec.tokens_per_minute.map(|limit| RollingWindow::new(limit, MINUTE)),
             closed_until: Timestamp::ZERO,
             rejections: 0,
-            proven: u64::MAX,
-            row: (Timestamp::ZERO, 0),
-            recovery: Duration::ZERO,
+            doubt: f64::MAX,
+            row: (0.0, 0.0),
+            recovery: 0.0,
             sendings: Sendings::default(),
             learned: [None, None],
         }
@@ -395,10 +410,11 @@ impl Quota {
         if let Some(window) = &mut self.tokens {
             at = at.max(window.fits_at(now, tokens));
         }
+        let mut learned = self.sendings.trial_at(self.doubt);
         for stated in self.learned.iter().flatten() {
-            at = at.max(stated.opens_at(&self.sendings, now, tokens));
+            learned = learned.max(stated.opens_at(&self.sendings, now.as_secs_f64(), tokens as f64));
         }
-        at.max(self.sendings.trial_at(self.proven))
+        at.max(Timestamp::from_secs_f64(learned))
     }
 
     /// A request of about `tokens` tokens is sent, the `number`-th of its lane.
@@ -409,9 +425,10 @@ impl Quota {
         if let Some(window) = &mut self.tokens {
             window.spend(now, tokens);
         }
-        self.sendings.note(now, number);
+        let now = now.as_secs_f64();
+        self.sendings.note(now, number as f64);
         for stated in self.learned.iter_mut().flatten() {
-            stated.spend(now, 1);
+            stated.spend(now, 1.0);
         }
     }
 
@@ -428,12 +445,14 @@ impl Quota {
     }
 
     fn hear(&mut self, now: Timestamp, sent: Timestamp, number: u64, hints: &QuotaHints, admitted: bool) {
+        let asked = sent;
+        let (now, sent, number) = (now.as_secs_f64(), sent.as_secs_f64(), number as f64);
         for (at, hint) in [hints.requests, hints.tokens].into_iter().enumerate() {
             let Some(remaining) = hint.remaining else { continue };
             let Some(limit) = hint.limit else {
                 // Of how many is not known, so all that can be done is to wait.
                 if let (0, Some(reset)) = (remaining, hint.reset) {
-                    self.closed_until = self.closed_until.max(sent + reset);
+                    self.closed_until = self.closed_until.max(asked + reset);
                 }
                 continue;
             };
@@ -442,48 +461,54 @@ impl Quota {
             // Who names no reset has windows of a minute (Mistral).
             let reset = hint.reset.map_or(60.0, |reset| reset.as_secs_f64());
             let word = Word { sent, number, used, reset };
-            let known = self.learned[at].take_if(|stated| stated.guess.is_none());
-            let stated = self.learned[at].insert(known.unwrap_or_else(|| Box::new(Stated::new(at == 1, word))));
+            let slot = &mut self.learned[at];
+            if slot.as_ref().is_none_or(|known| known.guess.is_some()) {
+                *slot = Some(Box::new(Stated::new(at == 1, word)));
+            }
+            let Some(stated) = slot else { continue };
             stated.limit = limit;
             stated.hear(now, &self.sendings, word, admitted);
             self.sendings.keep(now, sent, number, stated.window);
         }
     }
 
-    /// Nothing was said of a limit, and yet there is one. From the second time on it is known how much the server takes in
-    /// how long, whatever its windows are. That is the pace from then on. Less than the server takes would never be
-    /// noticed, so it grows, ever faster, until a rejection corrects it.
+    /// Nothing was said of a limit, and yet there is one: finds it out. From the second row of rejections on it is known
+    /// how much the server took in how long. If it took more soon after a rejection, as a bucket does, that is the pace;
+    /// if it took nothing for long, what it took in the last minute is what a minute holds. Less than the server takes would
+    /// never be noticed, so a guess grows, ever faster, until a rejection corrects it.
     fn guess(&mut self, now: Timestamp, sent: Timestamp, number: u64, first: bool) {
-        const LONGEST: Duration = Duration::from_secs(60);
+        const MINUTE: f64 = 60.0;
         if self.learned.iter().flatten().any(|stated| stated.guess.is_none()) {
             return;
         }
+        let (now, sent, number) = (now.as_secs_f64(), sent.as_secs_f64(), number as f64);
         if first {
             if !self.sendings.log.is_empty() {
-                let slow = self.recovery > Duration::from_secs(5);
-                let span = if slow { LONGEST } else { (sent - self.row.0).clamp(Duration::from_secs(1), LONGEST) };
-                let took =
-                    (number - 1).saturating_sub(self.sendings.before(sent, span)).saturating_sub(self.row.1).max(1);
-                let unit = span.as_secs_f64() / took as f64;
-                let word = Word { sent: Timestamp::ZERO, number: 0, used: 0.0, reset: 0.0 };
-                let (kind, limit) = if slow { (Kind::Rolling, took as f64) } else { (Kind::Refill, 2.0) };
-                let guess = Some((if slow { limit } else { unit }, 0));
+                let slow = self.recovery > 5.0;
+                let span = if slow { MINUTE } else { (sent - self.row.0).clamp(1.0, MINUTE) };
+                let took = (number - 1.0 - self.sendings.by(sent - span) - self.row.1).max(1.0);
+                let unit = span / took;
+                let word = Word { sent: 0.0, number: 0.0, used: 0.0, reset: 0.0 };
+                let (kind, limit, measured) =
+                    if slow { (Kind::Rolling, took, took) } else { (Kind::Refill, 2.0, unit) };
+                let guess = Some((measured, 0.0));
                 let known = Stated { kind, limit, unit, guess, window: span, ..Stated::new(false, word) };
                 self.learned[0] = Some(Box::new(known));
             }
-            self.sendings.keep(now, sent, number, LONGEST);
-            self.row = (sent, 0);
+            self.sendings.keep(now, sent, number, MINUTE);
+            self.row = (sent, 0.0);
         }
-        self.row.1 += 1;
+        self.row.1 += 1.0;
     }
 
     /// The request `number`, sent at `sent`, was accepted by the rate limiter.
     pub fn on_accepted(&mut self, sent: Timestamp, number: u64) {
+        let number = number as f64;
         self.sendings.admitted = self.sendings.admitted.max(number);
         // What was sent before the last rejection came says nothing about what follows it.
-        if self.rejections > 0 && number > self.proven {
+        if self.rejections > 0 && number > self.doubt {
             self.rejections = 0;
-            self.recovery = sent - self.row.0;
+            self.recovery = sent.as_secs_f64() - self.row.0;
         }
     }
 
@@ -500,7 +525,7 @@ impl Quota {
         rng: &mut fastrand::Rng,
     ) {
         let first = self.rejections == 0;
-        self.proven = self.sendings.count;
+        self.doubt = self.sendings.count;
         // Rejections of one burst arrive together; only the first after the wait says anything new.
         if now >= self.closed_until {
             self.rejections = self.rejections.saturating_add(1);
@@ -521,6 +546,8 @@ impl Quota {
     pub fn reset(&mut self) {
         self.closed_until = Timestamp::ZERO;
         self.rejections = 0;
+        self.doubt = f64::MAX;
+        self.sendings.log.clear();
         self.learned = [None, None];
     }
 }
@@ -529,6 +556,14 @@ impl Quota {
 mod tests {
     use super::*;
     use crate::core::outcome::QuotaHint;
+    #[cfg(feature = "sim")]
+    use crate::sim::pace::{Pace, REQUESTS};
+    #[cfg(feature = "sim")]
+    use crate::sim::scenario::{Rate, Refill};
+    #[cfg(feature = "sim")]
+    use alloc::collections::BinaryHeap;
+    #[cfg(feature = "sim")]
+    use core::cmp::Reverse;
     use proptest::prelude::*;
 
     fn secs(secs: f64) -> Timestamp {
@@ -839,6 +874,128 @@ mod tests {
                 prop_assert!(at <= now + Duration::from_secs(86_400 + 200), "{:?} at {:?}", at, now);
                 prop_assert_eq!(quota.opens_at(at, 0), at, "it keeps its word");
             }
+        }
+    }
+
+    /// A client with more work than it can do, alone with a simulated server for five minutes.
+    #[cfg(feature = "sim")]
+    struct Alone {
+        rate: Rate,
+        /// When it begins, in seconds of the server's minute.
+        from: f64,
+        places: u32,
+        rtt: f64,
+        /// The longest answer, in seconds; the shortest is a tenth of it.
+        longest: f64,
+    }
+
+    #[cfg(feature = "sim")]
+    impl Alone {
+        /// How many requests are let in and how many refused, if the client asks `quota`, or else the server itself.
+        fn play(&self, mut quota: Option<Quota>) -> (u32, u32) {
+            #[derive(PartialEq, Eq, PartialOrd, Ord)]
+            enum Event {
+                Arrives,
+                LetIn,
+                Ends,
+                Refused,
+            }
+            let span = Duration::from_secs_f64;
+            let mut rng = fastrand::Rng::with_seed(1);
+            let mut server = Pace::new(&self.rate);
+            let mut events = BinaryHeap::new();
+            let mut words = Vec::new();
+            let (mut now, mut number, mut flying, mut let_in, mut refused) = (secs(self.from), 0, 0, 0, 0);
+            let end = now + span(300.0);
+            while now < end {
+                server.advance(now);
+                while flying < self.places {
+                    let open = match &mut quota {
+                        Some(quota) => quota.opens_at(now, 0),
+                        None => now + server.until_room(0),
+                    };
+                    if open > now {
+                        break;
+                    }
+                    number += 1;
+                    flying += 1;
+                    words.push((now, QuotaHints::default()));
+                    if let Some(quota) = &mut quota {
+                        quota.on_send(now, number, 0);
+                        events.push(Reverse((now + span(self.rtt / 2.0), number, Event::Arrives)));
+                    } else {
+                        server.spend(0);
+                        let_in += 1;
+                        events.push(Reverse((now + span(self.longest * (0.1 + 0.9 * rng.f64())), number, Event::Ends)));
+                    }
+                }
+                let next = events.peek().map_or(end, |Reverse((at, ..))| *at);
+                let open = match &mut quota {
+                    _ if flying == self.places => end,
+                    Some(quota) => quota.opens_at(now, 0),
+                    None => now + server.until_room(0),
+                };
+                if open < next {
+                    now = open;
+                    continue;
+                }
+                now = next;
+                let Some(Reverse((_, number, event))) = events.pop() else { continue };
+                let (sent, hints) = words[number as usize - 1];
+                match event {
+                    Event::Arrives => {
+                        server.advance(now);
+                        let back = now + span(self.rtt / 2.0);
+                        let refusal = server.refusal(0);
+                        if refusal.is_some() {
+                            refused += 1;
+                            events.push(Reverse((back, number, Event::Refused)));
+                        } else {
+                            server.spend(0);
+                            let_in += 1;
+                            let took = self.longest * (0.1 + 0.9 * rng.f64());
+                            events.push(Reverse((back + span(took.min(0.5)), number, Event::LetIn)));
+                            events.push(Reverse((back + span(took), number, Event::Ends)));
+                        }
+                        let (limit, left) = server.left(REQUESTS).unwrap();
+                        let reset = Some(server.until_whole(REQUESTS));
+                        words[number as usize - 1].1.requests =
+                            QuotaHint { limit: Some(limit), remaining: Some(left), reset };
+                    }
+                    Event::LetIn => quota.as_mut().unwrap().on_accepted(sent, number),
+                    Event::Ends => {
+                        flying -= 1;
+                        if let Some(quota) = &mut quota {
+                            quota.on_hints(now, sent, number, &hints);
+                        }
+                    }
+                    Event::Refused => {
+                        flying -= 1;
+                        quota.as_mut().unwrap().on_rejected(now, sent, number, None, &hints, &mut rng);
+                    }
+                }
+            }
+            (let_in, refused)
+        }
+    }
+
+    #[cfg(feature = "sim")]
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Whatever the kind of the limit, what is stated is used and hardly ever exceeded.
+        #[test]
+        fn a_stated_limit_is_used_whole_and_not_exceeded(
+            rpm in 10u32..2000,
+            refill in prop::sample::select(vec![Refill::Rolling, Refill::Fixed, Refill::Bucket]),
+            (from, places, rtt, longest) in (0.0..60.0, 0.1..1.0, 0.005..0.3, 0.2..20.0),
+        ) {
+            let places = ((f64::from(rpm) * places) as u32).max(2);
+            let alone = Alone { rate: Rate { rpm: Some(rpm), refill, ..Rate::default() }, from, places, rtt, longest };
+            let (let_in, refused) = alone.play(Some(Quota::new(&QuotaSpec::default())));
+            let (most, _) = alone.play(None);
+            prop_assert!(refused <= 3, "{} refused of {}", refused, let_in);
+            // Of the last window it may have had only the beginning.
+            prop_assert!(let_in * 10 >= most * 8, "{} of {}", let_in, most);
         }
     }
 

@@ -77,7 +77,8 @@ pub struct RouteSpec {
     pub max_concurrency: Option<u32>,
     /// Whether the account limits each `user_id` as well as the whole (DeepSeek does on accounts with raised quota).
     pub per_user: bool,
-    /// Rate quotas per lane. Default none. Of routes that share an account, the strictest holds for all.
+    /// Rate quotas per lane, for what the server does not tell: limits that its answers state are learned by themselves.
+    /// Default none. Of routes that share an account, the strictest holds for all.
     pub quota: QuotaSpec,
 }
 

@@ -19,7 +19,7 @@ mod cap;
 mod completion;
 mod errors;
 pub mod oracle;
-mod pace;
+pub(crate) mod pace;
 pub mod play;
 pub mod provider;
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
