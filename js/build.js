@@ -79,8 +79,8 @@ for (const path of [root, homedir()]) {
 }
 
 const { version, description, license, repository } = crate();
-const { order, text } = encode(wasm);
-const core = { core_alphabet: alphabet, core_order: order, core_text: text, core_length: wasm.length };
+const { frequent, text } = encode(wasm);
+const core = { core_alphabet: alphabet, core_frequent: frequent, core_text: text, core_length: wasm.length };
 const values = { version, description, license, repository, ...core };
 for (const file of ["package.json", "README.md"]) writeFileSync(join(out, file), fill(file, values));
 for (const file of ["CHANGELOG.md", "LICENSE", "LICENSE-APACHE", "LICENSE-MIT"]) {
