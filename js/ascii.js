@@ -13,17 +13,24 @@ const singles = alphabet.length - 2;
 
 /**
  * @param {Uint8Array} bytes
- * @returns {{ order: number[], text: string }} The 256 bytes, the most frequent first, and the text.
+ * @returns {{ frequent: string, text: string }} Which bytes are one character, a bit for each of the 256, as hexadecimal
+ *   digits whose lowest bits come first, and the text. Either kind is numbered in the order of the bytes.
  */
 export function encode(bytes) {
   const counts = new Array(256).fill(0);
   for (const byte of bytes) counts[byte] += 1;
-  const order = [...counts.keys()].sort((a, b) => counts[b] - counts[a] || a - b);
+  const ranked = [...counts.keys()].sort((a, b) => counts[b] - counts[a] || a - b);
+  const isFrequent = new Array(256).fill(0);
+  for (const byte of ranked.slice(0, singles)) isFrequent[byte] = 1;
   const codes = [];
-  order.forEach((byte, place) => {
-    const rare = place - singles;
-    const first = rare < 0 ? place : singles + Math.floor(rare / alphabet.length);
-    codes[byte] = alphabet[first] + (rare < 0 ? "" : alphabet[rare % alphabet.length]);
-  });
-  return { order, text: Array.from(bytes, (byte) => codes[byte]).join("") };
+  let [single, pair] = [0, 0];
+  for (let byte = 0; byte < 256; byte++) {
+    if (isFrequent[byte]) codes[byte] = alphabet[single++];
+    else codes[byte] = alphabet[singles + Math.floor(pair / alphabet.length)] + alphabet[pair++ % alphabet.length];
+  }
+  let frequent = "";
+  for (let byte = 0; byte < 256; byte += 4) {
+    frequent += isFrequent.slice(byte, byte + 4).reduce((digit, bit, at) => digit + (bit << at), 0).toString(16);
+  }
+  return { frequent, text: Array.from(bytes, (byte) => codes[byte]).join("") };
 }

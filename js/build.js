@@ -25,15 +25,20 @@ function run(command, ...args) {
 }
 
 /**
- * For size after gzip: what is written out again where it is called once is larger than a call; control flow found anew is
- * smaller than what the compiler left; and Rust keeps the lowest kilobyte of memory, the far end of its stack, free. The
- * names and features that producers note down serve no host.
+ * For size after gzip: what is written out again where it is called is larger than a call, unless it is tiny; what recurs is
+ * smaller than one that is kept in a local; runs of zeros cost nothing; control flow found anew is smaller than what the
+ * compiler left; and Rust keeps the lowest kilobyte of memory, the far end of its stack, free. The names and features that
+ * producers note down serve no host.
  */
 const OPTIMISE = [
   "--generate-global-effects",
   "--low-memory-unused",
+  "--skip-pass=local-cse",
+  "--skip-pass=memory-packing",
+  "--always-inline-max-function-size=4",
   "--flatten",
   "--rereloop",
+  "-Oz",
   "-Oz",
   "--one-caller-inline-max-function-size=0",
   "--converge",
@@ -79,8 +84,8 @@ for (const path of [root, homedir()]) {
 }
 
 const { version, description, license, repository } = crate();
-const { order, text } = encode(wasm);
-const core = { core_alphabet: alphabet, core_order: order, core_text: text, core_length: wasm.length };
+const { frequent, text } = encode(wasm);
+const core = { core_alphabet: alphabet, core_frequent: frequent, core_text: text, core_length: wasm.length };
 const values = { version, description, license, repository, ...core };
 for (const file of ["package.json", "README.md"]) writeFileSync(join(out, file), fill(file, values));
 for (const file of ["CHANGELOG.md", "LICENSE", "LICENSE-APACHE", "LICENSE-MIT"]) {

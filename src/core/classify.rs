@@ -272,11 +272,7 @@ pub fn redact(text: &str) -> Cow<'_, str> {
 
 /// Whether a 2xx body or a stream event says that the request failed.
 pub(crate) fn has_error(value: &Json<'_>) -> bool {
-    let filled = |error: &Json<'_>| match error {
-        Json::Object(fields) => !fields.is_empty(),
-        other => other.text().is_some_and(|text| !text.is_empty()),
-    };
-    if error_places(value).any(filled) {
+    if error_in(value).is_some() {
         return true;
     }
     let text = |field: &str| value.get(field).and_then(Json::text);
@@ -287,15 +283,21 @@ pub(crate) fn has_error(value: &Json<'_>) -> bool {
     text("message").is_some() && !payload && (numbered || marked("object") || marked("type"))
 }
 
-/// Where in a body or a stream event an error can stand.
-fn error_places<'v, 'a>(value: &'v Json<'a>) -> impl Iterator<Item = &'v Json<'a>> {
-    let choices = value.get("choices").map(Json::list).unwrap_or_default();
-    let choice_errors = choices.iter().filter_map(|choice| choice.get("error"));
-    [value.get("error"), value.at("response/error")].into_iter().flatten().chain(choice_errors)
+/// The first error that is not empty, of all places in a body or a stream event where one can stand.
+fn error_in<'v, 'a>(value: &'v Json<'a>) -> Option<&'v Json<'a>> {
+    let filled = |error: &&Json<'_>| match error {
+        Json::Object(fields) => !fields.is_empty(),
+        other => other.text().is_some_and(|text| !text.is_empty()),
+    };
+    let places = [value.get("error"), value.at("response/error")];
+    places.into_iter().flatten().find(filled).or_else(|| {
+        let choices = value.get("choices").map(Json::list).unwrap_or_default();
+        choices.iter().filter_map(|choice| choice.get("error")).find(filled)
+    })
 }
 
 fn in_band(head: &Head<'_>, value: &Json<'_>, unix_now: Option<u64>) -> Outcome {
-    let facts = Facts::of(value).or_else(|| error_places(value).find_map(Facts::of_error));
+    let facts = Facts::of(value).or_else(|| Facts::of_error(error_in(value)?));
     facts.unwrap_or_default().outcome(head, unix_now)
 }
 
