@@ -91,6 +91,17 @@ fn connects_unseen((provider, load): (Provider, Load)) -> (Provider, Load) {
     (provider, Load { silent_connect: true, ..load })
 }
 
+/// A server a millisecond away that gives a place back `lag` seconds after the end of the answer; a minute.
+fn lagging(name: &'static str, ratio: f64, rejected: f64, cap: u32, median: f64, release_lag: f64) -> Scenario {
+    scenario(name, ratio, rejected, move |_| {
+        let base = Provider::new(Schedule::constant(cap));
+        let provider = Provider { round_trip: 0.001, rejection_delay: 0.001, median, release_lag, ..base };
+        let cycle = provider.mean_service() + release_lag;
+        let load = Load::new((f64::from(cap) * 60.0 / cycle) as u32);
+        (provider, load)
+    })
+}
+
 fn scenarios() -> Vec<Scenario> {
     vec![
         scenario("constant 8, 10 min", 0.994, 0.0218, constant(8, 600.0)),
@@ -167,7 +178,7 @@ fn scenarios() -> Vec<Scenario> {
             let (provider, load) = constant(64, 1800.0)(0);
             (Provider { bodies: true, ..provider }, Load { clients: 8, ..load })
         }),
-        scenario("20 clients on 500, 10 min", 0.994, 0.0348, |_| {
+        scenario("20 clients on 500, 10 min", 0.994, 0.0362, |_| {
             let (provider, load) = constant(500, 600.0)(0);
             (provider, Load { clients: 20, ..load })
         }),
@@ -203,6 +214,12 @@ fn scenarios() -> Vec<Scenario> {
             let (provider, load) = connects_unseen(constant(64, 600.0)(0));
             (Provider { rejection_delay: 2.0, ..provider }, load)
         }),
+        lagging("cap 8, 20 ms, places 5 ms late", 0.95, 0.0058, 8, 0.02, 0.005),
+        lagging("cap 2, 20 ms, places 5 ms late", 0.97, 0.0066, 2, 0.02, 0.005),
+        lagging("cap 1, 20 ms, places 5 ms late", 0.936, 0.0092, 1, 0.02, 0.005),
+        lagging("cap 8, 20 ms, places 40 ms late", 0.936, 0.0127, 8, 0.02, 0.04),
+        lagging("cap 64, 2 s, places 100 ms late", 0.989, 0.0098, 64, 2.0, 0.1),
+        lagging("cap 500, 2 s, places 100 ms late", 0.964, 0.0083, 500, 2.0, 0.1),
         scenario("constant 64, 10 % cancelled", 0.953, 0.0048, |_| {
             let (provider, load) = constant(64, 600.0)(0);
             (provider, Load { cancelled: 0.1, ..load })
