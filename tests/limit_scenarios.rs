@@ -87,6 +87,17 @@ fn sized(provider: Provider, slots: f64, seconds: f64) -> (Provider, Load) {
     (provider, load)
 }
 
+/// A server a millisecond away that gives a place back `lag` seconds after the end of the answer; a minute.
+fn lagging(name: &'static str, ratio: f64, rejected: f64, cap: u32, median: f64, release_lag: f64) -> Scenario {
+    scenario(name, ratio, rejected, move |_| {
+        let base = Provider::new(Schedule::constant(cap));
+        let provider = Provider { round_trip: 0.001, rejection_delay: 0.001, median, release_lag, ..base };
+        let cycle = provider.mean_service() + release_lag;
+        let load = Load::new((f64::from(cap) * 60.0 / cycle) as u32);
+        (provider, load)
+    })
+}
+
 fn scenarios() -> Vec<Scenario> {
     vec![
         scenario("constant 8, 10 min", 0.994, 0.0218, constant(8, 600.0)),
@@ -155,7 +166,7 @@ fn scenarios() -> Vec<Scenario> {
             let (provider, load) = constant(64, 1800.0)(0);
             (provider, Load { clients: 8, ..load })
         }),
-        scenario("8 clients on 64, each its own batch", 0.940, 0.0181, |_| {
+        scenario("8 clients on 64, each its own batch", 0.933, 0.0181, |_| {
             let (provider, load) = constant(64, 1800.0)(0);
             (provider, Load { clients: 8, own_jobs: true, ..load })
         }),
@@ -163,7 +174,7 @@ fn scenarios() -> Vec<Scenario> {
             let (provider, load) = constant(64, 1800.0)(0);
             (Provider { bodies: true, ..provider }, Load { clients: 8, ..load })
         }),
-        scenario("20 clients on 500, 10 min", 0.994, 0.0348, |_| {
+        scenario("20 clients on 500, 10 min", 0.994, 0.0362, |_| {
             let (provider, load) = constant(500, 600.0)(0);
             (provider, Load { clients: 20, ..load })
         }),
@@ -194,6 +205,12 @@ fn scenarios() -> Vec<Scenario> {
             let cap = steps(&[64, 16], 120.0);
             sized(Provider { rejection_delay: 2.0, waits: true, ..Provider::new(cap) }, 40.0, 3600.0)
         }),
+        lagging("cap 8, 20 ms, places 5 ms late", 0.90, 0.0070, 8, 0.02, 0.005),
+        lagging("cap 2, 20 ms, places 5 ms late", 0.97, 0.0066, 2, 0.02, 0.005),
+        lagging("cap 1, 20 ms, places 5 ms late", 0.936, 0.0092, 1, 0.02, 0.005),
+        lagging("cap 8, 20 ms, places 40 ms late", 0.936, 0.0127, 8, 0.02, 0.04),
+        lagging("cap 64, 2 s, places 100 ms late", 0.989, 0.0098, 64, 2.0, 0.1),
+        lagging("cap 500, 2 s, places 100 ms late", 0.949, 0.0083, 500, 2.0, 0.1),
         scenario("constant 64, 10 % cancelled", 0.953, 0.0048, |_| {
             let (provider, load) = constant(64, 600.0)(0);
             (provider, Load { cancelled: 0.1, ..load })

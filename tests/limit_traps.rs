@@ -364,3 +364,28 @@ fn a_cap_that_sinks_slot_by_slot_is_seen_to_move() {
     let mean = (1..=3).map(|seed| ratio(&provider, &load, seed)).sum::<f64>() / 3.0;
     assert!(mean > 0.7, "{mean:.3}");
 }
+
+#[test]
+fn a_server_that_gives_places_back_late_is_not_taken_for_a_falling_cap() {
+    // What was sent at once into the place of an answer was refused, and each refusal read as a fall: a cap of 8 came to
+    // .60 of an oracle's throughput that knows the lag, a cap of 1 to .05.
+    for (cap, floor) in [(8, 0.85), (1, 0.9)] {
+        let base = Provider::new(Schedule::constant(cap));
+        let provider = Provider { round_trip: 0.001, rejection_delay: 0.001, median: 0.02, release_lag: 0.005, ..base };
+        for seed in 1..=3 {
+            let ratio = ratio(&provider, &jobs(&provider, f64::from(cap), 60.0), seed);
+            assert!(ratio > floor, "cap {cap}, seed {seed}: {ratio:.3}");
+        }
+    }
+}
+
+#[test]
+fn a_fall_of_the_cap_is_seen_behind_the_lag() {
+    let base = Provider::new(Schedule::new([(0.0, 64), (30.0, 16)]));
+    let provider = Provider { round_trip: 0.001, rejection_delay: 0.001, median: 0.5, release_lag: 0.05, ..base };
+    for seed in 1..=3 {
+        let run = traced(&provider, &jobs(&provider, 40.0, 50.0), seed);
+        let widest = run.trace.iter().filter(|sample| sample.0 >= 33.0).map(|sample| sample.3).max();
+        assert!(widest.is_some_and(|window| window <= 20), "seed {seed}: {widest:?}");
+    }
+}

@@ -364,6 +364,13 @@ pub(crate) fn cases() -> Vec<Case> {
         case("tpm", "120,000 tokens in any minute", Steady, tpm(), batch::<3000>),
         case("tpm-bucket", "the same, refilled evenly", Steady, refilled(tpm(), Refill::Bucket), batch::<3000>),
         case("rpm-and-cap", "400 requests a minute and a cap of 48", Steady, rpm_and_cap(), batch::<3000>),
+        case("lag-8", "8, 20 ms, places 5 ms late", Steady, lagging(constant(8), 0.02, 0.005), batch::<20_000>)
+            .with(near()),
+        case("lag-2", "2, 20 ms, places 5 ms late", Steady, lagging(constant(2), 0.02, 0.005), batch::<5000>)
+            .with(near()),
+        case("lag-64", "64, 2 s, places 100 ms late", Steady, lagging(constant(64), 2.0, 0.1), batch::<10_000>),
+        case("lag-step", "64 ↔ 16, 0.5 s, places 50 ms late", Moving, lagging(step(), 0.5, 0.05), batch::<40_000>)
+            .with(near()),
         case("clients-8", "8 processes on 64, ten minutes", Steady, constant(64), split::<8, 12_800>)
             .with(Setup::clients(8))
             .until(600)
@@ -400,6 +407,16 @@ pub(crate) fn cases() -> Vec<Case> {
         case("flood-step", "64 ↔ 16, people wait behind a flood", Moving, step(), flood).with_people(),
         case("impatient", "64, a fifth gives up while waiting", Steady, constant(64), impatient).until(480),
     ]
+}
+
+/// A provider near by whose requests run about `median` seconds and give their place back `lag` late.
+fn lagging(cap: Scenario, median: f64, lag: f64) -> Scenario {
+    let time = Dist::Lognormal(Lognormal { median, sigma: 0.5, max: Some(5.0 * median) });
+    Scenario { release_lag: lag.into(), ..cap }.with_service_time(time)
+}
+
+fn near() -> Setup {
+    Setup { round_trip: Duration::from_millis(1), ..Setup::clients(1) }
 }
 
 fn storm() -> Scenario {

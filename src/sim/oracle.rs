@@ -172,8 +172,9 @@ struct Line {
     waiting: VecDeque<usize>,
 }
 
-/// When a request ends, which it is, its job, the job's line, and whether its answer is whole.
-type Landing = (Timestamp, FlightId, usize, usize, bool);
+/// When a request's end has been noticed, which it is, when it is answered, its job, the job's line, and whether the
+/// answer is whole.
+type Landing = (Timestamp, FlightId, Timestamp, usize, usize, bool);
 
 /// A client that knows all, under way.
 struct Knowing {
@@ -250,14 +251,14 @@ impl Knowing {
             }
             self.sample_until(next);
             self.now = next;
-            while let Some(&Reverse((at, id, job, line, whole))) = self.flying.peek() {
+            while let Some(&Reverse((at, id, answered, job, line, whole))) = self.flying.peek() {
                 if at > self.now {
                     break;
                 }
                 self.flying.pop();
                 self.provider.finish(at, id);
                 if whole {
-                    self.done.count(job, at);
+                    self.done.count(job, answered);
                 } else {
                     self.lines[line].waiting.push_front(job);
                 }
@@ -299,8 +300,11 @@ impl Knowing {
                         self.lines[self.turn].waiting.pop_front();
                         self.sent[job] = Some(self.now);
                         let whole = admission.plan.end == End::Complete;
-                        let at = self.now + after + self.round_trip;
-                        self.flying.push(Reverse((at, admission.id, job, self.turn, whole)));
+                        let answered = self.now + after + self.round_trip;
+                        // The way there and back passes while the place is still taken.
+                        let lag = self.provider.release_lag(admission.id).min(self.round_trip);
+                        let at = self.now + after + (self.round_trip - lag);
+                        self.flying.push(Reverse((at, admission.id, answered, job, self.turn, whole)));
                     }
                     // It knows a stalled request for what it is.
                     None => self.provider.disconnect(self.now, admission.id),

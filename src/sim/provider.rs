@@ -269,7 +269,7 @@ struct Lane {
     in_flight: u32,
     /// In flight by `user_id`; kept only where the scenario limits it.
     by_user: HashMap<Box<str>, u32>,
-    /// Requests whose client has gone, by the time the provider notices.
+    /// Requests that are over and still counted, by the time their place is given back.
     lingering: BinaryHeap<Reverse<(Timestamp, Option<Box<str>>)>>,
     pace: Pace,
     slot_rejections: u64,
@@ -391,6 +391,14 @@ impl Lane {
         }
     }
 
+    fn release_at(&mut self, at: Timestamp, now: Timestamp, user: Option<Box<str>>) {
+        if at > now {
+            self.lingering.push(Reverse((at, user)));
+        } else {
+            self.release(user.as_deref());
+        }
+    }
+
     fn release(&mut self, user: Option<&str>) {
         self.in_flight = self.in_flight.saturating_sub(1);
         if let Some(user) = user
@@ -435,6 +443,7 @@ fn mix(seed: u64, kind: u64, index: u64) -> u64 {
 const CAP_DRAW: u64 = 1;
 const ARRIVAL_DRAW: u64 = 2;
 const PLAN_DRAW: u64 = 3;
+const LAG_DRAW: u64 = 4;
 
 fn whole_micros(d: Duration) -> Duration {
     Duration::from_micros(u64::try_from(d.as_micros()).unwrap_or(u64::MAX))
@@ -563,14 +572,15 @@ impl Provider {
             .min()
     }
 
-    /// An admitted request has come to its planned end; its slot is free at once. Does nothing for a request that has
-    /// already ended.
+    /// An admitted request has come to its planned end; its slot is free after the scenario's `release_lag`. Does
+    /// nothing for a request that has already ended.
     pub fn finish(&mut self, now: Timestamp, id: FlightId) {
         let now = self.observe(now);
         let Some(flight) = self.flights.remove(&id) else { return };
         self.advance(flight.lane, now);
+        let free = now + self.release_lag(id);
         let account = self.lanes.get_mut(flight.lane).map(|lane| {
-            lane.release(flight.user.as_deref());
+            lane.release_at(free, now, flight.user);
             lane.account
         });
         if flight.end != End::Complete {
@@ -603,13 +613,16 @@ impl Provider {
         if let Some(client) = self.clients.get_mut(&flight.client) {
             client.disconnected += 1;
         }
+        let free = now.plus_secs(self.scenario.linger);
         if let Some(lane) = self.lanes.get_mut(flight.lane) {
-            if self.scenario.linger > 0.0 {
-                lane.lingering.push(Reverse((now.plus_secs(self.scenario.linger), flight.user)));
-            } else {
-                lane.release(flight.user.as_deref());
-            }
+            lane.release_at(free, now, flight.user);
         }
+    }
+
+    /// How long the place of a request is still taken once its answer has ended.
+    pub(super) fn release_lag(&self, id: FlightId) -> Duration {
+        let mut rng = fastrand::Rng::with_seed(mix(self.seed, LAG_DRAW, id.0));
+        duration(self.scenario.release_lag.draw(&mut rng))
     }
 
     /// What the provider saw up to `now`.
@@ -1032,7 +1045,7 @@ fn planned_end(faults: &Faults, draw: f64) -> End {
 
 #[cfg(test)]
 mod tests {
-    use super::super::scenario::{Account, BodyStyle, Cap, Punish, Queue, Rate, RetryAfter};
+    use super::super::scenario::{Account, BodyStyle, Cap, Dist, Punish, Queue, Rate, RetryAfter};
     use super::*;
     use proptest::prelude::*;
 
@@ -1143,6 +1156,16 @@ mod tests {
         let tally = p.tally(at(5.0));
         assert_eq!((tally.admitted, tally.completed, tally.disconnected, tally.in_flight), (3, 1, 1, 1));
         assert_eq!((tally.lanes[0].offered, tally.lanes[0].used), (5.0, 5.0));
+    }
+
+    #[test]
+    fn a_place_is_given_back_after_the_release_lag() {
+        let mut p = provider(Scenario { release_lag: 0.25.into(), ..Scenario::constant(1).with_service_time(2.0) });
+        let first = admitted(p.arrive(at(0.0), &Arrival::default()));
+        p.finish(at(2.0), first.id);
+        assert_eq!(p.tally(at(2.1)).completed, 1, "the answer is whole at once");
+        rejected(p.arrive(at(2.249), &Arrival::default()));
+        admitted(p.arrive(at(2.25), &Arrival::default()));
     }
 
     #[test]
@@ -1353,13 +1376,14 @@ mod tests {
     proptest! {
         #[test]
         fn absurd_scenarios_are_refused_or_followed_without_a_panic(
-            [wait, keep_alive, hang_up, first, tokens, speed, linger, latency, asked, spent] in
-                proptest::array::uniform10(any_amount()),
+            [wait, keep_alive, hang_up, first, tokens, speed, linger, release_lag, latency, asked, spent] in
+                proptest::array::uniform11(any_amount()),
             (max_tokens, thinking, stream, stall) in (any::<u32>(), any::<bool>(), any::<bool>(), 0.0..1.0),
         ) {
             let mut scenario = Scenario {
                 queue: Queue { wait: wait.into(), probability: 1.0, keep_alive, hang_up_after: hang_up },
                 linger,
+                release_lag: release_lag.into(),
                 faults: Faults { stall, ..Faults::default() },
                 rate: Rate { rpm: Some(2), tpm: Some(u64::MAX), ..Rate::default() },
                 balance: Some(Balance { cost_per_request: spent, ..Balance::default() }),
@@ -1422,6 +1446,7 @@ mod tests {
             let scenario = Scenario {
                 user_cap: Some(3),
                 linger: 0.4,
+                release_lag: Dist::Uniform(0.0, 0.3),
                 punish: Some(Punish { to: 0.5, seconds: 2.0 }),
                 ..Scenario::steps(&[(0.0, 6), (3.0, 2), (7.0, 9)], Some(10.0))
             };

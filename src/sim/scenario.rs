@@ -67,6 +67,9 @@ pub struct Scenario {
     pub queue: Queue,
     /// How long the provider still counts a request whose client has gone, in seconds. Default: 0.
     pub linger: f64,
+    /// How long the provider still counts a request whose answer has ended, in seconds: servers give a place back a
+    /// little after their last byte, and gateways before them later still. Default: 0.
+    pub release_lag: Dist,
     /// Times of trouble.
     pub windows: Vec<Window>,
     /// Limits on requests and tokens a minute.
@@ -96,6 +99,7 @@ impl Default for Scenario {
             service: Service::default(),
             queue: Queue::default(),
             linger: 0.0,
+            release_lag: Dist::Fixed(0.0),
             windows: Vec::new(),
             rate: Rate::default(),
             rejection: Rejection::default(),
@@ -732,6 +736,7 @@ impl Scenario {
         period("queue.keep_alive", self.queue.keep_alive)?;
         above_zero("queue.hang_up_after", self.queue.hang_up_after)?;
         seconds("linger", self.linger)?;
+        self.release_lag.check("release_lag")?;
         for (i, w) in self.windows.iter().enumerate() {
             let field = |name: &str| format!("windows[{i}].{name}");
             if !(400..=599).contains(&w.status) {

@@ -69,10 +69,12 @@ pub struct Provider {
     pub penalty: Option<Penalty>,
     /// Round trip in seconds.
     pub round_trip: f64,
-    /// Seconds a request runs: log-normal around this median, within 1–20 s.
+    /// Seconds a request runs: log-normal around this median, between a sixth of it and 20 sixths.
     pub median: f64,
     /// Seconds until the server notices a cancelled request.
     pub cancel_delay: f64,
+    /// Seconds an answered request is still counted.
+    pub release_lag: f64,
 }
 
 impl Provider {
@@ -88,6 +90,7 @@ impl Provider {
             round_trip: 0.05,
             median: 6.0,
             cancel_delay: 0.5,
+            release_lag: 0.0,
         }
     }
 
@@ -99,7 +102,7 @@ impl Provider {
 
     fn service(&self, rng: &mut fastrand::Rng) -> f64 {
         let normal = (-2.0 * (1.0 - rng.f64()).ln()).sqrt() * (std::f64::consts::TAU * rng.f64()).cos();
-        (self.median * (0.6 * normal).exp()).clamp(1.0, 20.0)
+        (self.median * (0.6 * normal).exp()).clamp(self.median / 6.0, self.median * 20.0 / 6.0)
     }
 
     fn is_out(&self, time: f64) -> bool {
@@ -160,6 +163,8 @@ enum Event {
     Decide(u32),
     Head(u32),
     Leave(u32),
+    /// The place of an answered request is given back.
+    Release,
     Done(u32),
     Rejected(u32, Option<(u32, u32)>),
     Unavailable(u32),
@@ -337,14 +342,23 @@ impl<'a> Simulation<'a> {
                 if let Some(attempt) = self.attempts[id as usize].as_mut()
                     && std::mem::take(&mut attempt.active)
                 {
-                    self.active -= 1;
-                    if attempt.cancelled {
+                    let lag = if attempt.cancelled { 0.0 } else { self.provider.release_lag };
+                    // The oracle hears of an answer when it can use its place.
+                    let oracle = self.limits.is_empty();
+                    if oracle || lag == 0.0 {
+                        self.active -= 1;
+                    } else {
+                        self.after(lag, Event::Release);
+                    }
+                    if self.attempts[id as usize].as_ref().is_some_and(|attempt| attempt.cancelled) {
                         self.attempts[id as usize] = None;
                     } else {
-                        self.after(one_way, Event::Done(id));
+                        let told = if oracle { one_way.max(lag - one_way) } else { one_way };
+                        self.after(told, Event::Done(id));
                     }
                 }
             }
+            Event::Release => self.active -= 1,
             Event::Done(id) => self.end(id, |simulation, attempt| {
                 simulation.done += 1;
                 if let Some(seq) = attempt.seq {

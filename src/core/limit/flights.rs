@@ -35,7 +35,7 @@ pub(super) struct Flight {
     answered: bool,
     /// When the answer's head came.
     pub(super) headers: Option<Timestamp>,
-    /// Cancelled here, but perhaps still counted by the server.
+    /// Over here, but perhaps still counted by the server.
     lingering: bool,
 }
 
@@ -58,13 +58,18 @@ pub(super) struct Flights {
     tree: Vec<u32>,
     next: u64,
     live: u32,
+    /// Cancelled ones that are still counted, and until when.
     lingering: VecDeque<(Timestamp, Seq)>,
+    /// Completed ones that are still counted, and since when.
+    leaving: VecDeque<(Timestamp, Seq)>,
+    /// How long completed ones stay counted, in seconds.
+    pub(super) hold: f64,
     /// In sending order. The first is always unconfirmed; later ones may have been confirmed or have left.
     unconfirmed: VecDeque<Seq>,
     unconfirmed_count: u32,
     /// Flights that were let in for sure.
     answered: u32,
-    /// When the latest completions were seen, for [`Flights::MEMORY`].
+    /// When the latest of the completed ones left, for [`Flights::MEMORY`].
     completions: VecDeque<Timestamp>,
 }
 
@@ -81,6 +86,8 @@ impl Flights {
             next: 1,
             live: 0,
             lingering: VecDeque::new(),
+            leaving: VecDeque::new(),
+            hold: 0.0,
             unconfirmed: VecDeque::new(),
             unconfirmed_count: 0,
             answered: 0,
@@ -99,7 +106,7 @@ impl Flights {
     }
 
     pub(super) fn lingering(&self) -> u32 {
-        u32::try_from(self.lingering.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.lingering.len() + self.leaving.len()).unwrap_or(u32::MAX)
     }
 
     pub(super) fn unconfirmed(&self) -> u32 {
@@ -178,15 +185,31 @@ impl Flights {
         Some(flight)
     }
 
-    /// Notes that a request completed.
-    pub(super) fn completed(&mut self, now: Timestamp) {
+    /// `seq` completed; it stays counted for [`Self::hold`] seconds.
+    pub(super) fn complete(&mut self, now: Timestamp, seq: Seq) {
+        if self.hold == 0.0 {
+            self.remove(seq);
+            self.left(now);
+        } else if self.mark_over(seq) {
+            self.leaving.push_back((now, seq));
+        }
+    }
+
+    /// Notes that a completed request left.
+    fn left(&mut self, now: Timestamp) {
         while self.completions.front().is_some_and(|&at| now - at > Self::MEMORY) {
             self.completions.pop_front();
         }
         self.completions.push_back(now);
     }
 
-    /// Completions seen after `since`.
+    /// When the last completed request left before `at`.
+    pub(super) fn left_before(&self, at: Timestamp) -> Option<Timestamp> {
+        let earlier = self.completions.partition_point(|&left| left <= at);
+        self.completions.get(earlier.checked_sub(1)?).copied()
+    }
+
+    /// Completed requests that left after `since`.
     fn completed_since(&self, since: Timestamp) -> u32 {
         let after = self.completions.len() - self.completions.partition_point(|&at| at <= since);
         u32::try_from(after).unwrap_or(u32::MAX)
@@ -203,30 +226,36 @@ impl Flights {
 
     /// Resolves `seq` but keeps counting it until `until`. False if it has ended or been cancelled.
     pub(super) fn linger(&mut self, seq: Seq, until: Timestamp) -> bool {
-        if self.get(seq).is_none() {
-            return false;
+        let here = self.mark_over(seq);
+        if here {
+            self.lingering.push_back((until, seq));
         }
+        here
+    }
+
+    fn mark_over(&mut self, seq: Seq) -> bool {
         self.confirm(seq, 0);
-        if let Some(flight) = self.get_mut(seq) {
-            flight.lingering = true;
-        }
-        self.lingering.push_back((until, seq));
-        true
+        let flight = self.get_mut(seq);
+        flight.map(|flight| flight.lingering = true).is_some()
     }
 
     /// Lets go of every lingering flight whose time has come.
     pub(super) fn end_lingering(&mut self, now: Timestamp) {
-        while let Some(&(until, seq)) = self.lingering.front() {
-            if until > now {
-                break;
-            }
+        while let Some(&(_, seq)) = self.lingering.front().filter(|(until, _)| *until <= now) {
             self.lingering.pop_front();
             self.erase(seq);
+        }
+        while let Some(&(_, seq)) = self.leaving.front().filter(|(at, _)| at.plus_secs(self.hold) <= now) {
+            self.leaving.pop_front();
+            self.erase(seq);
+            self.left(now);
         }
     }
 
     pub(super) fn lingering_until(&self) -> Option<Timestamp> {
-        self.lingering.front().map(|&(until, _)| until)
+        let cancelled = self.lingering.front().map(|&(until, _)| until);
+        let completed = self.leaving.front().map(|&(at, _)| at.plus_secs(self.hold));
+        cancelled.into_iter().chain(completed).min()
     }
 
     /// The longest-waiting flight about which nothing is known, and when it was sent.
@@ -325,6 +354,7 @@ mod tests {
         Confirm(usize),
         Remove(usize),
         Linger(usize),
+        Complete(usize),
         Wait,
     }
 
@@ -335,6 +365,7 @@ mod tests {
             2 => any::<usize>().prop_map(Step::Confirm),
             3 => any::<usize>().prop_map(Step::Remove),
             1 => any::<usize>().prop_map(Step::Linger),
+            1 => any::<usize>().prop_map(Step::Complete),
             1 => Just(Step::Wait),
         ]
     }
@@ -343,6 +374,7 @@ mod tests {
         #[test]
         fn counts_agree_with_a_naive_list(steps in proptest::collection::vec(step(), 0..600)) {
             let mut flights = Flights::new();
+            flights.hold = 2e-6;
             // seq -> (answered, confirmed, lingering until)
             let mut model: BTreeMap<Seq, (bool, bool, Option<u64>)> = BTreeMap::new();
             let mut now = 0;
@@ -377,6 +409,12 @@ mod tests {
                         let entry = model.get_mut(&seq).unwrap();
                         entry.1 = true;
                         entry.2.get_or_insert(now + 3);
+                    },
+                    Step::Complete(i) => if let Some(seq) = pick(i) {
+                        flights.complete(Timestamp::from_micros(now), seq);
+                        let entry = model.get_mut(&seq).unwrap();
+                        entry.1 = true;
+                        entry.2.get_or_insert(now + 2);
                     },
                     Step::Wait => {
                         now += 1;

@@ -10,11 +10,13 @@
 //!   as the cap has been rising; and the galloping retreat when the cap fell;
 //! * `measurement`: how long silence must last to mean "let in", how fast the cap moves, what bodies say;
 //! * `penalty`: what a rejection costs beyond itself, for some providers cut the cap after an excess;
+//! * `lag`: a server that gives places back late refuses what is sent into them at once;
 //! * `outage`: 503s, which pause and half-open without touching the window;
 //! * `flights`: the requests in flight, with order statistics.
 
 mod climb;
 mod flights;
+mod lag;
 mod measurement;
 mod outage;
 mod params;
@@ -28,6 +30,7 @@ use num_traits::Float as _;
 
 use self::climb::{Climb, Mode, retreat};
 use self::flights::{Flight, Flights};
+use self::lag::{Blame, Lag};
 use self::measurement::{Delays, Drift, Proved, is_material, read_told};
 use self::outage::Outage;
 use self::penalty::{Penalties, Verdict};
@@ -113,6 +116,7 @@ pub struct Ceiling {
     /// How fast it had been rising then, in slots a second.
     rise: f64,
     lately: Proved,
+    lag: Lag,
     service: Option<f64>,
     penalties: Penalties,
     outage: Outage,
@@ -134,6 +138,8 @@ impl Ceiling {
     const SHORT_FEEDBACK: f64 = 0.1;
     /// A rising cap is followed at this share of its pace, so that following it is seldom rejected.
     const TREND: f64 = 0.85;
+    /// So few places of a window may lag; an eighth of a large one.
+    const FEW: u32 = 4;
     /// Before any rejection a climb goes up to here on silence alone …
     const BLIND: u32 = 300;
     /// … and from there to so many times the window it had [`Self::LATE`] seconds ago: a rejection that is so late is
@@ -175,6 +181,7 @@ impl Ceiling {
             met_at: (now, u32::MAX),
             rise: 0.0,
             lately: Proved::default(),
+            lag: Lag::default(),
             service: None,
             penalties: Penalties::new(),
             outage: Outage::default(),
@@ -207,6 +214,9 @@ impl Ceiling {
         }
         if in_flight < self.window {
             return if unconfirmed < self.unconfirmed_room() { Admission::Yes } else { Admission::No };
+        }
+        if self.lag.blurs(self.service.unwrap_or(Self::SERVICE)) {
+            return Admission::No;
         }
         if let Some(penalty) = self.penalties.serving {
             if now < penalty.until {
@@ -300,6 +310,10 @@ impl Ceiling {
             }
         }
 
+        let held = self.lag.hold();
+        let blame = if was_probe || seq < self.epoch { None } else { self.blames_lag(seq, flight, told) };
+        self.flights.hold = self.lag.hold();
+        self.flights.end_lingering(now);
         let mut earlier = self.flights.met_by(seq, flight, self.delays.prompt());
         self.lately.refuted(earlier);
         let told = told.and_then(|told| read_told(told, &mut earlier, &mut self.told_limit));
@@ -309,6 +323,16 @@ impl Ceiling {
         }
         self.epoch = self.flights.next_seq();
         self.burst_at = None;
+        // What left a moment ago left too early.
+        self.pause_for(now, self.lag.hold() - held);
+        if let Some(blame) = blame {
+            self.streak = u32::from(blame == Blame::Suspected);
+            if blame == Blame::Found {
+                // The window was measured in the dark.
+                self.climb_from_here(self.usual_gain());
+            }
+            return;
+        }
         let climb = match self.mode {
             Mode::Climb(climb) => Some(climb),
             Mode::Hold => None,
@@ -381,8 +405,9 @@ impl Ceiling {
     pub fn on_done(&mut self, now: Timestamp, seq: Seq) {
         let now = self.tick(now);
         self.confirm(seq, true);
-        let Some(flight) = self.take(seq) else { return };
-        self.flights.completed(now);
+        let Some(flight) = self.flights.get(seq) else { return };
+        self.settle_roles(seq);
+        self.flights.complete(now, seq);
         let total = now.secs_since(flight.sent);
         let service = self.service.get_or_insert(total);
         *service += 0.05 * (total - *service);
@@ -592,6 +617,10 @@ impl Ceiling {
         self.flights.confirm(seq, met);
         if first && seq >= self.epoch {
             self.lately.observe(self.clock, met);
+            if flight.rank >= self.window {
+                self.lag.admitted(self.window);
+                self.flights.hold = self.lag.hold();
+            }
         }
         self.outage.admitted(seq);
         let was_probe = self.probe == Some(seq);
@@ -636,6 +665,31 @@ impl Ceiling {
                 self.proved = self.proved.max((level, Some(seq)));
             }
         }
+    }
+
+    /// Whether the rejection of `flight`, inside the window, comes of a place that is given back late.
+    fn blames_lag(&mut self, seq: Seq, flight: Flight, told: Option<Told>) -> Option<Blame> {
+        let service = self.service.unwrap_or(Self::SERVICE);
+        if self.streak == 1 {
+            self.lag.refused_again();
+        }
+        if self.penalties.suspect().is_some() {
+            self.lag.met_the_cap();
+        }
+        let missing = self.window.saturating_sub(self.flights.met_by(seq, flight, self.delays.prompt()));
+        let may_be = self.streak == 0
+            && !flight.beyond
+            && missing <= (self.window / 8).max(Self::FEW)
+            // Where the way is as long as a service, places come free on it, and let in more than there is room for.
+            && self.delays.rejection.is_none_or(|rejection| 4.0 * rejection.mean <= service)
+            && told.is_none_or(|told| told.limit >= self.window)
+            && self.penalties.serving.is_none()
+            && !self.penalties.is_likely();
+        if !may_be {
+            return None;
+        }
+        let vacated = self.flights.left_before(flight.sent).map(|left| flight.sent.secs_since(left));
+        self.lag.refused(vacated, service, self.window)
     }
 
     /// A request of a judged burst, sent after the one that measured it, was let in after all: there was more room.

@@ -44,7 +44,7 @@ pub struct View {
     pub window: u32,
     /// Requests in flight, not counting lingering ones.
     pub in_flight: u32,
-    /// Cancelled requests still counted, for the server may count them.
+    /// Requests that are over and still counted, for the server may count them.
     pub lingering: u32,
     /// The cap, or our share of it, as last measured by a rejection.
     pub measured: Option<u32>,
