@@ -90,6 +90,25 @@ fn rejections_that_overtake_each_other_measure_the_cap_all_the_same() {
 }
 
 #[test]
+fn a_burst_after_an_idle_time_neither_storms_the_cap_nor_feels_its_way_from_nothing() {
+    let (mut limit, sent, mut rng) = burst(60, 12);
+    for &seq in &sent[48..] {
+        limit.on_slot_rejected(at(0.05), seq, None, None, &mut rng);
+    }
+    for &seq in &sent[..48] {
+        limit.on_done(at(5.0), seq);
+    }
+    assert_eq!(limit.view().window, 48);
+    let mut sent = 0;
+    while limit.admission(at(65.0), &mut rng) == Admission::Yes {
+        limit.on_send(at(65.0));
+        sent += 1;
+    }
+    // Four at first cost 7 % of what bursts of 300 every two minutes can have; all 48 would be refused if the cap fell.
+    assert_eq!(sent, 12);
+}
+
+#[test]
 fn a_request_let_in_after_the_rejected_one_corrects_the_measurement_upwards() {
     // The server took them out of order: the 45th was refused, those up to the 50th were let in.
     let (mut limit, sent, mut rng) = burst(60, 20);

@@ -587,12 +587,13 @@ impl Ceiling {
 
     /// How many may be unresolved at once below the window. As many as are proved beside them, or half as many while the
     /// window itself is unproved; what completed a moment ago is as good a proof as what is still there. This is the
-    /// clock of growth, after idle times too.
+    /// clock of growth, after idle times too. They prove nothing, but a cap that has been measured seldom moves far
+    /// meanwhile: then it begins with twice the window's root.
     fn unconfirmed_room(&self) -> u32 {
         let confirmed = self.flights.len().saturating_sub(self.flights.unconfirmed());
         let proved = confirmed.max(self.lately.level(self.clock));
         if self.measured.is_some() {
-            (2 * proved - confirmed).max(self.params.burst)
+            (2 * proved - confirmed).max(self.params.burst).max(2 * self.window.isqrt())
         } else {
             (proved + proved / 2 - confirmed).max(self.params.burst)
         }
