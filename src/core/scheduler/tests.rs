@@ -861,6 +861,39 @@ fn an_account_that_closes_its_rate_without_a_time_to_wait_is_not_hammered() {
 }
 
 #[test]
+fn an_answer_whose_head_nobody_reported_proves_that_the_rate_is_free_again() {
+    let mut world = World::single();
+    let first = world.submit("normal");
+    world
+        .end(world.attempt(first), Outcome { retry_after: Some(Duration::from_secs(5)), ..outcome(OutcomeKind::Rate) });
+    let others = [(); 4].map(|()| world.submit("normal"));
+    world.pass(5.6);
+    let attempt = world.attempt(first);
+    assert_eq!(attempt.number, 2);
+    world.end(attempt, outcome(OutcomeKind::Success));
+    assert!(world.was_sent(others[0]) && world.was_sent(others[1]));
+}
+
+#[test]
+fn what_an_account_has_used_up_is_not_reckoned_as_one_users() {
+    let route = RouteSpec { per_user: true, ..RouteSpec::new("one", "account") };
+    let mut world = World::new(Config::new(vec![route]));
+    let word = |used: u64| {
+        let reset = Some(Duration::from_secs(30));
+        let tokens = QuotaHint { limit: Some(10_000), remaining: Some(10_000 - used), reset };
+        Outcome { quota: QuotaHints { tokens, ..QuotaHints::default() }, ..outcome(OutcomeKind::Success) }
+    };
+    let mut used = 0;
+    for user in ["ann", "bob", "bob", "bob", "bob", "bob", "bob", "bob", "bob", "bob", "ann"] {
+        let ticket = world.submit_as("normal", |spec| spec.user_id = Some(user)).unwrap();
+        used += 500;
+        world.end(world.attempt(ticket), word(used));
+    }
+    let tickets = [(); 3].map(|()| world.submit_as("normal", |spec| spec.user_id = Some("ann")).unwrap());
+    assert!(tickets.into_iter().all(|ticket| world.was_sent(ticket)));
+}
+
+#[test]
 fn routes_of_one_account_share_the_stricter_of_their_quotas() {
     let quota = QuotaSpec { requests_per_minute: Some(2), ..QuotaSpec::default() };
     let routes = vec![RouteSpec::new("free", "same"), RouteSpec { quota, ..RouteSpec::new("strict", "same") }];
