@@ -221,6 +221,8 @@ struct Stated {
     reference: Word,
     /// What a request takes: 1, or tokens on average.
     each: f64,
+    /// How many requests that is the average of.
+    sample: f64,
     /// Seconds in which a token bucket gives one unit back.
     unit: f64,
     /// When all is back that was used by the newest word; in a token bucket also what was used since.
@@ -233,15 +235,18 @@ struct Stated {
 }
 
 impl Stated {
-    fn new(counts_tokens: bool, word: Word) -> Self {
+    fn new(counts_tokens: bool, limit: f64, word: Word) -> Self {
+        // Others may have used more of it than the requests that are known of.
+        let tokens = (word.used / word.number.max(1.0)).min(limit / 16.0).max(1.0);
         Self {
             counts_tokens,
-            limit: 0.0,
+            limit,
             kind: Kind::Fixed,
             window: 0.0,
             word,
             reference: word,
-            each: if counts_tokens { (word.used / word.number.max(1.0)).max(1.0) } else { 1.0 },
+            each: if counts_tokens { tokens } else { 1.0 },
+            sample: 0.0,
             unit: 0.0,
             whole_at: 0.0,
             lacked: 0.0,
@@ -250,11 +255,16 @@ impl Stated {
     }
 
     /// Takes the server's word, unless a newer one is known.
-    fn hear(&mut self, now: f64, sendings: &Sendings, word: Word, admitted: bool) {
+    fn hear(&mut self, now: f64, sendings: &Sendings, limit: f64, word: Word, admitted: bool) {
         const USUAL: [f64; 4] = [1.0, 10.0, 60.0, 3600.0];
         let before = self.word;
         if word.number < before.number {
             return;
+        }
+        // It may be another limit that is told of now, with another window.
+        if limit != self.limit {
+            self.limit = limit;
+            self.window = 0.0;
         }
         let window = USUAL.into_iter().find(|&usual| word.reset <= usual);
         self.window = self.window.max(window.unwrap_or(LONGEST));
@@ -271,7 +281,8 @@ impl Stated {
             }
             // Where more came back than was taken, nothing can be told.
             if requests > 0.5 * between && took > requests {
-                self.each += (took / requests - self.each) * requests / (requests + 16.0);
+                self.each += (took / requests - self.each) * requests / (requests + self.sample);
+                self.sample = (self.sample + requests).min(16.0);
             }
         }
         self.tell_kind(word);
@@ -314,8 +325,9 @@ impl Stated {
     fn spend(&mut self, now: f64, requests: f64) {
         if let Some((measured, since)) = &mut self.guess {
             *since += requests;
-            // Slow at first: what is too much shows only when a window is full.
-            let grown = *since / (4.0 * self.limit).max(256.0);
+            // Slow at first: what is too much shows only when a window is full. Where little is sent, by the hour.
+            let age = (now - self.word.sent) / 3600.0;
+            let grown = (*since / (4.0 * self.limit).max(256.0)).max(age);
             let grown = 1.0 + grown * grown * grown / 8.0;
             match self.kind {
                 Kind::Refill => self.unit = *measured / grown,
@@ -463,11 +475,10 @@ impl Quota {
             let word = Word { sent, number, used, reset };
             let slot = &mut self.learned[at];
             if slot.as_ref().is_none_or(|known| known.guess.is_some()) {
-                *slot = Some(Box::new(Stated::new(at == 1, word)));
+                *slot = Some(Box::new(Stated::new(at == 1, limit, word)));
             }
             let Some(stated) = slot else { continue };
-            stated.limit = limit;
-            stated.hear(now, &self.sendings, word, admitted);
+            stated.hear(now, &self.sendings, limit, word, admitted);
             self.sendings.keep(now, sent, number, stated.window);
         }
     }
@@ -488,11 +499,11 @@ impl Quota {
                 let span = if slow { MINUTE } else { (sent - self.row.0).clamp(1.0, MINUTE) };
                 let took = (number - 1.0 - self.sendings.by(sent - span) - self.row.1).max(1.0);
                 let unit = span / took;
-                let word = Word { sent: 0.0, number: 0.0, used: 0.0, reset: 0.0 };
+                let word = Word { sent, number: 0.0, used: 0.0, reset: 0.0 };
                 let (kind, limit, measured) =
                     if slow { (Kind::Rolling, took, took) } else { (Kind::Refill, 2.0, unit) };
                 let guess = Some((measured, 0.0));
-                let known = Stated { kind, limit, unit, guess, window: span, ..Stated::new(false, word) };
+                let known = Stated { kind, unit, guess, window: span, ..Stated::new(false, limit, word) };
                 self.learned[0] = Some(Box::new(known));
             }
             self.sendings.keep(now, sent, number, MINUTE);
@@ -755,6 +766,82 @@ mod tests {
             quota.on_send(secs(2.0), number, 0);
         }
         assert!(quota.opens_at(secs(2.0), 0) > secs(50.0));
+    }
+
+    #[test]
+    fn tokens_that_others_have_used_are_not_taken_for_the_size_of_a_request() {
+        let mut quota = Quota::new(&QuotaSpec::default());
+        let (mut used, mut ends, mut number) = (9000, 10.0, 0);
+        let mut flying: VecDeque<(f64, u64, u64, f64)> = VecDeque::new();
+        let mut now = 0.0;
+        while now < 190.0 {
+            if now >= ends {
+                (used, ends) = (0, ends + 60.0);
+            }
+            while let Some(&(sent, number, used, reset)) = flying.front().filter(|flight| now >= flight.0 + 20.0) {
+                flying.pop_front();
+                let (limit, remaining) = (Some(10_000), Some(10_000 - used));
+                let tokens = QuotaHint { limit, remaining, reset: Some(Duration::from_secs_f64(reset)) };
+                quota.on_accepted(secs(sent), number);
+                quota.on_hints(secs(now), secs(sent), number, &QuotaHints { tokens, ..QuotaHints::default() });
+            }
+            if flying.len() < if now < 20.0 { 2 } else { 20 } && quota.opens_at(secs(now), 1) <= secs(now) {
+                assert!(used <= 9_700, "it would have been refused");
+                (number, used) = (number + 1, used + 300);
+                quota.on_send(secs(now), number, 0);
+                flying.push_back((now, number, used, ends - now));
+            }
+            now += 0.1;
+        }
+        assert!(number > 75, "{number} of 102");
+    }
+
+    #[test]
+    fn a_limit_of_a_minute_is_not_taken_for_the_days_that_was_told_before() {
+        let mut quota = Quota::new(&QuotaSpec::default());
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut refuse = |quota: &mut Quota, now: f64, number, limit, reset| {
+            let reset = Some(Duration::from_secs_f64(reset));
+            let requests = QuotaHint { limit: Some(limit), remaining: Some(0), reset };
+            let hints = QuotaHints { requests, ..QuotaHints::default() };
+            quota.on_send(secs(now), number, 0);
+            quota.on_rejected(secs(now + 0.1), secs(now), number, None, &hints, &mut rng);
+        };
+        // OpenRouter tells of limits with its rejections only, of whichever was met.
+        refuse(&mut quota, 0.0, 1, 50, 7200.0);
+        refuse(&mut quota, 7300.0, 2, 20, 40.0);
+        for number in 3..40 {
+            let at = quota.opens_at(secs(7400.0), 1);
+            assert!(at < secs(7560.0), "request {number} is held until {at:?}");
+            quota.on_send(at, number, 0);
+            quota.on_accepted(at, number);
+        }
+    }
+
+    #[test]
+    fn what_was_found_out_of_a_limit_long_ago_holds_no_more() {
+        let mut quota = Quota::new(&QuotaSpec::default());
+        let mut rng = fastrand::Rng::with_seed(1);
+        for (number, now) in [(1, 0.0), (3, 3600.0)] {
+            quota.on_send(secs(now), number, 0);
+            quota.on_rejected(
+                secs(now),
+                secs(now),
+                number,
+                Some(Duration::from_secs(30)),
+                &QuotaHints::default(),
+                &mut rng,
+            );
+            quota.on_send(secs(now + 40.0), number + 1, 0);
+            quota.on_accepted(secs(now + 40.0), number + 1);
+        }
+        let mut now = secs(3600.0 * 8.0);
+        for number in 5..35 {
+            now = quota.opens_at(now, 1).max(now);
+            quota.on_send(now, number, 0);
+            quota.on_accepted(now, number);
+        }
+        assert!(now < secs(3600.0 * 8.0 + 120.0), "{now:?}");
     }
 
     /// Sends for an hour, one at a time, to a server that takes by `takes` and never says why not. Returns how many it

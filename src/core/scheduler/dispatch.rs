@@ -264,6 +264,10 @@ impl Scheduler {
             stop.probing = true;
             probes_stop = true;
         }
+        if probes_stop {
+            // Who would have waited a moment for this way must go another while it is being tried.
+            self.mark_all();
+        }
         let lanes = lanes.map(|lane| {
             lane.map(|lane| {
                 let state = &mut self.lanes[lane.0 as usize];

@@ -236,6 +236,7 @@ impl Scheduler {
         match outcome.kind {
             K::Success => {
                 lane.ceiling.on_done(now, seq);
+                lane.quota.on_accepted(sent, seq.get());
                 lane.relieve(sent);
                 lane.strain = 0;
                 lane.breaker.on_success();
@@ -271,9 +272,11 @@ impl Scheduler {
                 lane.breaker.on_neutral(now, place.trial);
             }
         }
-        if outcome.kind == K::Rate {
+        // Rates are the account's, and what it has left is no measure of what one user sent.
+        let is_user = lane.key.user_id.is_some();
+        if outcome.kind == K::Rate && !is_user {
             lane.quota.on_rejected(now, sent, seq.get(), outcome.retry_after, &outcome.quota, rng);
-        } else {
+        } else if !is_user {
             lane.quota.on_hints(now, sent, seq.get(), &outcome.quota);
         }
         match tokens {
