@@ -128,8 +128,8 @@ export class Tidegate {
 
   /**
    * Runs any asynchronous task once a permit is free, and holds the permit until it settles; p-limit's habit, through the
-   * gate. The task runs once and its result or error is passed on. An error with a `status`, as SDKs throw, is learned
-   * from: a 429 lowers the limit of `model`.
+   * gate. The task runs once, in the async context of this call, and its result or error is passed on. An error with a
+   * `status`, as SDKs throw, is learned from: a 429 lowers the limit of `model`.
    *
    * @throws {TidegateError} As a rejection, if the task is never run; so does the signal's reason.
    */

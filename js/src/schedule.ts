@@ -21,66 +21,71 @@ type Work<T> = (signal: AbortSignal | undefined) => T | PromiseLike<T>;
 /** @internal Runs a task once a permit is free; see `Tidegate.schedule`. */
 export function schedule<T>(gate: Gate, work: Work<T>, given: ScheduleOptions | undefined): Promise<T> {
   // What is thrown in here rejects.
-  return new Promise((resolve, reject) => {
+  const turn = new Promise<Turn<T>>((start) => {
     const options = given === undefined ? ONCE : { ...(callOptions(given, SCHEDULE) as ScheduleOptions), ...ONCE };
     if (typeof work !== "function") throw expected("the task", "a function", work);
-    const task = new Task(gate, work, options.signal ?? undefined, resolve, reject);
+    const task = new Task(gate, work, options.signal ?? undefined, start);
     gate.submit(given?.model ?? "schedule", options, 0, undefined, task);
     task.watch(nothing);
   });
+  // By a promise of the caller's, so that the task runs in its async context, not in that of whoever makes room for it.
+  return turn.then(run);
 }
 
 const nothing = (): void => {};
 
+/** What a task comes to once it no longer waits. */
+interface Turn<T> {
+  run(): PromiseLike<T>;
+}
+
+const run = <T>(turn: Turn<T>): PromiseLike<T> => turn.run();
+
 /** All that is kept of a task that waits, and no closure: there may be a hundred thousand. */
-class Task<T> extends Call {
+class Task<T> extends Call implements Turn<T> {
   readonly #work: Work<T>;
   readonly #signal: AbortSignal | undefined;
-  readonly #resolve: (result: T) => void;
-  readonly #reject: (reason: unknown) => void;
-  #waits = true;
+  /** Ends the wait, and is gone then. */
+  #start: ((turn: Turn<T>) => void) | undefined;
 
-  constructor(
-    gate: Gate,
-    work: Work<T>,
-    signal: AbortSignal | undefined,
-    resolve: (result: T) => void,
-    reject: (reason: unknown) => void,
-  ) {
+  constructor(gate: Gate, work: Work<T>, signal: AbortSignal | undefined, start: (turn: Turn<T>) => void) {
     super(gate);
     this.#work = work;
     this.#signal = signal;
-    this.#resolve = resolve;
-    this.#reject = reject;
+    this.#start = start;
   }
 
   protected override ring(): void {
     super.ring();
+    const start = this.#start;
     // What comes later is about a task that runs: only its end gives the permit back.
-    if (!this.#waits) return;
-    this.#waits = false;
+    if (start === undefined) return;
+    this.#start = undefined;
     this.ignoreSignal();
     try {
       if (this.take() !== SEND) throw failed(this.failure as Report, this.gate.endpoints);
+      start(this);
     } catch (error) {
-      return this.#reject(error);
+      start({
+        run: () => {
+          throw error;
+        },
+      });
     }
-    // Not at once: whoever ended just now is still at work. A promise, for `queueMicrotask` costs several in Node.
-    void Promise.resolve().then(() => this.#run());
   }
 
-  #run(): void {
+  async run(): Promise<T> {
+    // Not as a method.
     const work = this.#work;
-    const fail = (error: unknown) => this.#fail(error);
+    let result: T;
     try {
-      const result = Promise.resolve(work(this.#signal));
-      void result.then((result) => {
-        this.succeeded(this.attempt);
-        this.#resolve(result);
-      }, fail);
+      result = await work(this.#signal);
     } catch (error) {
-      fail(error);
+      this.#fail(error);
+      throw error;
     }
+    this.succeeded(this.attempt);
+    return result;
   }
 
   /** What an SDK in the task says of an overload is learned from, as if the request had been ours. */
@@ -92,6 +97,5 @@ class Task<T> extends Call {
     if (told) classify(core, status, headers instanceof Headers ? headerLines(headers) : "", words(error));
     else classify(core, 400, "", "");
     this.settled(this.attempt);
-    this.#reject(error);
   }
 }

@@ -31,7 +31,8 @@ async function built({ project }, script = "main.js") {
 /** Where a browser is, installed first if need be. */
 const locate = async ({ execute, root }, name) => (await execute(join(root, "tests/setup/browser"), [name], { timeout: 300_000 })).trim();
 
-function browser(name, kind, make, lacks) {
+function browser(name, kind, make, more = []) {
+  const lacks = ["async contexts", ...more];
   return {
     name,
     suite: { browser: true, lacks },
@@ -44,8 +45,8 @@ function browser(name, kind, make, lacks) {
 }
 
 export default [
-  browser("chromium-module", "chrome", plain, []),
-  browser("chromium-vite", "chrome", built, []),
+  browser("chromium-module", "chrome", plain),
+  browser("chromium-vite", "chrome", built),
   // Firefox lets no page ask for a collection.
   browser("firefox-module", "firefox", plain, ["gc"]),
   browser("firefox-vite", "firefox", built, ["gc"]),

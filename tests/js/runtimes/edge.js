@@ -5,7 +5,7 @@ import { runServed } from "../harness/served.js";
 /** The suite in Vercel's edge-runtime, bundled as Next does: the core is imported as a compiled module. */
 const edgeLight = {
   name: "edge-light",
-  suite: { serves: true, lacks: ["gc", "wake-ups between calls"] },
+  suite: { serves: true, lacks: ["gc", "wake-ups between calls", "async contexts"] },
   async run(tools) {
     const { project, root, start } = tools;
     const outfile = join(project, "edge.js");

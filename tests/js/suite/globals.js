@@ -1,5 +1,12 @@
 // Imported before the package, so that it knows what was there before it.
 
+/**
+ * A global on Vercel's edge, elsewhere a part of Node's library, which no bundler for browsers must find here. It is
+ * looked for before the rest, for Deno brings more of Node's globals along.
+ */
+export const AsyncLocalStorage =
+  globalThis.AsyncLocalStorage ?? globalThis.process?.getBuiltinModule?.("node:async_hooks").AsyncLocalStorage;
+
 const builtIns = [Object, Function, Array, Promise, Error, String, Map, Set, WeakMap, Uint8Array, ReadableStream, Response];
 
 function look() {

@@ -4,13 +4,14 @@ import { aborts } from "./aborts.js";
 import { adapters } from "./adapters.js";
 import { equal } from "./assert.js";
 import { calls } from "./calls.js";
+import { asyncContexts } from "./contexts.js";
 import { gate } from "./gate.js";
 import { touched, unhandled } from "./globals.js";
 import { requests } from "./requests.js";
 import { streams } from "./streams.js";
 import { contextOf, sleep, tell } from "./support.js";
 
-const all = { ...calls, ...streams, ...aborts, ...gate, ...requests, ...adapters };
+const all = { ...calls, ...streams, ...aborts, ...gate, ...requests, ...adapters, ...asyncContexts };
 export const cases = Object.keys(all);
 
 /** What must hold once all of them have run. */
