@@ -1200,6 +1200,9 @@ proptest! {
             stop_probe: Duration::from_secs(30),
             ..Config::new(vec![route("a", "x"), route("b", "x"), route("c", "y")])
         };
+        // Where routes have an order, another line's sending may close the way for which this one waits, and that is no
+        // reason to leave it at once.
+        let looks = looks && config.strategy != Strategy::Ordered;
         let mut gate = Scheduler::new(config, seed).unwrap();
         let mut now = Timestamp::ZERO;
         let mut seen: BTreeMap<Ticket, Seen> = BTreeMap::new();
