@@ -525,6 +525,11 @@ impl Ceiling {
         self.flights.len()
     }
 
+    /// Whether `seq`, still in flight, was sent beyond the window of then: on purpose, to learn.
+    pub fn is_beyond(&self, seq: Seq) -> bool {
+        self.flights.get(seq).is_some_and(|flight| flight.beyond)
+    }
+
     /// Whether a full window would now be used to learn: it is climbing, or a probe is due.
     pub fn is_learning(&self, now: Timestamp) -> bool {
         matches!(self.mode, Mode::Climb(_)) || self.learning_due(now).is_some_and(|due| due <= now)

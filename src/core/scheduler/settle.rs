@@ -202,15 +202,18 @@ impl Scheduler {
         Some(flight)
     }
 
-    /// Which of a flight's lanes a slot rejection is about: the one nearer to its limit.
+    /// Which of a flight's lanes a slot rejection is about: that on which it was sent beyond the window, the user's if on
+    /// both, as it is the smaller one; if on none, the one nearer to its limit.
     pub(super) fn blamed(&self, flight: &Flight) -> usize {
-        let load = |place: Option<LaneFlight>| {
-            place.map_or(-1.0, |place| {
+        let suspicion = |place: Option<LaneFlight>| {
+            place.map_or((false, -1.0), |place| {
                 let ceiling = &self.lanes[place.lane.0 as usize].ceiling;
-                f64::from(ceiling.in_flight()) / f64::from(ceiling.window().max(1))
+                let load = f64::from(ceiling.in_flight()) / f64::from(ceiling.window().max(1));
+                (ceiling.is_beyond(place.seq), load)
             })
         };
-        usize::from(load(flight.lanes[1]) > load(flight.lanes[0]))
+        let [account, user] = flight.lanes.map(suspicion);
+        usize::from(if user.0 || account.0 { user.0 } else { user.1 > account.1 })
     }
 
     pub(super) fn settle_lane(

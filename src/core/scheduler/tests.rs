@@ -342,6 +342,29 @@ fn users_have_lanes_of_their_own_under_the_accounts_where_the_account_limits_eac
 }
 
 #[test]
+fn a_user_who_asks_for_too_much_takes_nothing_from_others() {
+    let mut world = World::new(Config::new(vec![RouteSpec { per_user: true, ..RouteSpec::new("one", "account") }]));
+    for _ in 0..20 {
+        world.submit_as("normal", |spec| spec.user_id = Some("ann")).unwrap();
+    }
+    // The account would take many more, but she may have five at once.
+    let mut refused = Vec::new();
+    for _ in 0..40 {
+        world.pass(0.05);
+        let flying = world.sent.iter().map(|&(attempt, _)| attempt).filter(|attempt| !refused.contains(attempt));
+        if let Some(over) = flying.skip(5).last() {
+            refused.push(over);
+            world.end(over, outcome(OutcomeKind::Slot));
+        }
+    }
+    assert!(!refused.is_empty());
+    let others = ["bob", "eve", "mia", "tom", "zoe"]
+        .map(|user| world.submit_as("normal", |spec| spec.user_id = Some(user)).unwrap());
+    world.pass(2.0);
+    assert_eq!(others.map(|ticket| world.was_sent(ticket)), [true; 5]);
+}
+
+#[test]
 fn lanes_of_single_users_do_not_pile_up_for_ever() {
     let route = RouteSpec { per_user: true, ..RouteSpec::new("one", "account") };
     let mut world = World::new(Config::new(vec![route]));
