@@ -107,7 +107,8 @@ export class Opened {
     this.headers = headers;
     this.#controller = controller;
     this.#reader = response.body?.getReader();
-    exchange.call.disconnect = () => this.close();
+    // By a promise of its own, as a custom `fetch` hears of it: in the async context of the call, not of who ends it.
+    void new Promise<void>((resolve) => (exchange.call.disconnect = resolve)).then(() => this.close());
   }
 
   /** The next chunk; `undefined` at the end. Rejects with `INTERRUPTED` if the attempt is over. */

@@ -1,4 +1,4 @@
-import { deepEqual } from "./assert.js";
+import { deepEqual, equal, rejection } from "./assert.js";
 import { AsyncLocalStorage } from "./globals.js";
 import { STREAMING, answer, ask, delta, event, finish, sleep, textOf } from "./support.js";
 
@@ -78,6 +78,28 @@ export const asyncContexts = {
       const each = ["a", "b", "c", "d"].map((name) => `${name} in ${name}`);
       const ended = each.map((at) => `after ${at}`);
       deepEqual(seen.sort(), ["a in a", ...each, ...ended].sort());
+    },
+  },
+
+  "a custom fetch hears in its call's context that the call is over": {
+    needs,
+    async test(t) {
+      const { see, seen, within } = contexts();
+      const begun = new TextEncoder().encode(event(delta({ content: "x" })));
+      const fetch = async (_url, { headers, signal }) => {
+        const name = headers.get("x-name");
+        signal.addEventListener("abort", () => see(name));
+        return new Response(new ReadableStream({ start: (out) => out.enqueue(begun) }));
+      };
+      const client = t.client("http://127.0.0.1:9", { fetch });
+      // One timer for both, set by one of them.
+      const late = (name) =>
+        within(name, async () => {
+          const stream = await client.chat.completions.create(STREAMING, { headers: { "x-name": name }, timeout: 500 });
+          equal((await rejection(textOf(stream))).type, "deadline");
+        });
+      await Promise.all([late("a"), late("b")]);
+      deepEqual(seen.sort(), ["a in a", "b in b"]);
     },
   },
 };
