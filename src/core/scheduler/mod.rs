@@ -339,11 +339,8 @@ impl Scheduler {
             }
             return;
         }
-        let mut turns = state.waiting.clone();
-        turns.rotate_left(state.waiting.partition_point(|&pool| pool <= state.turn));
-        for pool in turns {
-            self.mark(pool);
-        }
+        let (waiting, turn) = (state.waiting.clone(), state.turn);
+        self.mark_in_turn(&waiting, turn);
     }
 
     fn mark_all(&mut self) {
@@ -352,10 +349,23 @@ impl Scheduler {
 
     /// Lets every pool with waiting calls look again, beginning after `turn`.
     fn mark_after(&mut self, turn: u32) {
-        let waiting = self.pools.iter().filter(|(_, pool)| !pool.queue.is_empty()).map(|(id, _)| id as u32);
-        let (before, after): (Vec<_>, Vec<_>) = waiting.partition(|&pool| pool <= turn);
-        for pool in after.into_iter().chain(before) {
-            self.mark(pool);
+        let mut waiting = Vec::new();
+        for (id, pool) in &self.pools {
+            if !pool.queue.is_empty() {
+                waiting.push(id as u32);
+            }
+        }
+        self.mark_in_turn(&waiting, turn);
+    }
+
+    /// Has these pools, which are in order, looked at, beginning after `turn`.
+    fn mark_in_turn(&mut self, pools: &[u32], turn: u32) {
+        for after in [true, false] {
+            for &pool in pools {
+                if (pool > turn) == after {
+                    self.mark(pool);
+                }
+            }
         }
     }
 
@@ -645,13 +655,15 @@ impl Scheduler {
 /// A span of time in words. All of the standard library's formatting hangs on one `format!`.
 fn rounded(span: Duration) -> String {
     let (mut rest, unit) = match span.as_secs() {
-        0..10 => (span.as_millis(), " ms"),
-        seconds => (u128::from(seconds), " s"),
+        seconds @ 0..10 => (seconds * 1000 + u64::from(span.subsec_millis()), " ms"),
+        seconds => (seconds, " s"),
     };
-    let mut digits = Vec::new();
-    while rest > 0 || digits.is_empty() {
-        digits.insert(0, b'0' + (rest % 10) as u8);
+    let mut words = String::from(unit);
+    loop {
+        words.insert(0, char::from(b'0' + (rest % 10) as u8));
         rest /= 10;
+        if rest == 0 {
+            return words;
+        }
     }
-    digits.into_iter().map(char::from).chain(unit.chars()).collect()
 }
