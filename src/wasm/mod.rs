@@ -366,6 +366,7 @@ impl Core {
 }
 
 /// So many milliseconds, if they are a time at all.
+#[inline(never)]
 fn span(millis: f64) -> Option<Duration> {
     (millis > 0.0 && millis.is_finite()).then(|| Duration::from_micros((millis * 1e3) as u64))
 }

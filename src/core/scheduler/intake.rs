@@ -213,7 +213,12 @@ impl Scheduler {
                 && pool.calls == 0
                 && !pool.candidates.iter().any(|candidate| candidate.lanes[1].is_some_and(used))
         };
-        let gone: Vec<u32> = self.pools.iter().filter(|(_, pool)| idle(pool)).map(|(id, _)| id as u32).collect();
+        let mut gone = Vec::new();
+        for (id, pool) in &self.pools {
+            if idle(pool) {
+                gone.push(id as u32);
+            }
+        }
         for id in gone {
             let pool = self.pools.remove(id as usize);
             for lane in lanes_of(&pool.candidates) {

@@ -372,6 +372,7 @@ impl Scheduler {
     // ---- time ----
 
     /// Time never runs backwards in here.
+    #[cfg_attr(target_family = "wasm", inline(never))]
     fn tick(&mut self, now: Timestamp) -> Timestamp {
         self.now = self.now.max(now);
         self.now
@@ -530,8 +531,10 @@ impl Scheduler {
             pool.overflow_dead = 0;
         }
         self.backing_off = 0;
-        let all: Vec<Ticket> =
-            self.calls.iter().map(|(index, call)| Ticket { index: index as u32, serial: call.serial }).collect();
+        let mut all = Vec::new();
+        for (index, call) in &self.calls {
+            all.push(Ticket { index: index as u32, serial: call.serial });
+        }
         for ticket in all {
             match &self.calls[ticket.index as usize].state {
                 State::InFlight(flight) if abort => {
@@ -573,9 +576,14 @@ impl Scheduler {
     /// What the lanes have learned, to be saved across a restart.
     pub fn learned(&self) -> Vec<LearnedLane> {
         // In the order of their names.
-        let lanes = self.lane_of.numbers().filter_map(|lane| self.lanes.get(lane as usize));
-        let accounts = lanes.filter(|lane| lane.key.user_id.is_none());
-        accounts.map(|lane| LearnedLane { lane: lane.key.clone(), learned: lane.ceiling.learned(self.now) }).collect()
+        let mut learned = Vec::new();
+        for lane in self.lane_of.numbers() {
+            let lane = &self.lanes[lane as usize];
+            if lane.key.user_id.is_none() {
+                learned.push(LearnedLane { lane: lane.key.clone(), learned: lane.ceiling.learned(self.now) });
+            }
+        }
+        learned
     }
 
     /// Takes over what a former run learned, for lanes in use and for those still to come.
@@ -613,12 +621,13 @@ impl Scheduler {
             self.models.iter().map(|model| &*model.name),
             self.workloads.iter().map(|workload| workload.spec.name.as_str()),
         );
-        let lanes = self.lanes.iter_mut().map(|(_, lane)| {
+        let mut lanes = Vec::new();
+        for (_, lane) in &mut self.lanes {
             // A pause that is over is over, even if nobody has looked since.
             lane.ceiling.advance(now);
             let view = lane.ceiling.view();
             let paused = lane.ceiling.pause_until().map_or(0.0, |until| until.secs_since(now));
-            LaneSnapshot {
+            lanes.push(LaneSnapshot {
                 account: lane.key.account.clone(),
                 model: lane.key.model.clone(),
                 user_id: lane.key.user_id.clone(),
@@ -628,9 +637,8 @@ impl Scheduler {
                 state: view.state.name(),
                 breaker: lane.breaker_name(),
                 paused,
-            }
-        });
-        let lanes = lanes.collect();
+            });
+        }
         let Load { queued, backing_off, in_flight } = self.load();
         let uptime = now.as_secs_f64();
         MetricsSnapshot { uptime, queued, backing_off, in_flight, total, routes, models, workloads, lanes }
