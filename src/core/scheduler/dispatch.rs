@@ -271,18 +271,19 @@ impl Scheduler {
             stop.probing = true;
             probes_stop = true;
         }
-        let lanes = lanes.map(|lane| {
-            lane.map(|lane| {
-                let state = &mut self.lanes[lane.0 as usize];
-                let trial = state.breaker.on_send(now);
-                state.in_flight[class as usize] += 1;
-                state.last_used = now;
-                let served = core::mem::replace(&mut state.served[class as usize], now);
-                let seq = state.ceiling.on_send(now);
-                state.quota.on_send(now, seq.get(), u64::from(tokens));
-                LaneFlight { lane, seq, trial, served }
-            })
-        });
+        let mut places = [None; 2];
+        for (place, lane) in places.iter_mut().zip(lanes) {
+            let Some(lane) = lane else { continue };
+            let state = &mut self.lanes[lane.0 as usize];
+            let trial = state.breaker.on_send(now);
+            state.in_flight[class as usize] += 1;
+            state.last_used = now;
+            let served = core::mem::replace(&mut state.served[class as usize], now);
+            let seq = state.ceiling.on_send(now);
+            state.quota.on_send(now, seq.get(), u64::from(tokens));
+            *place = Some(LaneFlight { lane, seq, trial, served });
+        }
+        let lanes = places;
         self.in_flight += 1;
         let state = &mut self.workloads[workload.index()];
         state.in_flight += 1;

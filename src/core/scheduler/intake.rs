@@ -183,17 +183,20 @@ impl Scheduler {
             return LaneId(lane);
         }
         // The strictest of what was configured holds for the account's lane, whichever of its routes came first.
-        let shared = || self.config.routes.iter().filter(|route| route.account == key.account);
-        let max = shared().filter_map(|route| route.max_concurrency).min();
-        let params = Params { max, hint, ..Params::default() };
-        let quota = match key.user_id {
-            Some(_) => QuotaSpec::default(),
-            None => QuotaSpec {
-                requests_per_minute: shared().filter_map(|route| route.quota.requests_per_minute).min(),
-                tokens_per_minute: shared().filter_map(|route| route.quota.tokens_per_minute).min(),
-                requests_per_day: shared().filter_map(|route| route.quota.requests_per_day).min(),
-            },
-        };
+        let mut params = Params { hint, ..Params::default() };
+        let mut quota = QuotaSpec::default();
+        for route in &self.config.routes {
+            if route.account != key.account {
+                continue;
+            }
+            params.max = stricter(params.max, route.max_concurrency);
+            if key.user_id.is_none() {
+                let QuotaSpec { requests_per_minute, tokens_per_minute, requests_per_day } = route.quota;
+                quota.requests_per_minute = stricter(quota.requests_per_minute, requests_per_minute);
+                quota.tokens_per_minute = stricter(quota.tokens_per_minute, tokens_per_minute);
+                quota.requests_per_day = stricter(quota.requests_per_day, requests_per_day);
+            }
+        }
         self.user_lanes += usize::from(key.user_id.is_some());
         let mut lane = Lane::new(now, key.clone(), params, self.config.breaker.clone(), &quota);
         if let Some(at) = self.restored.iter().position(|restored| restored.lane == key) {
@@ -245,6 +248,14 @@ fn lanes_of(candidates: &[Candidate]) -> Vec<LaneId> {
         lanes.extend(candidate.lanes.iter().flatten());
     }
     lanes
+}
+
+/// The lower of two limits, of those that are set.
+fn stricter<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
 }
 
 /// What the pool of a user's calls to a model is found by.

@@ -155,6 +155,11 @@ impl Scheduler {
     /// A configuration that makes no sense.
     pub fn new(config: Config, seed: u64) -> Result<Self, ConfigError> {
         config.validate()?;
+        Ok(Self::of(config, seed))
+    }
+
+    /// [`Scheduler::new`] for whoever has made sure that the configuration makes sense.
+    pub(crate) fn of(config: Config, seed: u64) -> Self {
         let mut accounts: Vec<Account> = Vec::new();
         let mut routes = Vec::new();
         for route in &config.routes {
@@ -197,7 +202,7 @@ impl Scheduler {
         for class in [Class::Normal, Class::Interactive, Class::Background] {
             this.add_workload(WorkloadSpec::new(class.name(), class));
         }
-        for spec in this.config.workloads.clone() {
+        for spec in core::mem::take(&mut this.config.workloads) {
             match this.workload_of.get(&spec.name) {
                 Some(id) => this.workloads[id as usize].spec = spec,
                 None => {
@@ -205,7 +210,7 @@ impl Scheduler {
                 }
             }
         }
-        Ok(this)
+        this
     }
 
     /// Whether [`Action::Notify`] is wanted. Off at first.
@@ -588,18 +593,21 @@ impl Scheduler {
 
     /// Takes over what a former run learned, for lanes in use and for those still to come.
     pub fn restore(&mut self, now: Timestamp, learned: Vec<LearnedLane>) {
+        for lane in learned {
+            self.restore_lane(now, lane);
+        }
+    }
+
+    /// [`Scheduler::restore`] for one of them.
+    pub(crate) fn restore_lane(&mut self, now: Timestamp, restored: LearnedLane) {
         let now = self.tick(now);
-        for restored in learned {
-            match self.lane_of.get(&restored.lane.joined()) {
-                Some(id) => {
-                    self.lanes[id as usize].ceiling.restore(now, restored.learned);
-                    self.mark_lane(LaneId(id));
-                }
-                None => {
-                    self.restored.retain(|other| other.lane != restored.lane);
-                    self.restored.push(restored);
-                }
-            }
+        if let Some(id) = self.lane_of.get(&restored.lane.joined()) {
+            self.lanes[id as usize].ceiling.restore(now, restored.learned);
+            self.mark_lane(LaneId(id));
+        } else if let Some(known) = self.restored.iter_mut().find(|known| known.lane == restored.lane) {
+            *known = restored;
+        } else {
+            self.restored.push(restored);
         }
     }
 
@@ -617,9 +625,9 @@ impl Scheduler {
     pub fn snapshot(&mut self, now: Timestamp) -> MetricsSnapshot {
         let now = self.tick(now);
         let (total, routes, models, workloads) = self.metrics.snapshot(
-            self.config.routes.iter().map(|route| route.name.as_str()),
-            self.models.iter().map(|model| &*model.name),
-            self.workloads.iter().map(|workload| workload.spec.name.as_str()),
+            &mut self.config.routes.iter().map(|route| route.name.as_str()),
+            &mut self.models.iter().map(|model| &*model.name),
+            &mut self.workloads.iter().map(|workload| workload.spec.name.as_str()),
         );
         let mut lanes = Vec::new();
         for (_, lane) in &mut self.lanes {
