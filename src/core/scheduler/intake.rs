@@ -260,7 +260,10 @@ fn stricter<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
 
 /// What the pool of a user's calls to a model is found by.
 fn name_of_pool(model: u32, user_id: &str) -> Box<str> {
-    let mut name: String = model.to_be_bytes().map(char::from).iter().collect();
+    let mut name = String::new();
+    for byte in model.to_be_bytes() {
+        name.push(char::from(byte));
+    }
     name.push_str(user_id);
     name.into()
 }

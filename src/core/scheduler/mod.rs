@@ -249,14 +249,17 @@ impl Scheduler {
         self.lanes.get(lane.0 as usize).map(|lane| &lane.key)
     }
 
+    #[cfg_attr(target_family = "wasm", inline(never))]
     fn get(&self, ticket: Ticket) -> Option<&Call> {
         self.calls.get(ticket.index as usize).filter(|call| call.serial == ticket.serial)
     }
 
+    #[cfg_attr(target_family = "wasm", inline(never))]
     fn call(&mut self, ticket: Ticket) -> Option<&mut Call> {
         self.calls.get_mut(ticket.index as usize).filter(|call| call.serial == ticket.serial)
     }
 
+    #[cfg_attr(target_family = "wasm", inline(never))]
     fn labels(&self, ticket: Ticket, route: Option<RouteId>) -> Labels {
         let call = &self.calls[ticket.index as usize];
         Labels { route: route.map(RouteId::index), model: call.model as usize, workload: call.workload.index() }
@@ -327,11 +330,14 @@ impl Scheduler {
 
     /// When each class was last served by the lanes of a pool.
     fn served(&self, pool: &Pool) -> [Timestamp; 3] {
-        let account = pool.candidates.iter().filter_map(|candidate| candidate.lanes[0]);
-        account.fold([Timestamp::ZERO; 3], |latest, lane| {
-            let served = &self.lanes[lane.0 as usize].served;
-            core::array::from_fn(|class| latest[class].max(served[class]))
-        })
+        let mut latest = [Timestamp::ZERO; 3];
+        for candidate in &pool.candidates {
+            let Some(account) = candidate.lanes[0] else { continue };
+            for (latest, served) in latest.iter_mut().zip(&self.lanes[account.0 as usize].served) {
+                *latest = (*latest).max(*served);
+            }
+        }
+        latest
     }
 
     /// Lets every pool that waits for `lane` look again, beginning after the one served last, so that pools (single
