@@ -1,4 +1,4 @@
-import { AbortedError, ClosedError, ConfigError, NoRouteError, QueueFullError } from "./errors.js";
+import { AbortedError, ClosedError, NoRouteError, QueueFullError } from "./errors.js";
 import { eventOf } from "./events.js";
 import { ACTION, told, type Report } from "./names.js";
 import { span, type CallOptions, type Endpoint, type Settings } from "./options.js";
@@ -441,8 +441,5 @@ export interface Tokens {
 /** @internal Makes the core of a client. */
 export function makeCore({ numbers, words }: Settings["config"]): Core {
   start();
-  const made = make(Float64Array.from(numbers), words.join("\0"), Math.random());
-  // All that the core refuses has been refused in better words.
-  if (made === undefined) throw new ConfigError("Expected options that the core takes, got others");
-  return made;
+  return make(Float64Array.from(numbers), words.join("\0"), Math.random());
 }

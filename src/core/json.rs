@@ -52,8 +52,12 @@ impl<'a> Json<'a> {
             b'~' => Self::Embedded(rest, Box::new(Self::next(lines, depth.checked_sub(1)?)?)),
             b'[' => {
                 let depth = depth.checked_sub(1)?;
+                let mut items = Vec::new();
                 // The closing bracket is no value.
-                Self::List(core::iter::from_fn(|| Self::next(lines, depth)).collect())
+                while let Some(item) = Self::next(lines, depth) {
+                    items.push(item);
+                }
+                Self::List(items)
             }
             b'{' => {
                 let depth = depth.checked_sub(1)?;

@@ -327,16 +327,29 @@ impl Metrics {
     /// `(total, routes, models, workloads)`, named by the given names.
     pub(crate) fn snapshot<'a>(
         &self,
-        routes: impl Iterator<Item = &'a str>,
-        models: impl Iterator<Item = &'a str>,
-        workloads: impl Iterator<Item = &'a str>,
+        routes: &mut dyn Iterator<Item = &'a str>,
+        models: &mut dyn Iterator<Item = &'a str>,
+        workloads: &mut dyn Iterator<Item = &'a str>,
     ) -> (ScopeSnapshot, Vec<ScopeSnapshot>, Vec<ScopeSnapshot>, Vec<ScopeSnapshot>) {
         (
             self.sum("total", &|_| true),
-            routes.enumerate().map(|(at, name)| self.sum(name, &|labels| labels.route == Some(at))).collect(),
-            models.enumerate().map(|(at, name)| self.sum(name, &|labels| labels.model == at)).collect(),
-            workloads.enumerate().map(|(at, name)| self.sum(name, &|labels| labels.workload == at)).collect(),
+            self.sums(routes, |labels, at| labels.route == Some(at)),
+            self.sums(models, |labels, at| labels.model == at),
+            self.sums(workloads, |labels, at| labels.workload == at),
         )
+    }
+
+    /// For each name the sum of the scopes whose labels are of its place.
+    fn sums<'a>(
+        &self,
+        names: &mut dyn Iterator<Item = &'a str>,
+        is_of: fn(&Labels, usize) -> bool,
+    ) -> Vec<ScopeSnapshot> {
+        let mut sums = Vec::new();
+        for (at, name) in names.enumerate() {
+            sums.push(self.sum(name, &|labels| is_of(labels, at)));
+        }
+        sums
     }
 }
 
@@ -520,7 +533,7 @@ mod tests {
             scope.duration.record(Duration::from_secs(count));
         }
         let names = || ["a", "b", "c"].into_iter();
-        let (total, routes, models, workloads) = metrics.snapshot(names(), names(), names());
+        let (total, routes, models, workloads) = metrics.snapshot(&mut names(), &mut names(), &mut names());
         let attempts = |scopes: Vec<ScopeSnapshot>| [0, 1, 2].map(|at: usize| scopes[at].counters.attempts);
         assert_eq!((total.counters.attempts, total.duration.count, total.duration.sum), (15, 4, 15.0));
         assert_eq!(
@@ -537,7 +550,8 @@ mod tests {
         let labels = Labels { route: Some(0), model: 0, workload: 0 };
         metrics.scope(labels).counters.attempts += 3;
         let names = ["a\"b\\c\nd"].into_iter();
-        let (total, routes, models, workloads) = metrics.snapshot(names.clone(), names.clone(), names);
+        let (total, routes, models, workloads) =
+            metrics.snapshot(&mut names.clone(), &mut names.clone(), &mut names.clone());
         let snapshot = MetricsSnapshot {
             uptime: 1.0,
             queued: 2,

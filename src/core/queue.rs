@@ -82,6 +82,13 @@ struct ClassQueue<T> {
     virtual_time: u64,
 }
 
+impl<T> ClassQueue<T> {
+    #[cfg_attr(target_family = "wasm", inline(never))]
+    fn drop_empty(&mut self) {
+        self.flows.retain(|flow| !flow.jobs.is_empty());
+    }
+}
+
 /// The jobs waiting for one set of lanes. `T` is a cheap handle; a handle whose call has ended meanwhile is skipped by
 /// the caller's `alive` when its turn comes, which makes cancelling O(1).
 #[derive(Debug)]
@@ -127,9 +134,15 @@ impl<T: Copy> Queue<T> {
 
     /// Whether a class has waited beyond its patience; `served` says when each was last served.
     fn is_aged(&self, now: Timestamp, class: Class, served: [Timestamp; 3], may: impl Fn(WorkloadId) -> bool) -> bool {
-        let flows = self.classes[class as usize].flows.iter().filter(|flow| may(flow.workload));
-        let head = flows.filter_map(|flow| flow.jobs.front()).map(|entry| entry.since).min();
-        head.is_some_and(|since| now - since.max(served[class as usize]) > self.patience[class as usize])
+        let mut since = Timestamp::MAX;
+        for flow in &self.classes[class as usize].flows {
+            if let Some(head) = flow.jobs.front()
+                && may(flow.workload)
+            {
+                since = since.min(head.since);
+            }
+        }
+        now - since.max(served[class as usize]) > self.patience[class as usize]
     }
 
     /// Puts a newcomer at the end of its workload's line.
@@ -179,7 +192,7 @@ impl<T: Copy> Queue<T> {
                         }
                     }
                 }
-                class.flows.retain(|flow| !flow.jobs.is_empty());
+                class.drop_empty();
             }
             self.dead = 0;
         }
@@ -195,7 +208,7 @@ impl<T: Copy> Queue<T> {
                 self.dead = self.dead.saturating_sub(1);
             }
         }
-        queue.flows.retain(|flow| !flow.jobs.is_empty());
+        queue.drop_empty();
         queue.flows.iter().any(|flow| !blocked(flow.workload))
     }
 
@@ -220,12 +233,14 @@ impl<T: Copy> Queue<T> {
             present().rev().take_while(|&class| class != top).find(aged).unwrap_or(top)
         };
         let queue = &mut self.classes[class as usize];
-        let (at, flow) = queue
-            .flows
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, flow)| !blocked(flow.workload))
-            .min_by_key(|(_, flow)| (flow.pass, flow.workload))?;
+        let mut next: Option<(usize, &mut Flow<T>)> = None;
+        for (at, flow) in queue.flows.iter_mut().enumerate() {
+            let ahead = next.as_ref().is_none_or(|(_, next)| (flow.pass, flow.workload) < (next.pass, next.workload));
+            if ahead && !blocked(flow.workload) {
+                next = Some((at, flow));
+            }
+        }
+        let (at, flow) = next?;
         let entry = flow.jobs.pop_front()?;
         queue.virtual_time = queue.virtual_time.max(flow.pass);
         flow.pass += flow.stride;

@@ -398,10 +398,14 @@ impl Quota {
     /// A full quota by `spec`.
     pub fn new(spec: &QuotaSpec) -> Self {
         const MINUTE: Duration = Duration::from_secs(60);
-        let minute = spec.requests_per_minute.map(|limit| RollingWindow::new(limit, MINUTE));
-        let day = spec.requests_per_day.map(|limit| RollingWindow::new(limit, MINUTE * 60 * 24));
+        let mut requests = Vec::new();
+        for (limit, window) in [(spec.requests_per_minute, MINUTE), (spec.requests_per_day, MINUTE * 60 * 24)] {
+            if let Some(limit) = limit {
+                requests.push(RollingWindow::new(limit, window));
+            }
+        }
         Self {
-            requests: minute.into_iter().chain(day).collect(),
+            requests,
             tokens: spec.tokens_per_minute.map(|limit| RollingWindow::new(limit, MINUTE)),
             closed_until: Timestamp::ZERO,
             rejections: 0,

@@ -101,13 +101,14 @@ impl RouteSpec {
     /// (<https://api-docs.deepseek.com/quick_start/pricing>).
     #[must_use]
     pub fn with_deepseek_models(mut self) -> Self {
-        let flash = |name: &str| ModelSpec {
-            name: name.into(),
-            upstream: None,
-            lane: Some("deepseek-flash".into()),
-            hint: Some(2500),
-        };
-        self.models.extend(["deepseek-flash", "deepseek-v4-flash", "deepseek-v4-flash-vision-exp"].map(flash));
+        for name in ["deepseek-flash", "deepseek-v4-flash", "deepseek-v4-flash-vision-exp"] {
+            self.models.push(ModelSpec {
+                name: name.into(),
+                upstream: None,
+                lane: Some("deepseek-flash".into()),
+                hint: Some(2500),
+            });
+        }
         self.models.push(ModelSpec { name: "deepseek-v4-pro".into(), hint: Some(500), ..ModelSpec::default() });
         self
     }

@@ -45,11 +45,13 @@ impl Timestamp {
     }
 
     /// Seconds since `earlier`; zero if it is not in the past.
+    #[cfg_attr(target_family = "wasm", inline(never))]
     pub fn secs_since(self, earlier: Self) -> f64 {
         self.0.saturating_sub(earlier.0) as f64 / 1e6
     }
 
     /// `secs` seconds later (negative and NaN count as zero).
+    #[cfg_attr(target_family = "wasm", inline(never))]
     pub fn plus_secs(self, secs: f64) -> Self {
         Self(self.0.saturating_add((secs * 1e6) as u64))
     }
@@ -58,6 +60,7 @@ impl Timestamp {
 impl Add<Duration> for Timestamp {
     type Output = Self;
     /// Saturates at [`Timestamp::MAX`].
+    #[cfg_attr(target_family = "wasm", inline(never))]
     fn add(self, by: Duration) -> Self {
         Self(self.0.saturating_add(micros(by)))
     }

@@ -37,8 +37,12 @@ pub(super) fn read(numbers: &[f64], words: &str) -> Config {
     let clocks = [reader.number(), reader.number(), reader.number()];
     set_clocks(&mut config.clocks, clocks);
     let (routes, workloads) = (reader.number() as u32, reader.number() as u32);
-    config.routes = (0..routes).map(|_| reader.route()).collect();
-    config.workloads = (0..workloads).map(|_| reader.workload()).collect();
+    for _ in 0..routes {
+        config.routes.push(reader.route());
+    }
+    for _ in 0..workloads {
+        config.workloads.push(reader.workload());
+    }
     config
 }
 
@@ -51,6 +55,7 @@ pub(super) fn set_clocks(clocks: &mut Clocks, millis: [f64; 3]) {
     set_clock(&mut clocks.idle, idle);
 }
 
+#[inline(never)]
 fn set_clock(clock: &mut Option<Duration>, millis: f64) {
     if millis != 0.0 {
         *clock = super::span(millis);
@@ -58,6 +63,7 @@ fn set_clock(clock: &mut Option<Duration>, millis: f64) {
 }
 
 impl Reader<'_> {
+    #[inline(never)]
     fn number(&mut self) -> f64 {
         self.numbers.next().copied().unwrap_or_default()
     }
@@ -92,7 +98,9 @@ impl Reader<'_> {
             requests_per_day: self.whole(),
         };
         let (deepseek, models) = (self.number() != 0.0, self.number() as u32);
-        route.models = (0..models).map(|_| self.model()).collect();
+        for _ in 0..models {
+            route.models.push(self.model());
+        }
         if deepseek && models == 0 { route.with_deepseek_models() } else { route }
     }
 

@@ -19,7 +19,6 @@ mod report;
 
 use alloc::boxed::Box;
 use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -58,19 +57,19 @@ pub fn names() -> String {
     report::NAMES.into()
 }
 
-/// The core of one client by its configuration (see `config`), if it makes sense. `seed` feeds its jitter.
+/// The core of one client by its configuration (see `config`), which the driver has made sure makes sense. `seed` feeds its
+/// jitter.
 #[wasm_bindgen]
 #[allow(unreachable_pub, reason = "JavaScript reaches it")]
-pub fn make(numbers: &[f64], words: &str, seed: f64) -> Option<Core> {
-    let scheduler = Scheduler::new(config::read(numbers, words), seed.to_bits()).ok()?;
-    Some(Core {
-        scheduler,
+pub fn make(numbers: &[f64], words: &str, seed: f64) -> Core {
+    Core {
+        scheduler: Scheduler::of(config::read(numbers, words), seed.to_bits()),
         action: None,
         outcome: Outcome::new(OutcomeKind::Success),
         report: Report::default(),
         user: None,
         out: Box::default(),
-    })
+    }
 }
 
 /// The core of one client.
@@ -280,7 +279,7 @@ impl Core {
         let learned = Learned::from_numbers(numbers);
         let lane = LaneKey { account, model, user_id: None };
         learned.is_some_and(|learned| {
-            self.scheduler.restore(at(now), vec![LearnedLane { lane, learned }]);
+            self.scheduler.restore_lane(at(now), LearnedLane { lane, learned });
             true
         })
     }
@@ -366,6 +365,7 @@ impl Core {
 }
 
 /// So many milliseconds, if they are a time at all.
+#[inline(never)]
 fn span(millis: f64) -> Option<Duration> {
     (millis > 0.0 && millis.is_finite()).then(|| Duration::from_micros((millis * 1e3) as u64))
 }

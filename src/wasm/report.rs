@@ -158,7 +158,7 @@ impl Report {
             Notice::LowBalance { lane, limit } => (6, Some(lane), [f64::from(limit), 0.0, 0.0]),
             Notice::Stopped { route, kind } => (7, None, [route.index() as f64, place(kind).into(), 0.0]),
         };
-        self.numbers.extend([f64::from(event), a, b, c]);
+        self.numbers.extend_from_slice(&[f64::from(event), a, b, c]);
         if let Some(lane) = lane {
             self.lane(lane, scheduler);
         }
@@ -175,7 +175,7 @@ impl Report {
     /// What was learned of the limits.
     pub(super) fn learned(&mut self, lanes: &[LearnedLane]) {
         for LearnedLane { lane, learned } in lanes {
-            self.numbers.extend(learned.numbers());
+            self.numbers.extend_from_slice(&learned.numbers());
             self.word(&lane.account);
             self.word(&lane.model);
         }
@@ -185,10 +185,18 @@ impl Report {
     pub(super) fn snapshot(&mut self, snapshot: &MetricsSnapshot) {
         let lists = [&snapshot.routes, &snapshot.models, &snapshot.workloads];
         self.number(snapshot.uptime);
-        self.numbers.extend([snapshot.queued, snapshot.backing_off, snapshot.in_flight].map(|count| count as f64));
-        self.numbers.extend(lists.map(|list| list.len() as f64));
+        for count in [snapshot.queued, snapshot.backing_off, snapshot.in_flight] {
+            self.number(count as f64);
+        }
+        for list in lists {
+            self.number(list.len() as f64);
+        }
         self.scope(&snapshot.total);
-        lists.into_iter().flatten().for_each(|scope| self.scope(scope));
+        for list in lists {
+            for scope in list {
+                self.scope(scope);
+            }
+        }
         for lane in &snapshot.lanes {
             self.number(lane.limit);
             self.number(lane.measured.map_or(f64::NAN, f64::from));
@@ -204,10 +212,12 @@ impl Report {
 
     fn scope(&mut self, scope: &ScopeSnapshot) {
         self.word(&scope.name);
-        self.numbers.extend(scope.counters.values().map(|count| count as f64));
+        for count in scope.counters.values() {
+            self.number(count as f64);
+        }
         for summary in scope.distributions() {
             self.number(summary.count as f64);
-            self.numbers.extend([summary.sum, summary.p50, summary.p90, summary.p99, summary.max]);
+            self.numbers.extend_from_slice(&[summary.sum, summary.p50, summary.p90, summary.p99, summary.max]);
         }
     }
 }

@@ -13,8 +13,8 @@ export function memory(): WebAssembly.Memory;
 /** The names of what is told as numbers; see `js/src/names.ts`. */
 export function names(): string;
 
-/** The core of one client; `undefined` if its configuration makes no sense. See `js/src/options.ts`. */
-export function make(numbers: Float64Array, words: string, seed: number): Core | undefined;
+/** The core of one client. All that makes no sense in its configuration has been refused by then; see `js/src/options.ts`. */
+export function make(numbers: Float64Array, words: string, seed: number): Core;
 
 /** The core of one client. */
 export class Core {

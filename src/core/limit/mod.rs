@@ -584,8 +584,8 @@ impl Ceiling {
         }
         self.flights.end_lingering(now);
         if self.rejections == 0 && now.secs_since(self.aged.0) >= Self::LATE / 4.0 {
-            self.aged.1.rotate_right(1);
-            self.aged = (now, [self.window, self.aged.1[1], self.aged.1[2], self.aged.1[3], self.aged.1[4]]);
+            let [first, second, third, fourth, _] = self.aged.1;
+            self.aged = (now, [self.window, first, second, third, fourth]);
         }
         now
     }

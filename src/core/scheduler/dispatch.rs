@@ -16,6 +16,11 @@ const WORTH_WAITING: Duration = Duration::from_secs(1);
 /// How long a call waits whose only fitting routes are busy while others are free.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
+/// When a clock that was started at `since` runs out.
+pub(super) fn after(since: Timestamp, clock: Option<Duration>) -> Timestamp {
+    clock.map_or(Timestamp::MAX, |span| since + span)
+}
+
 impl Scheduler {
     /// Sends as many of a pool's calls as its lanes let through; one, if other pools wait for the same lanes.
     pub(super) fn serve(&mut self, now: Timestamp, pool_id: u32) {
@@ -203,12 +208,14 @@ impl Scheduler {
         let call = &self.calls[ticket.index as usize];
         let fits = |at: usize| call.excluded & (1 << at) == 0;
         let fresh = |at: usize| call.failures < 2 || call.last_route != Some(pool.candidates[at].route);
-        let open = |at: &usize| matches!(offers[*at], Offer::Open { .. });
-        let choice = core::iter::once(candidate)
-            .chain(0..offers.len())
-            .filter(open)
-            .filter(|&at| fits(at))
-            .min_by_key(|&at| !fresh(at));
+        let open = |at: usize| matches!(offers[at], Offer::Open { .. });
+        // The candidate itself, then the others in order: the first that is fresh, or else the first.
+        let mut choice = None;
+        for at in core::iter::once(candidate).chain(0..offers.len()) {
+            if open(at) && fits(at) && choice.is_none_or(|chosen| fresh(at) && !fresh(chosen)) {
+                choice = Some(at);
+            }
+        }
         let Some(choice) = choice else {
             let hope = (0..offers.len()).any(|at| fits(at) && !matches!(offers[at], Offer::Stopped(_)));
             self.admit_from_overflow(pool_id);
@@ -268,26 +275,29 @@ impl Scheduler {
             // Who would have waited a moment for this way must go another while it is being tried.
             self.mark_all();
         }
-        let lanes = lanes.map(|lane| {
-            lane.map(|lane| {
-                let state = &mut self.lanes[lane.0 as usize];
-                let trial = state.breaker.on_send(now);
-                state.in_flight[class as usize] += 1;
-                state.last_used = now;
-                let served = core::mem::replace(&mut state.served[class as usize], now);
-                let seq = state.ceiling.on_send(now);
-                state.quota.on_send(now, seq.get(), u64::from(tokens));
-                LaneFlight { lane, seq, trial, served }
-            })
-        });
+        let mut places = [None; 2];
+        for (place, lane) in places.iter_mut().zip(lanes) {
+            let Some(lane) = lane else { continue };
+            let state = &mut self.lanes[lane.0 as usize];
+            let trial = state.breaker.on_send(now);
+            state.in_flight[class as usize] += 1;
+            state.last_used = now;
+            let served = core::mem::replace(&mut state.served[class as usize], now);
+            let seq = state.ceiling.on_send(now);
+            state.quota.on_send(now, seq.get(), u64::from(tokens));
+            *place = Some(LaneFlight { lane, seq, trial, served });
+        }
+        let lanes = places;
         self.in_flight += 1;
         let state = &mut self.workloads[workload.index()];
         state.in_flight += 1;
         state.turn = pool_id;
 
         let clocks = self.calls[ticket.index as usize].clocks.as_deref().unwrap_or(&self.config.clocks);
-        let due = [clocks.headers, clocks.first_content].into_iter().flatten().min();
-        let due = due.map_or(Timestamp::MAX, |span| now + span);
+        let mut due = Timestamp::MAX;
+        for clock in [clocks.headers, clocks.first_content] {
+            due = due.min(after(now, clock));
+        }
         let call = &mut self.calls[ticket.index as usize];
         call.first_sent = call.first_sent.or(Some(now));
         call.last_route = Some(route);

@@ -183,17 +183,20 @@ impl Scheduler {
             return LaneId(lane);
         }
         // The strictest of what was configured holds for the account's lane, whichever of its routes came first.
-        let shared = || self.config.routes.iter().filter(|route| route.account == key.account);
-        let max = shared().filter_map(|route| route.max_concurrency).min();
-        let params = Params { max, hint, ..Params::default() };
-        let quota = match key.user_id {
-            Some(_) => QuotaSpec::default(),
-            None => QuotaSpec {
-                requests_per_minute: shared().filter_map(|route| route.quota.requests_per_minute).min(),
-                tokens_per_minute: shared().filter_map(|route| route.quota.tokens_per_minute).min(),
-                requests_per_day: shared().filter_map(|route| route.quota.requests_per_day).min(),
-            },
-        };
+        let mut params = Params { hint, ..Params::default() };
+        let mut quota = QuotaSpec::default();
+        for route in &self.config.routes {
+            if route.account != key.account {
+                continue;
+            }
+            params.max = stricter(params.max, route.max_concurrency);
+            if key.user_id.is_none() {
+                let QuotaSpec { requests_per_minute, tokens_per_minute, requests_per_day } = route.quota;
+                quota.requests_per_minute = stricter(quota.requests_per_minute, requests_per_minute);
+                quota.tokens_per_minute = stricter(quota.tokens_per_minute, tokens_per_minute);
+                quota.requests_per_day = stricter(quota.requests_per_day, requests_per_day);
+            }
+        }
         self.user_lanes += usize::from(key.user_id.is_some());
         let mut lane = Lane::new(now, key.clone(), params, self.config.breaker.clone(), &quota);
         if let Some(at) = self.restored.iter().position(|restored| restored.lane == key) {
@@ -213,7 +216,12 @@ impl Scheduler {
                 && pool.calls == 0
                 && !pool.candidates.iter().any(|candidate| candidate.lanes[1].is_some_and(used))
         };
-        let gone: Vec<u32> = self.pools.iter().filter(|(_, pool)| idle(pool)).map(|(id, _)| id as u32).collect();
+        let mut gone = Vec::new();
+        for (id, pool) in &self.pools {
+            if idle(pool) {
+                gone.push(id as u32);
+            }
+        }
         for id in gone {
             let pool = self.pools.remove(id as usize);
             for lane in lanes_of(&pool.candidates) {
@@ -242,9 +250,20 @@ fn lanes_of(candidates: &[Candidate]) -> Vec<LaneId> {
     lanes
 }
 
+/// The lower of two limits, of those that are set.
+fn stricter<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
 /// What the pool of a user's calls to a model is found by.
 fn name_of_pool(model: u32, user_id: &str) -> Box<str> {
-    let mut name: String = model.to_be_bytes().map(char::from).iter().collect();
+    let mut name = String::new();
+    for byte in model.to_be_bytes() {
+        name.push(char::from(byte));
+    }
     name.push_str(user_id);
     name.into()
 }

@@ -155,6 +155,11 @@ impl Scheduler {
     /// A configuration that makes no sense.
     pub fn new(config: Config, seed: u64) -> Result<Self, ConfigError> {
         config.validate()?;
+        Ok(Self::of(config, seed))
+    }
+
+    /// [`Scheduler::new`] for whoever has made sure that the configuration makes sense.
+    pub(crate) fn of(config: Config, seed: u64) -> Self {
         let mut accounts: Vec<Account> = Vec::new();
         let mut routes = Vec::new();
         for route in &config.routes {
@@ -197,7 +202,7 @@ impl Scheduler {
         for class in [Class::Normal, Class::Interactive, Class::Background] {
             this.add_workload(WorkloadSpec::new(class.name(), class));
         }
-        for spec in this.config.workloads.clone() {
+        for spec in core::mem::take(&mut this.config.workloads) {
             match this.workload_of.get(&spec.name) {
                 Some(id) => this.workloads[id as usize].spec = spec,
                 None => {
@@ -205,7 +210,7 @@ impl Scheduler {
                 }
             }
         }
-        Ok(this)
+        this
     }
 
     /// Whether [`Action::Notify`] is wanted. Off at first.
@@ -244,14 +249,17 @@ impl Scheduler {
         self.lanes.get(lane.0 as usize).map(|lane| &lane.key)
     }
 
+    #[cfg_attr(target_family = "wasm", inline(never))]
     fn get(&self, ticket: Ticket) -> Option<&Call> {
         self.calls.get(ticket.index as usize).filter(|call| call.serial == ticket.serial)
     }
 
+    #[cfg_attr(target_family = "wasm", inline(never))]
     fn call(&mut self, ticket: Ticket) -> Option<&mut Call> {
         self.calls.get_mut(ticket.index as usize).filter(|call| call.serial == ticket.serial)
     }
 
+    #[cfg_attr(target_family = "wasm", inline(never))]
     fn labels(&self, ticket: Ticket, route: Option<RouteId>) -> Labels {
         let call = &self.calls[ticket.index as usize];
         Labels { route: route.map(RouteId::index), model: call.model as usize, workload: call.workload.index() }
@@ -322,11 +330,14 @@ impl Scheduler {
 
     /// When each class was last served by the lanes of a pool.
     fn served(&self, pool: &Pool) -> [Timestamp; 3] {
-        let account = pool.candidates.iter().filter_map(|candidate| candidate.lanes[0]);
-        account.fold([Timestamp::ZERO; 3], |latest, lane| {
-            let served = &self.lanes[lane.0 as usize].served;
-            core::array::from_fn(|class| latest[class].max(served[class]))
-        })
+        let mut latest = [Timestamp::ZERO; 3];
+        for candidate in &pool.candidates {
+            let Some(account) = candidate.lanes[0] else { continue };
+            for (latest, served) in latest.iter_mut().zip(&self.lanes[account.0 as usize].served) {
+                *latest = (*latest).max(*served);
+            }
+        }
+        latest
     }
 
     /// Lets every pool that waits for `lane` look again, beginning after the one served last, so that pools (single
@@ -339,11 +350,8 @@ impl Scheduler {
             }
             return;
         }
-        let mut turns = state.waiting.clone();
-        turns.rotate_left(state.waiting.partition_point(|&pool| pool <= state.turn));
-        for pool in turns {
-            self.mark(pool);
-        }
+        let (waiting, turn) = (state.waiting.clone(), state.turn);
+        self.mark_in_turn(&waiting, turn);
     }
 
     fn mark_all(&mut self) {
@@ -352,16 +360,30 @@ impl Scheduler {
 
     /// Lets every pool with waiting calls look again, beginning after `turn`.
     fn mark_after(&mut self, turn: u32) {
-        let waiting = self.pools.iter().filter(|(_, pool)| !pool.queue.is_empty()).map(|(id, _)| id as u32);
-        let (before, after): (Vec<_>, Vec<_>) = waiting.partition(|&pool| pool <= turn);
-        for pool in after.into_iter().chain(before) {
-            self.mark(pool);
+        let mut waiting = Vec::new();
+        for (id, pool) in &self.pools {
+            if !pool.queue.is_empty() {
+                waiting.push(id as u32);
+            }
+        }
+        self.mark_in_turn(&waiting, turn);
+    }
+
+    /// Has these pools, which are in order, looked at, beginning after `turn`.
+    fn mark_in_turn(&mut self, pools: &[u32], turn: u32) {
+        for after in [true, false] {
+            for &pool in pools {
+                if (pool > turn) == after {
+                    self.mark(pool);
+                }
+            }
         }
     }
 
     // ---- time ----
 
     /// Time never runs backwards in here.
+    #[cfg_attr(target_family = "wasm", inline(never))]
     fn tick(&mut self, now: Timestamp) -> Timestamp {
         self.now = self.now.max(now);
         self.now
@@ -520,8 +542,10 @@ impl Scheduler {
             pool.overflow_dead = 0;
         }
         self.backing_off = 0;
-        let all: Vec<Ticket> =
-            self.calls.iter().map(|(index, call)| Ticket { index: index as u32, serial: call.serial }).collect();
+        let mut all = Vec::new();
+        for (index, call) in &self.calls {
+            all.push(Ticket { index: index as u32, serial: call.serial });
+        }
         for ticket in all {
             match &self.calls[ticket.index as usize].state {
                 State::InFlight(flight) if abort => {
@@ -563,25 +587,33 @@ impl Scheduler {
     /// What the lanes have learned, to be saved across a restart.
     pub fn learned(&self) -> Vec<LearnedLane> {
         // In the order of their names.
-        let lanes = self.lane_of.numbers().filter_map(|lane| self.lanes.get(lane as usize));
-        let accounts = lanes.filter(|lane| lane.key.user_id.is_none());
-        accounts.map(|lane| LearnedLane { lane: lane.key.clone(), learned: lane.ceiling.learned(self.now) }).collect()
+        let mut learned = Vec::new();
+        for lane in self.lane_of.numbers() {
+            let lane = &self.lanes[lane as usize];
+            if lane.key.user_id.is_none() {
+                learned.push(LearnedLane { lane: lane.key.clone(), learned: lane.ceiling.learned(self.now) });
+            }
+        }
+        learned
     }
 
     /// Takes over what a former run learned, for lanes in use and for those still to come.
     pub fn restore(&mut self, now: Timestamp, learned: Vec<LearnedLane>) {
+        for lane in learned {
+            self.restore_lane(now, lane);
+        }
+    }
+
+    /// [`Scheduler::restore`] for one of them.
+    pub(crate) fn restore_lane(&mut self, now: Timestamp, restored: LearnedLane) {
         let now = self.tick(now);
-        for restored in learned {
-            match self.lane_of.get(&restored.lane.joined()) {
-                Some(id) => {
-                    self.lanes[id as usize].ceiling.restore(now, restored.learned);
-                    self.mark_lane(LaneId(id));
-                }
-                None => {
-                    self.restored.retain(|other| other.lane != restored.lane);
-                    self.restored.push(restored);
-                }
-            }
+        if let Some(id) = self.lane_of.get(&restored.lane.joined()) {
+            self.lanes[id as usize].ceiling.restore(now, restored.learned);
+            self.mark_lane(LaneId(id));
+        } else if let Some(known) = self.restored.iter_mut().find(|known| known.lane == restored.lane) {
+            *known = restored;
+        } else {
+            self.restored.push(restored);
         }
     }
 
@@ -599,16 +631,17 @@ impl Scheduler {
     pub fn snapshot(&mut self, now: Timestamp) -> MetricsSnapshot {
         let now = self.tick(now);
         let (total, routes, models, workloads) = self.metrics.snapshot(
-            self.config.routes.iter().map(|route| route.name.as_str()),
-            self.models.iter().map(|model| &*model.name),
-            self.workloads.iter().map(|workload| workload.spec.name.as_str()),
+            &mut self.config.routes.iter().map(|route| route.name.as_str()),
+            &mut self.models.iter().map(|model| &*model.name),
+            &mut self.workloads.iter().map(|workload| workload.spec.name.as_str()),
         );
-        let lanes = self.lanes.iter_mut().map(|(_, lane)| {
+        let mut lanes = Vec::new();
+        for (_, lane) in &mut self.lanes {
             // A pause that is over is over, even if nobody has looked since.
             lane.ceiling.advance(now);
             let view = lane.ceiling.view();
             let paused = lane.ceiling.pause_until().map_or(0.0, |until| until.secs_since(now));
-            LaneSnapshot {
+            lanes.push(LaneSnapshot {
                 account: lane.key.account.clone(),
                 model: lane.key.model.clone(),
                 user_id: lane.key.user_id.clone(),
@@ -618,9 +651,8 @@ impl Scheduler {
                 state: view.state.name(),
                 breaker: lane.breaker_name(),
                 paused,
-            }
-        });
-        let lanes = lanes.collect();
+            });
+        }
         let Load { queued, backing_off, in_flight } = self.load();
         let uptime = now.as_secs_f64();
         MetricsSnapshot { uptime, queued, backing_off, in_flight, total, routes, models, workloads, lanes }
@@ -645,13 +677,15 @@ impl Scheduler {
 /// A span of time in words. All of the standard library's formatting hangs on one `format!`.
 fn rounded(span: Duration) -> String {
     let (mut rest, unit) = match span.as_secs() {
-        0..10 => (span.as_millis(), " ms"),
-        seconds => (u128::from(seconds), " s"),
+        seconds @ 0..10 => (seconds * 1000 + u64::from(span.subsec_millis()), " ms"),
+        seconds => (seconds, " s"),
     };
-    let mut digits = Vec::new();
-    while rest > 0 || digits.is_empty() {
-        digits.insert(0, b'0' + (rest % 10) as u8);
+    let mut words = String::from(unit);
+    loop {
+        words.insert(0, char::from(b'0' + (rest % 10) as u8));
         rest /= 10;
+        if rest == 0 {
+            return words;
+        }
     }
-    digits.into_iter().map(char::from).chain(unit.chars()).collect()
 }

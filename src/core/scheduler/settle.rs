@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use core::time::Duration;
 
+use super::dispatch::after;
 use super::{Action, Done, Event, Notice, Scheduler};
 use crate::core::breaker::BreakerState;
 use crate::core::call::{
@@ -41,7 +42,6 @@ impl Scheduler {
         if flight.number != attempt.number {
             return;
         }
-        let after = |since: Timestamp, span: Option<Duration>| span.map_or(Timestamp::MAX, |span| since + span);
         let mut admitted = None;
         let mut content_after = None;
         match event {
