@@ -69,14 +69,17 @@ impl Reader<'_> {
     }
 
     /// The cast saturates.
+    #[inline(never)]
     fn whole(&mut self) -> Option<u64> {
         Some(self.number() as u64).filter(|number| *number > 0)
     }
 
+    #[inline(never)]
     fn count(&mut self) -> Option<u32> {
         Some(self.number() as u32).filter(|number| *number > 0)
     }
 
+    #[inline(never)]
     fn word(&mut self) -> String {
         self.words.next().unwrap_or_default().into()
     }

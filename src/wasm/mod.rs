@@ -180,9 +180,8 @@ impl Core {
 
     /// Reports that what the call was for went well, where there was no answer to classify.
     pub fn succeeded(&mut self, now: f64, call: f64, attempt: u32) {
-        let outcome = Outcome { status: Some(200), ..Outcome::new(OutcomeKind::Success) };
-        let attempt = Attempt { ticket: ticket(call), number: attempt };
-        self.scheduler.on(at(now), attempt, Event::Ended { outcome, tokens: None });
+        self.outcome = Outcome { status: Some(200), ..Outcome::new(OutcomeKind::Success) };
+        self.ended(now, call, attempt, -1.0, 0.0, 0.0, 0.0);
     }
 
     /// The caller gave the call up. Returns whether it was still there.

@@ -198,10 +198,8 @@ impl Report {
             }
         }
         for lane in &snapshot.lanes {
-            self.number(lane.limit);
-            self.number(lane.measured.map_or(f64::NAN, f64::from));
-            self.number(lane.in_flight);
-            self.number(lane.paused);
+            let measured = lane.measured.map_or(f64::NAN, f64::from);
+            self.numbers.extend_from_slice(&[lane.limit.into(), measured, lane.in_flight.into(), lane.paused]);
             for word in
                 [&lane.account, &lane.model, lane.user_id.as_deref().unwrap_or_default(), lane.state, lane.breaker]
             {

@@ -438,11 +438,16 @@ impl Ceiling {
     pub fn next_wake(&self, now: Timestamp, demand: bool) -> Option<Timestamp> {
         let now = now.max(self.clock);
         let silence = self.outage.silence(self.delays.silence());
-        let timers =
-            [self.flights.lingering_until(), self.flights.oldest_unconfirmed().map(|(_, at)| at.plus_secs(silence))];
+        let confirmed = self.flights.oldest_unconfirmed().map(|(_, at)| at.plus_secs(silence));
         let wanted = if demand { [Some(self.pause), self.learning_due(now)] } else { [None, None] };
-        // Never now or before, or a caller would spin.
-        timers.into_iter().chain(wanted).flatten().filter(|&at| at > now).min()
+        let mut next = None;
+        for at in [self.flights.lingering_until(), confirmed, wanted[0], wanted[1]] {
+            // Never now or before, or a caller would spin.
+            if at > Some(now) && (next.is_none() || at < next) {
+                next = at;
+            }
+        }
+        next
     }
 
     /// Until when nothing at all is sent, if later than the last event.

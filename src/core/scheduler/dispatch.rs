@@ -142,8 +142,13 @@ impl Scheduler {
         }
         let candidates = &self.pools[pool_id as usize].candidates;
         let credit = |at: usize| candidates[at].credit + self.share(&candidates[at]);
-        let open = (0..offers.len()).filter(|&at| open(&offers[at]));
-        open.max_by(|&a, &b| credit(a).total_cmp(&credit(b)).then(b.cmp(&a)))
+        let mut best = None;
+        for (at, offer) in offers.iter().enumerate() {
+            if open(offer) && best.is_none_or(|best| credit(at) > credit(best)) {
+                best = Some(at);
+            }
+        }
+        best
     }
 
     /// A candidate's share of the turns.
@@ -318,7 +323,7 @@ impl Scheduler {
         }
         let name = &self.models[labels.model].name;
         let rename = self.config.routes[route.index()].resolve(name).and_then(|model| model.upstream.map(Box::from));
-        self.actions.push_back(Action::Send { attempt: Attempt { ticket, number }, route, rename });
+        self.act(Action::Send { attempt: Attempt { ticket, number }, route, rename });
         self.arm_call(ticket);
     }
 

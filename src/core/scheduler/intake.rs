@@ -131,9 +131,11 @@ impl Scheduler {
             };
             let hint = resolved.hint;
             let (weight, per_user) = (route.weight, route.per_user);
-            let user = per_user
-                .then(|| LaneKey { user_id: Some(user_id.to_owned()), ..account.clone() })
-                .map(|key| self.lane_for(now, key, hint));
+            let mut user = None;
+            if per_user {
+                let key = LaneKey { user_id: Some(user_id.to_owned()), ..account.clone() };
+                user = Some(self.lane_for(now, key, hint));
+            }
             let account = self.lane_for(now, account, hint);
             let lanes = [Some(account), user];
             candidates.push(Candidate { route: RouteId(at as u16), lanes, weight, credit: 0.0 });
@@ -149,9 +151,14 @@ impl Scheduler {
 
     /// The pool of just these routes and lanes. It is known to each of the lanes; the one with the fewest is asked.
     fn pool_of_lanes(&self, candidates: &[Candidate]) -> Option<u32> {
-        let lanes = lanes_of(candidates);
-        let known = lanes.iter().map(|lane| &self.lanes[lane.0 as usize].pools).min_by_key(|pools| pools.len())?;
-        known.iter().copied().find(|&pool| {
+        let mut known: Option<&Vec<u32>> = None;
+        for lane in lanes_of(candidates) {
+            let pools = &self.lanes[lane.0 as usize].pools;
+            if known.is_none_or(|known| pools.len() < known.len()) {
+                known = Some(pools);
+            }
+        }
+        known?.iter().copied().find(|&pool| {
             let others = &self.pools[pool as usize].candidates;
             let same = |(one, other): (&Candidate, &Candidate)| one.route == other.route && one.lanes == other.lanes;
             others.len() == candidates.len() && others.iter().zip(candidates).all(same)

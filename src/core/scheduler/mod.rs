@@ -502,7 +502,7 @@ impl Scheduler {
             State::InFlight(flight) => {
                 let attempt = Attempt { ticket, number: flight.number };
                 let (phase, waited) = (flight.phase, now - flight.sent);
-                self.actions.push_back(Action::Abort { attempt });
+                self.act(Action::Abort { attempt });
                 if overdue {
                     if let Some(flight) = self.leave_lanes(now, ticket, &Departure::Cancelled) {
                         let outcome = Outcome::new(OutcomeKind::Cancelled).with_message("the call's deadline passed");
@@ -549,7 +549,7 @@ impl Scheduler {
         for ticket in all {
             match &self.calls[ticket.index as usize].state {
                 State::InFlight(flight) if abort => {
-                    self.actions.push_back(Action::Abort { attempt: Attempt { ticket, number: flight.number } });
+                    self.act(Action::Abort { attempt: Attempt { ticket, number: flight.number } });
                     self.leave_lanes(now, ticket, &Departure::Cancelled);
                 }
                 State::InFlight(_) => continue,
@@ -658,9 +658,15 @@ impl Scheduler {
         MetricsSnapshot { uptime, queued, backing_off, in_flight, total, routes, models, workloads, lanes }
     }
 
+    #[cfg_attr(target_family = "wasm", inline(never))]
+    fn act(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    #[cfg_attr(target_family = "wasm", inline(never))]
     fn notify(&mut self, notice: Notice) {
         if self.notices {
-            self.actions.push_back(Action::Notify(notice));
+            self.act(Action::Notify(notice));
         }
     }
 

@@ -115,7 +115,7 @@ impl Scheduler {
             // The driver may have come here from carrying out an action that stood before its sending.
             for action in core::mem::take(&mut self.actions) {
                 if !matches!(&action, Action::Send { attempt, .. } if attempt.ticket == ticket) {
-                    self.actions.push_back(action);
+                    self.act(action);
                 }
             }
             self.leave_lanes(now, ticket, &Departure::Cancelled);
@@ -325,13 +325,17 @@ impl Scheduler {
         self.record_flight(now, ticket, &flight, &outcome, tokens);
         let pool_id = self.calls[ticket.index as usize].pool;
         let candidates = &self.pools[pool_id as usize].candidates;
-        let others = candidates.iter().enumerate().filter(|(_, candidate)| candidate.route != flight.route);
-        let mut others = others.map(|(at, _)| at);
-        let here = candidates.iter().position(|candidate| candidate.route == flight.route).unwrap_or(0);
         let call = &mut self.calls[ticket.index as usize];
         call.failures += u32::from(counts(&outcome));
-        let excluded = call.excluded | 1 << here;
-        let elsewhere = others.any(|at| excluded & (1 << at) == 0);
+        let mut excluded = call.excluded;
+        let mut elsewhere = false;
+        for (at, candidate) in candidates.iter().enumerate() {
+            if candidate.route == flight.route {
+                excluded |= 1 << at;
+            } else if excluded & (1 << at) == 0 {
+                elsewhere = true;
+            }
+        }
         let next = if outcome.kind == OutcomeKind::Cancelled {
             Next::End(FailureKind::Exhausted)
         } else {
@@ -472,7 +476,7 @@ impl Scheduler {
         let mut history = call.history.take().map(|history| *history).unwrap_or_default();
         history.push(record(now, flight, outcome));
         let route = flight.route;
-        self.actions.push_back(Action::End { ticket, result: Ok(Done { route, history, elapsed }) });
+        self.act(Action::End { ticket, result: Ok(Done { route, history, elapsed }) });
     }
 
     pub(super) fn fail(&mut self, ticket: Ticket, kind: FailureKind, cause: Option<Outcome>) {
@@ -488,7 +492,7 @@ impl Scheduler {
             history: call.history.take().map(|history| *history).unwrap_or_default(),
             elapsed: self.now - call.submitted,
         };
-        self.actions.push_back(Action::End { ticket, result: Err(Box::new(failure)) });
+        self.act(Action::End { ticket, result: Err(Box::new(failure)) });
     }
 
     /// Every route of the pool is stopped: its waiting calls fail for the reason of the first.
