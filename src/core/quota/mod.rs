@@ -14,14 +14,18 @@
 //! whatever closed the lane one request goes ahead, and more follow as they are let in, so that a mistake costs one 429
 //! and not a burst of them.
 
+mod stated;
+mod window;
+
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use self::stated::{Sendings, Stated, Word};
+use self::window::RollingWindow;
 use super::backoff::jittered_floor;
 use super::outcome::QuotaHints;
-use super::time::{Timestamp, micros, scaled};
+use super::time::{Timestamp, scaled};
 
 /// A provider's rate limits for one lane, as its documentation states them. All absent by default: what `x-ratelimit-*`
 /// headers tell is learned and kept to without them, and where nothing is told a limit is found out at the price of some
@@ -34,345 +38,6 @@ pub struct QuotaSpec {
     pub tokens_per_minute: Option<u64>,
     /// Requests in any 24 hours.
     pub requests_per_day: Option<u64>,
-}
-
-/// At most `limit` units in any span of `window`, counted in sixtieths of it, so what leaves the window does so up to
-/// a sixtieth late, never early.
-#[derive(Debug)]
-struct RollingWindow {
-    limit: u64,
-    slice_micros: u64,
-    /// (index of the slice, units spent in it), oldest first.
-    slices: VecDeque<(u64, u64)>,
-    spent: u64,
-}
-
-impl RollingWindow {
-    const SLICES: u64 = 60;
-    /// More than this in one slice is nobody's honest count.
-    const MOST: u64 = 1 << 48;
-
-    fn new(limit: u64, window: Duration) -> Self {
-        let slice_micros = (micros(window) / Self::SLICES).max(1);
-        Self { limit, slice_micros, slices: VecDeque::new(), spent: 0 }
-    }
-
-    fn index(&self, now: Timestamp) -> u64 {
-        let index = now.as_micros() / self.slice_micros;
-        self.slices.back().map_or(index, |&(last, _)| index.max(last))
-    }
-
-    fn expire(&mut self, now: Timestamp) {
-        let index = self.index(now);
-        // One slice more than the window: a unit spent at the end of its slice must not leave early.
-        while let Some(&(first, units)) = self.slices.front()
-            && first + Self::SLICES < index
-        {
-            self.spent -= units;
-            self.slices.pop_front();
-        }
-    }
-
-    /// When `units` fit. More than the whole limit fit when the window is empty: refusing them would be for ever.
-    fn fits_at(&mut self, now: Timestamp, units: u64) -> Timestamp {
-        self.expire(now);
-        let room = self.limit.saturating_sub(units.min(self.limit));
-        let mut spent = self.spent;
-        for &(index, slice) in &self.slices {
-            if spent <= room {
-                break;
-            }
-            spent -= slice;
-            if spent <= room {
-                let free = (index + Self::SLICES + 1).saturating_mul(self.slice_micros);
-                return Timestamp::from_micros(free).max(now);
-            }
-        }
-        now
-    }
-
-    fn spend(&mut self, now: Timestamp, units: u64) {
-        self.expire(now);
-        let index = self.index(now);
-        match self.slices.back_mut() {
-            Some((last, slice)) if *last == index => *slice += units,
-            _ => self.slices.push_back((index, units)),
-        }
-        self.spent += units;
-    }
-
-    /// Replaces an estimate spent at `when` by what it came to; forgotten if that has left the window. What came from
-    /// outside is cut to what cannot overflow the sums.
-    fn correct(&mut self, when: Timestamp, estimated: u64, actual: u64) {
-        let index = when.as_micros() / self.slice_micros;
-        if let Ok(at) = self.slices.binary_search_by_key(&index, |&(index, _)| index) {
-            let slice = &mut self.slices[at].1;
-            let corrected = slice.saturating_sub(estimated).saturating_add(actual).min(Self::MOST);
-            self.spent = self.spent - *slice + corrected;
-            *slice = corrected;
-        }
-    }
-}
-
-/// The longest that a limit is believed to last: a day, in seconds.
-const LONGEST: f64 = 86_400.0;
-
-/// How a server gives back what was spent, as far as its words have told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// All at once, when the window ends. Also what holds until it is known better: the least that any server does.
-    Fixed,
-    /// Each unit a window after it was spent.
-    Rolling,
-    /// Evenly, as a token bucket does.
-    Refill,
-}
-
-/// What the server said with the answer to one request: how things stood when it took that request in. Here and below
-/// times are in seconds, and all numbers are floats, which is the smaller code.
-#[derive(Clone, Copy, Debug)]
-struct Word {
-    /// When the request was sent. The headers may come minutes later, with the end of its answer.
-    sent: f64,
-    /// The request's number on its lane, in the order of sending.
-    number: f64,
-    used: f64,
-    /// How long until all of it is back.
-    reset: f64,
-}
-
-/// Requests sent, by time.
-#[derive(Debug, Default)]
-struct Sendings {
-    /// The number of the last one.
-    count: f64,
-    /// When it was sent.
-    last: f64,
-    /// The number of the last one that the server has let in.
-    admitted: f64,
-    /// (when, the number of the last one sent then), oldest first; those before the oldest are long gone. Kept from the
-    /// first sign of a limit on.
-    log: Vec<(f64, f64)>,
-    /// What is sent within this time is one entry.
-    grain: f64,
-}
-
-impl Sendings {
-    const MOST: usize = 4096;
-
-    fn note(&mut self, now: f64, number: f64) {
-        self.count = number;
-        self.last = now;
-        match self.log.last_mut() {
-            None => {}
-            Some((at, last)) if now < *at + self.grain => *last = number,
-            Some(_) => {
-                if self.log.len() == Self::MOST {
-                    self.log.drain(..Self::MOST / 4);
-                }
-                self.log.push((now, number));
-            }
-        }
-    }
-
-    /// Keeps the log from now on, if it is not kept yet; all that is known is when request `number` was sent.
-    fn keep(&mut self, now: f64, sent: f64, number: f64, window: f64) {
-        let grain = window / 1024.0;
-        if self.log.is_empty() {
-            self.log.extend_from_slice(&[(0.0, number - 1.0), (sent, number), (now, self.count)]);
-            self.grain = grain;
-        }
-        self.grain = self.grain.min(grain);
-    }
-
-    /// When more may follow the request `number` after which it is not known whether the server takes any: one goes ahead,
-    /// and each that is let in draws two more. Where nothing is heard, another goes after a second.
-    fn trial_at(&self, number: f64) -> f64 {
-        let let_in = (self.admitted - number).max(0.0);
-        if self.count - number <= 2.0 * let_in { 0.0 } else { self.last + 1.0 }
-    }
-
-    /// The number of the last request sent by then, to the grain.
-    #[cfg_attr(target_family = "wasm", inline(never))]
-    fn by(&self, then: f64) -> f64 {
-        let at = self.log.partition_point(|&(sent, _)| sent <= then);
-        self.log.get(at.saturating_sub(1)).map_or(0.0, |&(_, number)| number)
-    }
-
-    /// When request `number` was sent, to the grain.
-    #[cfg_attr(target_family = "wasm", inline(never))]
-    fn time_of(&self, number: f64) -> f64 {
-        let at = self.log.partition_point(|&(_, last)| last < number);
-        self.log.get(at).map_or(self.last, |&(sent, _)| sent)
-    }
-}
-
-/// A limit on requests or on tokens that the server states: its newest word, brought up to date by what was sent since.
-/// Or one that it does not state but was found out.
-#[derive(Debug)]
-struct Stated {
-    counts_tokens: bool,
-    limit: f64,
-    kind: Kind,
-    /// The longest reset seen, rounded up to what windows usually are.
-    window: f64,
-    word: Word,
-    /// An older word; how the reset moved since tells the kind.
-    reference: Word,
-    /// What a request takes: 1, or tokens on average.
-    each: f64,
-    /// How many requests that is the average of.
-    sample: f64,
-    /// Seconds in which a token bucket gives one unit back.
-    unit: f64,
-    /// When all is back that was used by the newest word; in a token bucket also what was used since.
-    whole_at: f64,
-    /// What was left and yet too little, if the newest word is a rejection.
-    lacked: f64,
-    /// For a limit that was found out: the limit (of a rolling window) or the unit (of a bucket) as measured, and how many
-    /// requests were sent since.
-    guess: Option<(f64, f64)>,
-}
-
-impl Stated {
-    fn new(counts_tokens: bool, limit: f64, word: Word) -> Self {
-        // Others may have used more of it than the requests that are known of.
-        let tokens = (word.used / word.number.max(1.0)).min(limit / 16.0).max(1.0);
-        Self {
-            counts_tokens,
-            limit,
-            kind: Kind::Fixed,
-            window: 0.0,
-            word,
-            reference: word,
-            each: if counts_tokens { tokens } else { 1.0 },
-            sample: 0.0,
-            unit: 0.0,
-            whole_at: 0.0,
-            lacked: 0.0,
-            guess: None,
-        }
-    }
-
-    /// Takes the server's word, unless a newer one is known.
-    fn hear(&mut self, now: f64, sendings: &Sendings, limit: f64, word: Word, admitted: bool) {
-        const USUAL: [f64; 4] = [1.0, 10.0, 60.0, 3600.0];
-        let before = self.word;
-        if word.number < before.number {
-            return;
-        }
-        // It may be another limit that is told of now, with another window.
-        if limit != self.limit {
-            self.limit = limit;
-            self.window = 0.0;
-        }
-        let window = USUAL.into_iter().find(|&usual| word.reset <= usual);
-        self.window = self.window.max(window.unwrap_or(LONGEST));
-        // A rejected request took nothing.
-        if self.counts_tokens && admitted {
-            let between = word.number - before.number;
-            let (mut requests, mut took) = (between, word.used - before.used);
-            match self.kind {
-                Kind::Fixed => {}
-                Kind::Rolling => {
-                    requests -= sendings.by(word.sent - self.window) - sendings.by(before.sent - self.window);
-                }
-                Kind::Refill => took += ((word.sent - before.sent) / self.unit).min(before.used),
-            }
-            // Where more came back than was taken, nothing can be told.
-            if requests > 0.5 * between && took > requests {
-                self.each += (took / requests - self.each) * requests / (requests + self.sample);
-                self.sample = (self.sample + requests).min(16.0);
-            }
-        }
-        self.tell_kind(word);
-        self.word = word;
-        let left = self.limit - word.used;
-        self.lacked = if !admitted && self.counts_tokens && left < 8.0 * self.each { left } else { 0.0 };
-        // A hair later: times are rounded.
-        self.whole_at = word.sent + word.reset + self.window / 1024.0;
-        if word.used > 0.0 && word.reset > 0.0 {
-            self.unit = word.reset / word.used;
-        }
-        self.spend(now, (sendings.count - word.number).max(0.0));
-    }
-
-    /// The kind shows in the reset: a bucket's is in proportion to what was used, a fixed window's runs down with the
-    /// time, a rolling one's stays.
-    fn tell_kind(&mut self, word: Word) {
-        let from = self.reference;
-        let apart = word.sent - from.sent;
-        let off = |foretold: f64| (word.reset - foretold).abs();
-        let refill = off(from.reset * word.used / from.used.max(1.0));
-        let (fixed, rolling) = (off(from.reset - apart), off(from.reset));
-        let clear = |best: f64, others: f64| others > (best + self.window / 32.0).max(4.0 * best);
-        let kind = if clear(refill, fixed.min(rolling)) {
-            Some(Kind::Refill)
-        } else if clear(fixed, refill.min(rolling)) {
-            Some(Kind::Fixed)
-        } else if clear(rolling, refill.min(fixed)) {
-            Some(Kind::Rolling)
-        } else {
-            None
-        };
-        self.kind = kind.unwrap_or(self.kind);
-        if kind.is_some() || apart > self.window / 8.0 {
-            self.reference = word;
-        }
-    }
-
-    /// Only a bucket is kept level by hand; windows are reckoned from what was sent when.
-    fn spend(&mut self, now: f64, requests: f64) {
-        if let Some((measured, since)) = &mut self.guess {
-            *since += requests;
-            // Slow at first: what is too much shows only when a window is full. Where little is sent, by the hour.
-            let age = (now - self.word.sent) / 3600.0;
-            let grown = (*since / (4.0 * self.limit).max(256.0)).max(age);
-            let grown = 1.0 + grown * grown * grown / 8.0;
-            match self.kind {
-                Kind::Refill => self.unit = *measured / grown,
-                _ => self.limit = *measured * grown,
-            }
-        }
-        if self.kind == Kind::Refill {
-            let spent = requests * self.each * self.unit;
-            // It can't be emptier than empty.
-            let most = (self.limit * self.unit).min(LONGEST);
-            self.whole_at = (self.whole_at.max(now) + spent).min(now + most);
-        }
-    }
-
-    fn opens_at(&self, sendings: &Sendings, now: f64, tokens: f64) -> f64 {
-        // Estimates are not exact, and a bucket filled not quite to the brim gives no less.
-        let spare = if self.counts_tokens || self.kind == Kind::Refill { (self.limit / 64.0) as u32 } else { 0 };
-        let asked = if self.counts_tokens && tokens > 1.0 { tokens } else { self.each };
-        let room = (self.limit - f64::from(spare) - self.lacked - asked).max(0.0);
-        if self.kind == Kind::Refill {
-            return self.whole_at - room * self.unit;
-        }
-        // What the grain blurs counts as late, never as early.
-        let span = self.window + sendings.grain;
-        let left = sendings.by(now - span);
-        let since = (sendings.count - left.max(self.word.number)) * self.each;
-        let mut used = self.word.used + since;
-        if self.kind == Kind::Rolling {
-            let known = sendings.by(self.word.sent - self.window);
-            let back = (left.min(self.word.number) - known).max(0.0) * self.each;
-            used = (used - back).max((sendings.count - left) * self.each);
-        }
-        let over = used - room;
-        if over <= 0.0 {
-            return 0.0;
-        }
-        let leaves = |over: f64, left: f64| sendings.time_of(left + over / self.each) + span;
-        let whole_at = if since > room {
-            leaves(since - room, left.max(self.word.number))
-        } else {
-            sendings.trial_at(sendings.by(self.whole_at - 1e-6))
-        };
-        let whole_at = whole_at.max(self.whole_at);
-        if self.kind == Kind::Rolling { whole_at.min(leaves(over, left)) } else { whole_at }
-    }
 }
 
 /// The quota of one lane: what was configured, and what the server said.
@@ -502,13 +167,7 @@ impl Quota {
                 let slow = self.recovery > 5.0;
                 let span = if slow { MINUTE } else { (sent - self.row.0).clamp(1.0, MINUTE) };
                 let took = (number - 1.0 - self.sendings.by(sent - span) - self.row.1).max(1.0);
-                let unit = span / took;
-                let word = Word { sent, number: 0.0, used: 0.0, reset: 0.0 };
-                let (kind, limit, measured) =
-                    if slow { (Kind::Rolling, took, took) } else { (Kind::Refill, 2.0, unit) };
-                let guess = Some((measured, 0.0));
-                let known = Stated { kind, unit, guess, window: span, ..Stated::new(false, limit, word) };
-                self.learned[0] = Some(Box::new(known));
+                self.learned[0] = Some(Box::new(Stated::guessed(sent, span, took, slow)));
             }
             self.sendings.keep(now, sent, number, MINUTE);
             self.row = (sent, 0.0);
@@ -577,6 +236,7 @@ mod tests {
     use crate::sim::scenario::{Rate, Refill};
     #[cfg(feature = "sim")]
     use alloc::collections::BinaryHeap;
+    use alloc::collections::VecDeque;
     #[cfg(feature = "sim")]
     use core::cmp::Reverse;
     use proptest::prelude::*;
