@@ -63,7 +63,7 @@ fn no_service_cap_or_network_is_a_cliff() {
                 runs += 1;
                 // On a slow network all caps are overshot in the dark, and a minute's work is half climbing.
                 let near = round_trip < Duration::from_millis(200);
-                let (least, few, share) = if near { (0.98, 40, 0.01) } else { (0.6, 180, 0.3) };
+                let (least, few, share) = if near { (0.98, 40, 0.01) } else { (0.6, 180, 0.45) };
                 let most = few + (share * jobs as f64) as u64;
                 if run.ratio < least || run.rejections > most {
                     missed.push((round_trip, service, cap, jobs, run.ratio, run.rejections));

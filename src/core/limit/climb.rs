@@ -35,6 +35,10 @@ impl Climb {
     /// Steps that were not taken in time may be made up for, those of this share of the feedback time: timers are
     /// coarse.
     const SLACK: f64 = 0.25;
+    /// The stride is no more than this share of the level (and one) …
+    const STEEPEST: f64 = 0.4;
+    /// … and no less than this share of what was gained, per unit of the gain.
+    const SHALLOWEST: f64 = 1.0 / 30.0;
     /// So much faster it rises where the cap is expected to be higher.
     const BOLDNESS: f64 = 3.0;
 
@@ -67,8 +71,11 @@ impl Climb {
     fn stride(&self) -> f64 {
         let (base, boldness) =
             if self.level < self.expected { (self.from, Self::BOLDNESS) } else { (self.from.max(self.expected), 1.0) };
-        // So a window grows with the square of the time, and the overshoot with the root of the window.
-        boldness * (1.0 + 2.0 * self.gain * f64::from(self.level.saturating_sub(base))).sqrt()
+        // So a window grows with the square of the time, and the overshoot with the root of the window. Thousands of slots
+        // would take too long that way, and of a handful the root is most.
+        let gained = self.gain * f64::from(self.level.saturating_sub(base));
+        let most = 1.0 + Self::STEEPEST * f64::from(self.level);
+        boldness * (1.0 + 2.0 * gained).sqrt().max(gained * Self::SHALLOWEST).min(most)
     }
 
     /// As many are in flight now, where a rejection takes `feedback` seconds.
