@@ -43,6 +43,8 @@ pub(crate) enum Kind {
     Steady,
     /// The cap moves: at most 3 %.
     Moving,
+    /// What is refused is mostly chance: no more can be asked than that the rest is not.
+    Chance,
 }
 
 /// One scenario.
@@ -107,6 +109,13 @@ fn late(scenario: Scenario) -> Scenario {
 
 fn with_numbers(scenario: Scenario) -> Scenario {
     Scenario { rejection: Rejection { body: BodyStyle::DeepseekBalance, ..scenario.rejection }, ..scenario }
+}
+
+/// A share of the requests is refused with a 429 that has nothing to do with how many are in flight.
+fn random(scenario: Scenario, share: f64) -> Scenario {
+    let window =
+        Window { to: None, probability: share, latency: scenario.rejection.latency, ..Window::new(429, 0.0, 0.0) };
+    Scenario { windows: vec![window], ..scenario }
 }
 
 fn asking(scenario: Scenario, seconds: f64) -> Scenario {
@@ -290,7 +299,7 @@ impl Case {
 
 /// Every scenario.
 pub(crate) fn cases() -> Vec<Case> {
-    use Kind::{Moving, Steady};
+    use Kind::{Chance, Moving, Steady};
     let dip = || steps(&[(0.0, 64), (60.0, 16), (120.0, 64)], None);
     let quick_step = steps(&[(0.0, 64), (60.0, 16)], Some(120.0)).with_service_time(0.5);
     let mut two_models = constant(64);
@@ -349,6 +358,23 @@ pub(crate) fn cases() -> Vec<Case> {
         case("retry-after", "64 ↔ 16, Retry-After: 2", Moving, asking(step(), 2.0), batch::<8000>),
         case("late", "64, 429s come 2 s late", Steady, late(constant(64)), batch::<6000>),
         case("late-step", "64 ↔ 16, 429s come 2 s late", Moving, late(step()), batch::<8000>),
+        case(
+            "random-2",
+            "64, and 2 of 100 refused whatever is in flight",
+            Chance,
+            random(constant(64), 0.02),
+            batch::<6000>,
+        ),
+        case("random-10", "64, and 10 of 100", Chance, random(constant(64), 0.1), batch::<6000>),
+        case("random-30", "64, and 30 of 100", Chance, random(constant(64), 0.3), batch::<6000>),
+        case("random-step", "64 ↔ 16, and 10 of 100", Chance, random(step(), 0.1), batch::<8000>),
+        case(
+            "random-quick",
+            "64, requests of 0.1 s, 5 of 100",
+            Chance,
+            random(constant(64), 0.05).with_service_time(0.1),
+            batch::<40_000>,
+        ),
         case("rpm", "600 requests in any minute, no other limit", Steady, rpm(), batch::<4000>),
         case("rpm-after", "the same, and 429s say how long", Steady, asking(rpm(), 0.0), batch::<4000>),
         case("rpm-fixed", "600 in each minute of the clock", Steady, refilled(rpm(), Refill::Fixed), batch::<4000>),

@@ -274,6 +274,15 @@ impl Flights {
         self.prefix(self.entries.partition_point(|entry| entry.seq <= seq))
     }
 
+    /// Whether any flight sent after `first` and before `last`, as the `rank`-th or higher, is still there.
+    pub(super) fn holds_between(&self, first: Seq, last: Seq, rank: u32) -> bool {
+        let from = self.entries.partition_point(|entry| entry.seq <= first);
+        self.entries[from..]
+            .iter()
+            .take_while(|entry| entry.seq < last)
+            .any(|entry| entry.flight.is_some_and(|flight| flight.rank >= rank))
+    }
+
     fn resolved(&mut self) {
         self.unconfirmed_count = self.unconfirmed_count.saturating_sub(1);
         while let Some(&seq) = self.unconfirmed.front()

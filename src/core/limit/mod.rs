@@ -10,6 +10,7 @@
 //!   as the cap has been rising; and the galloping retreat when the cap fell;
 //! * `measurement`: how long silence must last to mean "let in", how fast the cap moves, what bodies say;
 //! * `penalty`: what a rejection costs beyond itself, for some providers cut the cap after an excess;
+//! * `noise`: refusals at random, which measure nothing;
 //! * `lag`: a server that gives places back late refuses what is sent into them at once;
 //! * `outage`: 503s, which pause and half-open without touching the window;
 //! * `flights`: the requests in flight, with order statistics.
@@ -18,6 +19,7 @@ mod climb;
 mod flights;
 mod lag;
 mod measurement;
+mod noise;
 mod outage;
 mod params;
 mod penalty;
@@ -32,6 +34,7 @@ use self::climb::{Climb, Mode, retreat};
 use self::flights::{Flight, Flights};
 use self::lag::{Blame, Lag};
 use self::measurement::{Delays, Drift, Proved, is_material, read_told};
+use self::noise::Noise;
 use self::outage::Outage;
 use self::penalty::{Penalties, Verdict};
 use crate::core::outcome::Told;
@@ -117,6 +120,7 @@ pub struct Ceiling {
     rise: f64,
     lately: Proved,
     lag: Lag,
+    noise: Noise,
     service: Option<f64>,
     penalties: Penalties,
     outage: Outage,
@@ -182,6 +186,7 @@ impl Ceiling {
             rise: 0.0,
             lately: Proved::default(),
             lag: Lag::default(),
+            noise: Noise::default(),
             service: None,
             penalties: Penalties::new(),
             outage: Outage::default(),
@@ -308,6 +313,18 @@ impl Ceiling {
             } else {
                 self.pause_for(now, wait.as_secs_f64().min(Self::LONGEST_PAUSE));
             }
+        }
+
+        let random = told.is_none()
+            && self.streak == 0
+            && self.penalties.serving.is_none()
+            && self.noise.refused(seq, flight.rank, flight.beyond, &self.flights);
+        if random {
+            if was_probe {
+                // It told nothing, so it is sent again.
+                self.last_probe = Timestamp::ZERO;
+            }
+            return;
         }
 
         let held = self.lag.hold();
@@ -626,6 +643,10 @@ impl Ceiling {
             flight.level
         };
         self.flights.confirm(seq, met);
+        if first && self.noise.admitted(seq, flight.rank, flight.beyond) && self.penalties.serving.is_none() {
+            // The falls were none.
+            self.climb_from_here(self.params.first_gain);
+        }
         if first && seq >= self.epoch {
             self.lately.observe(self.clock, met);
             if flight.rank >= self.window {
@@ -689,6 +710,7 @@ impl Ceiling {
         }
         let missing = self.window.saturating_sub(self.flights.met_by(seq, flight, self.delays.prompt()));
         let may_be = self.streak == 0
+            && !self.noise.is_believed()
             && !flight.beyond
             && missing <= (self.window / 8).max(Self::FEW)
             // Where the way is as long as a service, places come free on it, and let in more than there is room for.
@@ -809,6 +831,7 @@ impl Ceiling {
         let retreated = measured.saturating_sub(retreat(self.streak, measured, self.params.ascent));
         self.set_window(self.penalties.refuge(measured).map_or(retreated, |refuge| refuge.min(retreated)));
         self.penalties.lowered(self.window);
+        self.noise.fell(self.window, self.streak);
         if measured == 0 {
             // Others hold every slot.
             let wait = (0.25 * 2f64.powi(self.streak.min(10) as i32)).min(5.0);
@@ -836,6 +859,7 @@ impl Ceiling {
     fn rested(&mut self) {
         self.unsettled.halve();
         self.rests = self.rests.saturating_add(1);
+        self.noise.found(self.window);
     }
 
     /// How far a climb may go as long as no rejection has shown how late they come: some way blindly, beyond that not
@@ -913,6 +937,7 @@ impl Ceiling {
 
     fn set_window(&mut self, window: u32) {
         self.window = window.clamp(1, self.max);
+        self.noise.rose(self.window);
     }
 
     fn pause_for(&mut self, now: Timestamp, seconds: f64) {

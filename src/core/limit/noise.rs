@@ -1,0 +1,265 @@
+//! Refusals that have nothing to do with how many requests are in flight.
+
+#[cfg(not(feature = "std"))]
+use num_traits::Float as _;
+
+use super::flights::{Flights, Seq};
+
+/// Tells refusals at random from those of a cap.
+///
+/// A gateway before many servers, or one that sheds a share of everybody's load, refuses a few of a hundred requests
+/// whatever is in flight. Were each taken for a measurement, the window would shrink to nothing: every refusal takes a
+/// slot or more, and a climb gets no further than to the next one.
+///
+/// What tells them apart is the next request, sent at once into the same place: chance refuses it no oftener than any, a
+/// full account does. So after some falls that are over at once, the next refusals are answered that way, until their
+/// outcomes decide (a sequential test after Wald). If they speak for chance, only so many refusals in a row count from then on
+/// as chance hardly explains. If they don't, the next suspicion takes eight times as many falls.
+#[derive(Debug, Default)]
+pub(super) struct Noise {
+    belief: Belief,
+    /// The share of the last requests inside the window that were refused, and of how many.
+    share: f64,
+    seen: u32,
+    /// The same when the suspicion was confirmed.
+    expected: f64,
+    /// The highest window since the cap was last found, and the falls since.
+    peak: u32,
+    falls: u32,
+    /// How often the suspicion was wrong.
+    refuted: u32,
+    run: Option<Run>,
+    /// How much likelier the outcomes of trying again at once are on a full account than by chance: the logarithm of the
+    /// ratio.
+    doubt: f64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Belief {
+    /// Every refusal counts.
+    #[default]
+    None,
+    /// Places are tried again.
+    Suspected,
+    Held,
+}
+
+/// Refusals with none let in between that was sent as high.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    first: Seq,
+    rank: u32,
+    /// The first was sent beyond the window, where a cap is to be met.
+    beyond: bool,
+    length: u32,
+}
+
+impl Noise {
+    /// Falls that raise the first suspicion, or half as many as the window has slots, if that is more …
+    const FALLS: u32 = 3;
+    /// … where so large a share is refused.
+    const MANY: f64 = 0.015;
+    /// … and has shrunk the window to this share.
+    const SHRUNK: f64 = 0.5;
+    /// A streak of so many refusals is no chance.
+    const STREAK: u32 = 4;
+    /// The share is that of about so many requests.
+    const MEMORY: u32 = 100;
+    /// On a full account, a place tried again refuses so much oftener than by chance.
+    const EXCESS: f64 = 0.25;
+    /// Doubt below which the suspicion is confirmed, and above which it is refuted: one in seven and one in ten are wrong.
+    const CONFIRMED: f64 = -2.0;
+    const REFUTED: f64 = 2.3;
+    /// So sure of it at most, for chance may end.
+    const LEAST_DOUBT: f64 = -4.0;
+    /// So seldom chance may look like a fall of the cap.
+    const CHANCE: f64 = 0.001;
+    /// With a smaller share than this nothing need be ignored.
+    const LEAST: f64 = 0.002;
+
+    /// A request was let in for the first time; it had been sent as the `rank`-th in flight, inside the window or
+    /// `beyond` it. True if refusals at random are believed in from now on.
+    pub(super) fn admitted(&mut self, seq: Seq, rank: u32, beyond: bool) -> bool {
+        if !beyond {
+            self.count(0.0);
+        }
+        if let Some(run) = self.run.take_if(|run| seq > run.first && rank >= run.rank) {
+            self.tried_again(run, false);
+        }
+        match self.belief {
+            Belief::Suspected if self.doubt < Self::CONFIRMED => {
+                (self.belief, self.expected, self.doubt) = (Belief::Held, self.share, Self::LEAST_DOUBT);
+                return true;
+            }
+            Belief::Held if self.share < Self::LEAST => *self = Self { refuted: self.refuted, ..Self::default() },
+            _ => {}
+        }
+        false
+    }
+
+    /// `seq`, sent as the `rank`-th in flight, was refused. True if that says nothing of the cap.
+    pub(super) fn refused(&mut self, seq: Seq, rank: u32, beyond: bool, flights: &Flights) -> bool {
+        if !beyond {
+            self.count(1.0);
+        }
+        if self.belief == Belief::None || (self.belief == Belief::Suspected && beyond) {
+            return false;
+        }
+        let run = match self.run {
+            Some(run) if !flights.holds_between(run.first, seq, run.rank) => {
+                self.tried_again(run, true);
+                Run { rank: run.rank.min(rank), length: run.length + 1, ..run }
+            }
+            over => {
+                if let Some(run) = over {
+                    self.tried_again(run, false);
+                }
+                Run { first: seq, rank, beyond, length: 1 }
+            }
+        };
+        if self.doubt > Self::REFUTED {
+            *self = Self { share: self.share, seen: self.seen, refuted: (self.refuted + 3).min(8), ..Self::default() };
+            return false;
+        }
+        let random = run.length < self.longest_by_chance();
+        self.run = Some(run).filter(|_| random);
+        random
+    }
+
+    /// The window fell to `window`, with the `streak`-th refusal in a row.
+    pub(super) fn fell(&mut self, window: u32, streak: u32) {
+        if streak >= Self::STREAK {
+            self.found(window);
+        } else if streak == 1 && self.belief == Belief::None {
+            self.falls += 1;
+            if self.falls >= Self::FALLS.max(window / 2) << self.refuted
+                && self.share > Self::MANY
+                && f64::from(window) <= (Self::SHRUNK * f64::from(self.peak)).max(1.0)
+            {
+                (self.belief, self.doubt, self.run) = (Belief::Suspected, 0.0, None);
+            }
+        }
+    }
+
+    /// The cap was found at `window`, by more than one refusal.
+    pub(super) fn found(&mut self, window: u32) {
+        (self.peak, self.falls) = (window, 0);
+    }
+
+    /// The window rose to `window`.
+    pub(super) fn rose(&mut self, window: u32) {
+        self.peak = self.peak.max(window);
+    }
+
+    /// Whether refusals at random are believed in.
+    pub(super) fn is_believed(&self) -> bool {
+        self.belief == Belief::Held
+    }
+
+    fn count(&mut self, refused: f64) {
+        self.seen = (self.seen + 1).min(Self::MEMORY);
+        self.share += (refused - self.share) / f64::from(self.seen);
+    }
+
+    /// The next request sent as high after a refusal was refused as well, or let in.
+    fn tried_again(&mut self, run: Run, refused: bool) {
+        // Beyond the window a cap is to be met, which says nothing of those inside.
+        if run.beyond {
+            return;
+        }
+        let chance = self.share.max(self.expected).clamp(0.01, 0.5);
+        let ratio =
+            if refused { (chance + Self::EXCESS) / chance } else { (1.0 - chance - Self::EXCESS) / (1.0 - chance) };
+        self.doubt = (self.doubt + ratio.ln()).max(Self::LEAST_DOUBT);
+    }
+
+    /// Refusals in a row that chance explains no more.
+    fn longest_by_chance(&self) -> u32 {
+        let share = self.share.max(self.expected).clamp(0.01, 0.5);
+        if self.belief == Belief::Suspected {
+            2
+        } else {
+            (Self::CHANCE.ln() / share.ln()).ceil().clamp(2.0, 8.0) as u32
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::time::Timestamp;
+
+    /// A full window of ten in which each request is answered before the next is sent, refused where `refuse` says so: whether
+    /// it was in the place of one that has just been refused is handed in. Returns the refusals that counted.
+    fn play(noise: &mut Noise, count: u32, mut refuse: impl FnMut(bool) -> bool) -> u32 {
+        let mut flights = Flights::new();
+        for _ in 0..9 {
+            flights.push(Timestamp::ZERO, false);
+        }
+        let (mut counted, mut again) = (0, false);
+        for _ in 0..count {
+            let seq = flights.push(Timestamp::ZERO, false);
+            flights.remove(seq);
+            let refused = refuse(again);
+            again = false;
+            if !refused {
+                noise.admitted(seq, 10, false);
+            } else if noise.refused(seq, 10, false, &flights) {
+                again = true;
+            } else {
+                counted += 1;
+                noise.fell(1, 1);
+            }
+        }
+        counted
+    }
+
+    fn shrunk() -> Noise {
+        let mut noise = Noise::default();
+        noise.rose(10);
+        noise
+    }
+
+    #[test]
+    fn refusals_by_chance_are_soon_ignored() {
+        for (share, most) in [(0.05, 12), (0.1, 14), (0.3, 40)] {
+            let mut rng = fastrand::Rng::with_seed(7);
+            let mut noise = shrunk();
+            let counted = play(&mut noise, 4000, |_| rng.f64() < share);
+            assert!(noise.is_believed() && counted <= most, "{share}: {counted}");
+            play(&mut noise, 1000, |_| false);
+            assert!(!noise.is_believed(), "{share}: long over, and still believed in");
+        }
+    }
+
+    #[test]
+    fn a_full_account_is_no_chance() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let mut noise = shrunk();
+        // A place is taken by others now and then; who tries it again at once mostly finds it so.
+        let mut tried = 0;
+        let counted = play(&mut noise, 4000, |again| {
+            tried += u32::from(again);
+            rng.f64() < if again { 0.7 } else { 0.05 }
+        });
+        assert!(!noise.is_believed() && tried < counted / 3, "{tried} tried again, {counted} counted");
+    }
+
+    #[test]
+    fn a_fall_in_the_midst_of_chance_is_seen_at_once() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let mut noise = shrunk();
+        play(&mut noise, 1000, |_| rng.f64() < 0.1);
+        assert!(noise.is_believed() && play(&mut noise, 4, |_| true) >= 1);
+    }
+
+    #[test]
+    fn a_window_that_has_hardly_shrunk_is_not_suspected() {
+        let mut noise = shrunk();
+        noise.rose(11);
+        for _ in 0..100 {
+            noise.fell(9, 1);
+        }
+        assert_eq!(noise.belief, Belief::None);
+    }
+}
