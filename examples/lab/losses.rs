@@ -1,4 +1,5 @@
-//! Where the places went that Tidegate left unused and the oracle did not, and what could be had without knowing the future.
+//! Where the places went that Tidegate left unused and the oracle did not, and what could be had without knowing the
+//! future.
 
 use std::time::Duration;
 
@@ -13,14 +14,15 @@ use crate::measure;
 use crate::table::NAME_WIDTH;
 
 /// What is split, by how the causes belong together: the heads of the columns and what they mean.
-const COLUMNS: [(&str, &[Cause], &str); 14] = [
+const COLUMNS: [(&str, &[Cause], &str); 15] = [
     ("net", &[Cause::Network], "requests and answers under way, beyond what the oracle loses by them"),
     ("refus", &[Cause::Refused], "refusals under way, whose requests still count"),
     ("lag", &[Cause::Lag], "answered requests that still count, as the server may give places back late"),
     ("5xx", &[Cause::Outage], "waiting for an outage to end, and finding out"),
     ("told", &[Cause::Told], "pauses that refusals asked for or led to"),
     ("pace", &[Cause::Pace], "a limit on pace, learned or told"),
-    ("cut", &[Cause::Cut, Cause::Served], "what the provider took for an excess, and waiting for it to come back"),
+    ("cut", &[Cause::Cut], "what the provider took for an excess"),
+    ("serve", &[Cause::Served], "the cut is over, and Tidegate waits for that"),
     ("fall", &[Cause::Fall], "refusals in a row: finding how far the cap fell"),
     ("fill", &[Cause::Filling], "the window not full, until what was sent is known to be let in"),
     ("kept", &[Cause::Kept], "places kept for people"),
@@ -133,7 +135,8 @@ fn split(case: &Case, seed: u64) -> Option<Split> {
     Some(Split { lost: 1.0 - run.goodput(&ours), even: run.bound(u32::MAX), best: run.bound(highest), ..split })
 }
 
-/// Whether there is one lane whose requests take a place each: until they end or, where only pace limits them, for a minute.
+/// Whether there is one lane whose requests take a place each: until they end or, where only pace limits them, for a
+/// minute.
 fn is_slotted(rate: &Rate, ideal: &Played) -> bool {
     let [lane] = &ideal.tally.lanes[..] else { return false };
     rate.tpm.is_none() && (rate.rpm.is_none() || rate.refill == Refill::Rolling && lane.peak_in_flight < lane.cap)

@@ -1,8 +1,8 @@
 //! The lab: every scenario, Tidegate and what people use instead, side by side on a virtual clock.
 //!
 //! `make lab`, or `cargo run --profile lab --no-default-features --features sim --example lab -- --help`. The same seeds
-//! give the same table each time, on every machine. It writes a chart for each scenario to `target/lab`. With `--losses` it
-//! says where Tidegate falls behind the oracle, and how much of that nobody could have had.
+//! give the same table each time, on every machine. It writes a chart for each scenario to `target/lab`. With `--losses`
+//! it says where Tidegate falls behind the oracle, and how much of that nobody could have had.
 
 mod cases;
 mod chart;

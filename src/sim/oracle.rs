@@ -599,8 +599,8 @@ mod tests {
         let scenario = Scenario::steps(&[(0.0, 1), (5.0, 3)], None).with_service_time(10.0);
         let setup = Setup { round_trip: Duration::from_secs(1), losses: true, ..Setup::clients(1) };
         let play = |causal| causal_calls(&scenario, 1, &setup, &Job::batch(4), causal).unwrap();
-        // Probes at 1 and 3 s are refused, the one at 5 s is let in, which is heard a second later; those at 7 and 9 s are
-        // refused again.
+        // Probes at 1 and 3 s are refused, the one at 5 s is let in, which is heard a second later; those at 7 and 9 s
+        // are refused again.
         let played = play(Causal::Probing { every: Duration::from_secs(2), highest: 9 });
         let answered: Vec<_> = played.answered.iter().flatten().map(Duration::as_secs).collect();
         assert_eq!((answered, played.tally.slot_rejections()), (vec![11, 16, 17, 22], 4));
