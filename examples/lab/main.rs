@@ -1,11 +1,13 @@
 //! The lab: every scenario, Tidegate and what people use instead, side by side on a virtual clock.
 //!
 //! `make lab`, or `cargo run --profile lab --no-default-features --features sim --example lab -- --help`. The same seeds
-//! give the same table each time, on every machine. It writes a chart for each scenario to `target/lab`.
+//! give the same table each time, on every machine. It writes a chart for each scenario to `target/lab`. With `--losses`
+//! it says where Tidegate falls behind the oracle, and how much of that nobody could have had.
 
 mod cases;
 mod chart;
 mod goals;
+mod losses;
 mod measure;
 mod options;
 mod peers;
@@ -41,6 +43,10 @@ fn main() -> ExitCode {
     };
     let peers: Vec<&Peer> = peers::PEERS.iter().filter(|peer| options.wants_peer(peer.name)).collect();
     let cases: Vec<Case> = cases::cases().into_iter().filter(|case| options.wants_scenario(case.name)).collect();
+    if options.losses {
+        losses::print(&cases);
+        return ExitCode::SUCCESS;
+    }
     let charts = Path::new(&options.charts);
     if let Err(error) = fs::create_dir_all(charts) {
         eprintln!("cannot make the folder {}: {error}", charts.display());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidegate::sim::oracle;
-use tidegate::sim::play::{Client, Job, Played, play, play_clients};
+use tidegate::sim::play::{Client, Job, Played, Setup, play, play_clients};
 use tidegate::sim::tally::{RejectReason, Sample};
 
 use crate::cases::{Case, Measure, Share};
@@ -48,12 +48,7 @@ pub(crate) struct Outcome {
 pub(crate) fn run(case: &Case, seed: u64, peers: &[&Peer]) -> Outcome {
     let jobs = (case.jobs)(seed);
     let ideal = oracle::knowing_calls(&case.scenario, seed, &case.setup, &jobs).expect("the scenario makes sense");
-    let mut setup = case.setup.clone();
-    if let Some(before) = &case.learned_on {
-        // A batch like this one went before, on other draws.
-        let played = play(before, seed + 1000, &setup, &jobs).expect("the scenario makes sense");
-        setup.learned = played.learned;
-    }
+    let setup = setup(case, seed);
     let models = models(&jobs);
     let count = setup.clients.len();
     let right = (right(&ideal) / count as f64).round().max(1.0) as usize;
@@ -74,6 +69,17 @@ pub(crate) fn run(case: &Case, seed: u64, peers: &[&Peer]) -> Outcome {
     Outcome { runs, oracle }
 }
 
+/// The setup of `case`, with what was learned before.
+pub(crate) fn setup(case: &Case, seed: u64) -> Setup {
+    let mut setup = case.setup.clone();
+    if let Some(before) = &case.learned_on {
+        // A batch like this one went before, on other draws.
+        let played = play(before, seed + 1000, &setup, &(case.jobs)(seed)).expect("the scenario makes sense");
+        setup.learned = played.learned;
+    }
+    setup
+}
+
 fn models(jobs: &[Job]) -> Vec<&'static str> {
     let mut models: Vec<_> = jobs.iter().map(|job| job.model).collect();
     models.sort_unstable();
@@ -91,7 +97,7 @@ fn right(ideal: &Played) -> f64 {
     ideal.tally.lanes.iter().map(mean).sum()
 }
 
-fn figures(case: &Case, jobs: &[Job], played: &Played, ideal: &Played) -> Figures {
+pub(crate) fn figures(case: &Case, jobs: &[Job], played: &Played, ideal: &Played) -> Figures {
     let finished = |played: &Played| played.answered.iter().flatten().max().copied().unwrap_or_default();
     let done = played.completed as f64 / ideal.completed.max(1) as f64;
     // An oracle that waits for answers can be beaten by who keeps more than the cap on the wire; that is no goodput.

@@ -10,6 +10,7 @@ pub(crate) struct Options {
     pub(crate) scenarios: Vec<String>,
     pub(crate) peers: Vec<String>,
     pub(crate) json: bool,
+    pub(crate) losses: bool,
     pub(crate) charts: String,
 }
 
@@ -30,6 +31,7 @@ impl Options {
                     return Ok(None);
                 }
                 "--json" => options.json = true,
+                "--losses" => options.losses = true,
                 "--scenario" | "-s" => options.scenarios.push(known(value()?, scenarios())?),
                 "--peer" | "-p" => options.peers.push(known(value()?, peers())?),
                 "--charts" => options.charts = value()?,
@@ -76,10 +78,13 @@ fn known(name: String, names: BTreeSet<&'static str>) -> Result<String, String> 
 fn help() -> String {
     let mut help = String::from(
         "The lab: Tidegate and what people use instead, in scenarios of a provider whose limits move.\n\n\
-         Usage: lab [--scenario NAME]… [--peer NAME]… [--json] [--charts FOLDER]\n\n\
+         Usage: lab [--scenario NAME]… [--peer NAME]… [--json] [--charts FOLDER]\n\
+         \x20      lab --losses [--scenario NAME]…\n\n\
          \x20 -s, --scenario NAME  only this one; may be given more than once\n\
          \x20 -p, --peer NAME      only this one; may be given more than once\n\
          \x20     --json           figures as JSON, shares from 0 to 1, times in seconds\n\
+         \x20     --losses         why Tidegate got less than the oracle: the places it left unused, by cause, and\n\
+         \x20                      what can be had without knowing the future\n\
          \x20     --charts FOLDER  where charts go [default: target/lab]\n\nScenarios:\n",
     );
     for case in cases::cases() {

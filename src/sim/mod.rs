@@ -7,7 +7,8 @@
 //! - [`provider`]: the provider itself as a machine without I/O. It is told the time and each arrival, and answers
 //!   *reject, like this* or *admit, with this plan*. It never admits more than the cap, and keeps the exact
 //!   [`tally`]. On a virtual clock [`play`] plays clients on it, the scheduler and any other, and [`oracle`] those to
-//!   compare them with: one that knows the cap, and one with a fixed concurrency.
+//!   compare them with: one that knows the cap, and one with a fixed concurrency. [`losses`] says what became of the
+//!   places that nobody took.
 //! - [`server`]: the same machine behind an HTTP/1.1 server on real sockets, with the bodies DeepSeek sends; [`serve()`]
 //!   wraps it for a command line.
 //!
@@ -18,6 +19,7 @@ mod cap;
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 mod completion;
 mod errors;
+pub mod losses;
 pub mod oracle;
 pub(crate) mod pace;
 pub mod play;

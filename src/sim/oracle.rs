@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::core::queue::Class;
 use crate::core::time::Timestamp;
 
+use super::losses::{Cause, Held, Ledger};
 use super::play::{Job, Played, Setup};
 use super::provider::{Arrival, Decision, End, FlightId, Provider};
 use super::scenario::{Scenario, ScenarioError};
@@ -123,6 +124,49 @@ pub fn knowing(scenario: &Scenario, seed: u64, jobs: &Jobs) -> Result<Report, Sc
 /// # Errors
 /// A scenario that makes no sense.
 pub fn knowing_calls(scenario: &Scenario, seed: u64, setup: &Setup, jobs: &[Job]) -> Result<Played, ScenarioError> {
+    calls(scenario, seed, setup, jobs, None)
+}
+
+/// What a client does to learn the cap that sees the present, and not the future. See [`causal_calls`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Causal {
+    /// It looks for rises.
+    Probing {
+        /// How often it sends one request more than it knows the cap to be.
+        every: Duration,
+        /// It knows that the cap is never higher, and does not look beyond.
+        highest: u32,
+    },
+    /// It exceeds the cap once, as soon as it is full, for how else would it know that it is; from then on it sees it.
+    ExceedingOnce,
+}
+
+/// More than any client can achieve that does not know the future and learns the cap as `causal` says, for calls of one
+/// client to one model: like [`knowing_calls`], but that the cap rose shows only when one request more than it was known
+/// to be is let in, a round trip after that was sent. The tally has those that were not.
+///
+/// All else it is given: it starts knowing the cap, sees each fall as it happens, knows at once how far the cap rose, and
+/// nothing is as late as it may be.
+///
+/// # Errors
+/// A scenario that makes no sense.
+pub fn causal_calls(
+    scenario: &Scenario,
+    seed: u64,
+    setup: &Setup,
+    jobs: &[Job],
+    causal: Causal,
+) -> Result<Played, ScenarioError> {
+    calls(scenario, seed, setup, jobs, Some(causal))
+}
+
+fn calls(
+    scenario: &Scenario,
+    seed: u64,
+    setup: &Setup,
+    jobs: &[Job],
+    causal: Option<Causal>,
+) -> Result<Played, ScenarioError> {
     let horizon = Timestamp::ZERO + setup.horizon.min(HORIZON);
     let mut world = Knowing::new(scenario, seed, jobs.len(), setup.round_trip, horizon)?;
     let keys: Vec<String> =
@@ -142,6 +186,12 @@ pub fn knowing_calls(scenario: &Scenario, seed: u64, setup: &Setup, jobs: &[Job]
         .collect();
     submissions.sort_unstable();
     world.sample_every = setup.sample_every.filter(|every| !every.is_zero());
+    world.ledger = setup.losses.then(Ledger::default);
+    match causal {
+        Some(Causal::Probing { every, highest }) => world.view = Some(View::new(every, highest)),
+        Some(Causal::ExceedingOnce) => world.exceeds = true,
+        None => {}
+    }
     let tags = tags(jobs.len());
     world.run(&|number| jobs[number].arrival(setup, &keys[jobs[number].client], &tags[number]), &submissions);
     let mut played = Played {
@@ -151,6 +201,7 @@ pub fn knowing_calls(scenario: &Scenario, seed: u64, setup: &Setup, jobs: &[Job]
         tally: world.provider.tally(world.now),
         samples: world.samples,
         answered: world.done.at,
+        losses: world.ledger.map(|ledger| ledger.losses),
         ..Played::default()
     };
     for (job, sent) in jobs.iter().zip(&world.sent) {
@@ -176,6 +227,48 @@ struct Line {
 /// answer is whole.
 type Landing = (Timestamp, FlightId, Timestamp, usize, usize, bool);
 
+/// What a client believes of the cap that has to look for its rises.
+#[derive(Debug)]
+struct View {
+    every: Duration,
+    highest: u32,
+    /// It believes that so many may be in flight.
+    believed: u32,
+    next_probe: Timestamp,
+    /// When it hears that a probe was let in.
+    hears: Option<Timestamp>,
+}
+
+impl View {
+    fn new(every: Duration, highest: u32) -> Self {
+        // It begins in the middle between two probes, knowing the cap.
+        Self { every, highest, believed: u32::MAX, next_probe: Timestamp::ZERO + every / 2, hears: None }
+    }
+
+    /// The cap is `cap` at `now`. Returns how many it believes may be in flight.
+    fn look(&mut self, now: Timestamp, cap: u32) -> u32 {
+        if self.believed > cap || self.hears.take_if(|at| *at <= now).is_some() {
+            self.believed = cap;
+        }
+        self.believed
+    }
+
+    /// Whether one request more is to be sent now, beyond those it believes in.
+    fn probes(&mut self, now: Timestamp) -> bool {
+        let due = now >= self.next_probe && self.hears.is_none() && self.believed < self.highest;
+        if due {
+            self.next_probe = now + self.every;
+        }
+        due
+    }
+
+    /// When it looks again if nothing happens.
+    fn next(&self, now: Timestamp) -> Option<Timestamp> {
+        let probe = Some(self.next_probe).filter(|at| *at > now && self.believed < self.highest);
+        [self.hears, probe].into_iter().flatten().min()
+    }
+}
+
 /// A client that knows all, under way.
 struct Knowing {
     provider: Provider,
@@ -192,6 +285,11 @@ struct Knowing {
     sample_every: Option<Duration>,
     next_sample: Timestamp,
     samples: Vec<Sample>,
+    ledger: Option<Ledger>,
+    /// What it believes of the cap, if it does not know all.
+    view: Option<View>,
+    /// It is still to exceed the cap.
+    exceeds: bool,
     done: Done,
 }
 
@@ -216,6 +314,9 @@ impl Knowing {
             sample_every: None,
             next_sample: Timestamp::ZERO,
             samples: Vec::new(),
+            ledger: None,
+            view: None,
+            exceeds: false,
             done: Done { at: vec![None; jobs], ..Done::default() },
         })
     }
@@ -244,12 +345,15 @@ impl Knowing {
                 changed = [changed, change].into_iter().flatten().min();
             }
             let waiting = self.lines.iter().any(|line| !line.waiting.is_empty());
-            let Some(next) = [ended, changed, retry, submitted].into_iter().flatten().min() else { break };
+            let noticed = self.view.as_ref().filter(|_| waiting).and_then(|view| view.next(self.now));
+            let Some(next) = [ended, changed, retry, submitted, noticed].into_iter().flatten().min() else { break };
             // Money spent does not come back.
             if next > self.horizon || (waiting && spent && self.flying.is_empty() && submitted.is_none()) {
+                self.charge_until(next.min(self.horizon));
                 break;
             }
             self.sample_until(next);
+            self.charge_until(next);
             self.now = next;
             while let Some(&Reverse((at, id, answered, job, line, whole))) = self.flying.peek() {
                 if at > self.now {
@@ -266,6 +370,29 @@ impl Knowing {
         }
     }
 
+    /// Whether it would send `asked` if it will be admitted: whoever has to look for rises of the cap holds back, and sends
+    /// one too many now and then.
+    fn dares(&mut self, asked: &Arrival<'_>) -> bool {
+        if self.exceeds && self.provider.closed(self.now, asked) == Some(RejectReason::Slot) {
+            self.exceeds = false;
+            self.provider.arrive(self.now, asked);
+        }
+        let Some(view) = &mut self.view else { return true };
+        let Some(Sample { cap, .. }) = self.provider.sample(self.now) else { return true };
+        if self.flying.len() < view.look(self.now, cap) as usize {
+            return true;
+        }
+        if !view.probes(self.now) {
+            return false;
+        }
+        if self.provider.closed(self.now, asked) == Some(RejectReason::Slot) {
+            self.provider.arrive(self.now, asked);
+            return false;
+        }
+        view.hears = Some(self.now + self.round_trip);
+        true
+    }
+
     /// Sends all that will be admitted now. Returns whether refusals by chance were so many that it gave up for now.
     fn send<'a>(&mut self, arrival: &dyn Fn(usize) -> Arrival<'a>) -> bool {
         // A refusal by chance is tried again at once, but a chance of nearly 1 must not spin for ever.
@@ -280,7 +407,7 @@ impl Knowing {
                     continue;
                 };
                 let asked = arrival(job);
-                if self.provider.closed(self.now, &asked).is_some() {
+                if !self.dares(&asked) || self.provider.closed(self.now, &asked).is_some() {
                     closed += 1;
                     continue;
                 }
@@ -304,6 +431,9 @@ impl Knowing {
                         // The way there and back passes while the place is still taken.
                         let lag = self.provider.release_lag(admission.id).min(self.round_trip);
                         let at = self.now + after + (self.round_trip - lag);
+                        if let Some(ledger) = &mut self.ledger {
+                            ledger.losses.was_network(self.round_trip - lag);
+                        }
                         self.flying.push(Reverse((at, admission.id, answered, job, self.turn, whole)));
                     }
                     // It knows a stalled request for what it is.
@@ -314,9 +444,18 @@ impl Knowing {
         false
     }
 
+    fn charge_until(&mut self, at: Timestamp) {
+        let waiting = self.lines.iter().map(|line| line.waiting.len() as u64).sum();
+        let held = Held { waiting, backing_off: 0, leaving: 0, why: Cause::Unnoticed };
+        if let Some(ledger) = &mut self.ledger {
+            ledger.charge_until(at, &mut self.provider, &held);
+        }
+    }
+
     fn sample_until(&mut self, at: Timestamp) {
         let Some(every) = self.sample_every else { return };
         while self.next_sample < at {
+            self.charge_until(self.next_sample);
             self.samples.extend(self.provider.sample(self.next_sample));
             self.next_sample += every;
         }
@@ -453,6 +592,35 @@ mod tests {
         let scenario = Scenario::steps(&[(0.0, 1), (5.0, 3)], None).with_service_time(10.0);
         let report = knowing(&scenario, 1, &Jobs::new(3)).unwrap();
         assert_eq!((report.completed, secs(&report)), (3, 15.0));
+    }
+
+    #[test]
+    fn who_does_not_know_the_future_finds_a_rise_by_the_next_probe() {
+        let scenario = Scenario::steps(&[(0.0, 1), (5.0, 3)], None).with_service_time(10.0);
+        let setup = Setup { round_trip: Duration::from_secs(1), losses: true, ..Setup::clients(1) };
+        let play = |causal| causal_calls(&scenario, 1, &setup, &Job::batch(4), causal).unwrap();
+        // Probes at 1 and 3 s are refused, the one at 5 s is let in, which is heard a second later; those at 7 and 9 s
+        // are refused again.
+        let played = play(Causal::Probing { every: Duration::from_secs(2), highest: 9 });
+        let answered: Vec<_> = played.answered.iter().flatten().map(Duration::as_secs).collect();
+        assert_eq!((answered, played.tally.slot_rejections()), (vec![11, 16, 17, 22], 4));
+        let losses = played.losses.unwrap();
+        // One place for a second, and those of the answers under way.
+        assert_eq!((losses[Cause::Unnoticed], losses[Cause::Network], losses.used), (1.0, 4.0, 40.0));
+        // None of that where it knows that the cap is never higher.
+        let played = play(Causal::Probing { every: Duration::from_secs(2), highest: 1 });
+        assert_eq!((played.tally.slot_rejections(), played.makespan.as_secs()), (0, 44));
+    }
+
+    #[test]
+    fn who_must_exceed_the_cap_once_is_punished_once() {
+        let mut scenario = Scenario::constant(4).with_service_time(2.0);
+        scenario.punish = Some(Punish::default());
+        let setup = Setup { round_trip: Duration::ZERO, losses: true, ..Setup::clients(1) };
+        let played = causal_calls(&scenario, 1, &setup, &Job::batch(100), Causal::ExceedingOnce).unwrap();
+        assert_eq!(played.tally.slot_rejections(), 1);
+        // Three of four places, for eight seconds less the two in which they were still taken.
+        assert_eq!(played.losses.unwrap()[Cause::Cut], 18.0);
     }
 
     #[test]

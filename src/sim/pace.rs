@@ -48,6 +48,13 @@ impl Pace {
         self.limits[of].map(|limit| (limit as u64, (limit - self.used[of]).max(0.0) as u64))
     }
 
+    /// The limit on requests as places, each of them taken for the length of the window; how many are taken, and when the
+    /// next comes free. Only in a rolling window does a request take one place for as long as any other.
+    pub(crate) fn places(&self) -> Option<(u32, u32, Option<Timestamp>)> {
+        let limit = self.limits[REQUESTS].filter(|_| self.refill == Refill::Rolling)?;
+        Some((limit as u32, self.used[REQUESTS] as u32, self.spent.front().map(|&(at, _)| at + WINDOW)))
+    }
+
     /// Follows the limits up to `now`.
     pub(crate) fn advance(&mut self, now: Timestamp) {
         match self.refill {

@@ -16,6 +16,7 @@ use crate::core::route::RouteSpec;
 use crate::core::scheduler::{Config, ConfigError};
 use crate::core::time::Timestamp;
 
+use super::losses::{Held, Ledger, Losses, Wire};
 use super::provider::{Arrival, Decision, End, FlightId, Plan, Provider, Rejected};
 use super::scenario::{Scenario, ScenarioError};
 use super::tally::{Sample, Tally};
@@ -80,6 +81,8 @@ pub struct Setup {
     pub horizon: Duration,
     /// How often [`Played::samples`] are taken. Default: never.
     pub sample_every: Option<Duration>,
+    /// Whether [`Played::losses`] are kept. Default: no.
+    pub losses: bool,
 }
 
 impl Setup {
@@ -93,6 +96,7 @@ impl Setup {
             learned: Vec::new(),
             horizon: Duration::from_secs(7 * 24 * 3600),
             sample_every: None,
+            losses: false,
         }
     }
 }
@@ -124,6 +128,8 @@ pub struct Played {
     pub samples: Vec<Sample>,
     /// The first client's lanes at the end, where it is a gate.
     pub learned: Vec<crate::core::scheduler::LearnedLane>,
+    /// What became of the places offered, if the setup asks for it and there is one client that can say, with one lane.
+    pub losses: Option<Losses>,
 }
 
 /// Why nothing was played.
@@ -156,6 +162,11 @@ pub trait Client {
 
     /// When it wants to be asked again if nothing happens before; never, if `None`.
     fn next_wake(&self) -> Option<Timestamp>;
+
+    /// What it says of the places it leaves unused; `None` if it can't.
+    fn held(&mut self, _now: Timestamp) -> Option<Held> {
+        None
+    }
 }
 
 /// What reaches a client of an attempt.
@@ -283,6 +294,8 @@ struct World<'a, 'c> {
     /// Of each call the last attempt and when it was sent.
     sent: Vec<(u32, Timestamp)>,
     next_sample: Timestamp,
+    /// Only of a single client.
+    ledger: Option<Ledger>,
     ended: usize,
     played: Played,
 }
@@ -331,6 +344,7 @@ pub fn play_clients(
         flights: HashMap::new(),
         sent: vec![(0, Timestamp::ZERO); jobs.len()],
         next_sample: Timestamp::ZERO,
+        ledger: (setup.losses && count == 1).then(Ledger::default),
         ended: 0,
         played: Played { answered: vec![None; jobs.len()], ..Played::default() },
     };
@@ -342,15 +356,19 @@ pub fn play_clients(
     let mut now = Timestamp::ZERO;
     while let Some(Reverse((at, _, index))) = world.steps.pop() {
         if at > horizon || world.ended == jobs.len() {
+            if world.ended < jobs.len() {
+                world.charge_until(now, horizon);
+            }
             break;
         }
-        world.sample_until(at);
+        world.pass(now, at);
         now = at;
         let step = world.pending.remove(index);
         world.step(now, step);
     }
     world.played.unaccounted = jobs.len() - world.ended;
     world.played.tally = world.provider.tally(now);
+    world.played.losses = world.ledger.map(|ledger| ledger.losses);
     Ok(world.played)
 }
 
@@ -366,12 +384,30 @@ impl World<'_, '_> {
         self.steps.push(Reverse((at, self.serial, index)));
     }
 
-    /// Takes the samples that are due before `at`.
-    fn sample_until(&mut self, at: Timestamp) {
-        let Some(every) = self.setup.sample_every.filter(|every| !every.is_zero()) else { return };
-        while self.next_sample < at {
+    /// Takes the samples that are due before `at`, and keeps the books until then. Something last happened at `now`.
+    fn pass(&mut self, now: Timestamp, at: Timestamp) {
+        let every = self.setup.sample_every.filter(|every| !every.is_zero());
+        while let Some(every) = every
+            && self.next_sample < at
+        {
+            self.charge_until(now, self.next_sample);
             self.played.samples.extend(self.provider.sample(self.next_sample));
             self.next_sample += every;
+        }
+        self.charge_until(now, at);
+    }
+
+    fn charge_until(&mut self, now: Timestamp, at: Timestamp) {
+        let Some(ledger) = &mut self.ledger else { return };
+        if let Some(held) = self.clients[0].held(now) {
+            ledger.charge_until(at, &mut self.provider, &held);
+        }
+    }
+
+    /// Notes what is under way, where books are kept.
+    fn on_wire(&mut self, note: impl FnOnce(&mut Wire)) {
+        if let Some(ledger) = &mut self.ledger {
+            note(&mut ledger.wire);
         }
     }
 
@@ -414,13 +450,20 @@ impl World<'_, '_> {
                     Report::Content => Heard::Content,
                     Report::Answer(answer) => {
                         self.flights.remove(&(number, attempt));
+                        self.on_wire(|wire| match &**answer {
+                            Answer::Ended { .. } => wire.back -= 1,
+                            Answer::Refused(_) | Answer::Reset => wire.refused -= 1,
+                        });
                         Heard::Answer(answer)
                     }
                 };
                 self.clients[client].on(now, number, attempt, heard);
                 client
             }
-            Step::Finish { flight } => return self.provider.finish(now, flight),
+            Step::Finish { flight } => {
+                self.on_wire(|wire| wire.back += 1);
+                return self.provider.finish(now, flight);
+            }
             Step::Gone { flight } => return self.provider.disconnect(now, flight),
         };
         self.drain(now, client);
@@ -431,6 +474,7 @@ impl World<'_, '_> {
             match act {
                 Act::Send { number, attempt } => {
                     self.sent[number] = (attempt, now);
+                    self.on_wire(|wire| wire.out += 1);
                     self.at(now + self.setup.round_trip / 2, Step::Arrive { number, attempt });
                 }
                 Act::Abort { number, attempt } => self.close(now, number, attempt),
@@ -491,7 +535,12 @@ impl World<'_, '_> {
         let back = now + self.setup.round_trip / 2;
         let report = |what| Step::Report { number, attempt, what };
         let answer = |answer| report(Report::Answer(Box::new(answer)));
-        match self.provider.arrive(now, &arrival) {
+        let decision = self.provider.arrive(now, &arrival);
+        self.on_wire(|wire| {
+            wire.out -= 1;
+            wire.refused += u64::from(!matches!(decision, Decision::Admit(_)));
+        });
+        match decision {
             Decision::Reset => self.at(back, answer(Answer::Reset)),
             Decision::Reject(rejected) => self.at(back + rejected.after, answer(Answer::Refused(rejected))),
             Decision::Admit(admission) => {
@@ -521,6 +570,7 @@ impl World<'_, '_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::losses::Cause;
     use super::*;
 
     /// Sends one request at a time, in order, and repeats what is refused a second later.
@@ -592,6 +642,25 @@ mod tests {
         let at = |seconds: f64| played.samples.iter().find(|sample| sample.at == seconds).unwrap();
         assert_eq!((at(2.0).cap, at(2.0).in_flight, at(2.0).rejected), (0, 0, 2));
         assert_eq!((at(4.0).cap, at(4.0).in_flight, at(4.0).rejected), (1, 1, 3));
+    }
+
+    #[test]
+    fn every_place_offered_is_used_or_charged_to_a_cause() {
+        let mut scenario = Scenario::steps(&[(0.0, 20), (10.0, 5), (30.0, 20)], None).with_service_time(1.0);
+        scenario.windows.push(crate::sim::scenario::Window::new(503, 40.0, 45.0));
+        let setup = Setup { losses: true, ..setup() };
+        let played = play(&scenario, 1, &setup, &Job::batch(800)).unwrap();
+        let (lane, losses) = (&played.tally.lanes[0], played.losses.unwrap());
+        assert!((losses.used - lane.used).abs() < 0.01, "{losses:?} {lane:?}");
+        // Nothing is offered in an outage but the places that were taken when it began, to the end of their requests.
+        let (until, outage) = (played.makespan.as_secs_f64(), 5.0 * 20.0);
+        let offered = 10.0 * 20.0 + 20.0 * 5.0 + (until - 30.0) * 20.0 - outage;
+        assert!((losses.offered() - offered).abs() < 20.0, "{} of {offered}", losses.offered());
+        let of = |cause| losses[cause];
+        assert!([Cause::Network, Cause::Outage, Cause::Unnoticed, Cause::Climb].map(of).iter().all(|lost| *lost > 1.0));
+        assert_eq!([Cause::Pace, Cause::Cut, Cause::Served, Cause::Kept].map(of), [0.0; 4], "{losses:?}");
+        // Who keeps no books has none.
+        assert_eq!(play(&scenario, 1, &Setup { losses: false, ..setup }, &Job::batch(9)).unwrap().losses, None);
     }
 
     #[test]

@@ -215,6 +215,17 @@ impl Plan {
     }
 }
 
+/// The places of a lane at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Room {
+    /// As many as there would be if none had been cut for an excess.
+    pub(super) uncut: u32,
+    /// As many as there are.
+    pub(super) cap: u32,
+    /// Of these taken; more, where the cap fell.
+    pub(super) taken: u32,
+}
+
 /// The provider. See the [module](self).
 #[derive(Debug)]
 pub struct Provider {
@@ -327,9 +338,14 @@ impl Lane {
         }
     }
 
+    /// The cap at `self.at` without a cut for an excess.
+    fn uncut(&mut self, account_cap: u32) -> u32 {
+        self.track.at(self.at).min(account_cap)
+    }
+
     /// The cap in force at `self.at`.
     fn cap(&mut self, account_cap: u32) -> u32 {
-        let cap = self.track.at(self.at).min(account_cap);
+        let cap = self.uncut(account_cap);
         if self.at < self.punished_until {
             // `as` truncates: the share is rounded down, but a punished account keeps one request.
             ((f64::from(cap) * self.punish_to) as u32).max(cap.min(1))
@@ -658,6 +674,33 @@ impl Provider {
             sum.rejected += lane.slot_rejections;
         }
         total
+    }
+
+    /// The places of the only lane at `now`, and until when they stay so by themselves. While every request is refused
+    /// because of an outage, there are none but those taken; where there is a limit on requests in a rolling window, its
+    /// places are meant. `None` before the first arrival, and where there are several lanes.
+    pub(super) fn room(&mut self, now: Timestamp) -> Option<(Room, Option<Timestamp>)> {
+        let now = self.observe(now);
+        let account_cap = self.advance(0, now);
+        let closed = self.windows_at(now).any(|window| window.probability >= 1.0);
+        let edges =
+            (self.scenario.windows.iter()).flat_map(|w| [Some(w.from), w.to]).flatten().map(Timestamp::from_secs_f64);
+        let edge = edges.filter(|&at| at > now).min();
+        let [lane] = &mut self.lanes[..] else { return None };
+        lane.from?;
+        lane.pace.advance(now);
+        let mut room = Room { uncut: lane.uncut(account_cap), cap: lane.cap(account_cap), taken: lane.in_flight };
+        let pace = lane.pace.places();
+        if let Some((limit, taken, _)) = pace {
+            room = Room { uncut: limit, cap: limit, taken };
+        }
+        if closed {
+            room.cap = room.cap.min(room.taken);
+            room.uncut = room.cap;
+        }
+        let changes = [lane.track.next_change(now), Some(lane.punished_until), lane.next_linger_end()];
+        let until = changes.into_iter().chain([edge, pace.and_then(|(.., until)| until)]).flatten();
+        Some((room, until.filter(|&at| at > now).min()))
     }
 
     /// How often a request with this tag was answered whole.

@@ -627,6 +627,13 @@ impl Scheduler {
         Load { queued, backing_off: self.backing_off, in_flight: self.in_flight }
     }
 
+    /// The lane, if there is one and no more.
+    #[cfg(feature = "sim")]
+    pub(crate) fn only_lane(&mut self) -> Option<&mut Lane> {
+        let mut lanes = self.lanes.iter_mut().map(|(_, lane)| lane);
+        lanes.next().filter(|_| lanes.next().is_none())
+    }
+
     /// Everything counted so far, and the state of every lane.
     pub fn snapshot(&mut self, now: Timestamp) -> MetricsSnapshot {
         let now = self.tick(now);

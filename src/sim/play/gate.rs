@@ -4,11 +4,13 @@ use std::collections::HashMap;
 
 use crate::core::call::{Attempt, Ticket};
 use crate::core::classify::{Head, Phase, TransportFailure, classify, classify_transport, finished};
+use crate::core::limit::State;
 use crate::core::outcome::Outcome;
 use crate::core::scheduler::{Action, ConfigError, Event, JobSpec, LearnedLane, Load, Notice, OnFull, Scheduler};
 use crate::core::time::Timestamp;
 use crate::core::tokens::TokenCount;
 
+use super::super::losses::{Cause, Held};
 use super::super::provider::{End, Plan};
 use super::{Act, Answer, Client, Heard, Job, Setup};
 
@@ -109,6 +111,28 @@ impl Client for Gate {
 
     fn next_wake(&self) -> Option<Timestamp> {
         self.scheduler.next_wake()
+    }
+
+    fn held(&mut self, now: Timestamp) -> Option<Held> {
+        let Load { queued: waiting, backing_off, .. } = self.scheduler.load();
+        let lane = self.scheduler.only_lane()?;
+        let view = lane.ceiling.view();
+        let paused = lane.ceiling.pause_until().is_some_and(|until| until > now);
+        let full = view.in_flight + view.lingering >= view.window;
+        let why = match view.state {
+            _ if lane.breaker.opens_at(now) > now || lane.pressure.is_some() => Cause::Outage,
+            State::HalfOpen => Cause::Outage,
+            _ if paused => Cause::Told,
+            _ if lane.quota.opens_at(now, 1) > now => Cause::Pace,
+            State::Penalised => Cause::Served,
+            State::Retreating => Cause::Fall,
+            _ if !full && lane.allowed(now) != [true; 3] => Cause::Kept,
+            _ if !full => Cause::Filling,
+            State::Climbing if view.rejections == 0 => Cause::Cold,
+            State::Climbing => Cause::Climb,
+            State::Holding | State::Paused => Cause::Unnoticed,
+        };
+        Some(Held { waiting, backing_off, leaving: view.lingering, why })
     }
 }
 
