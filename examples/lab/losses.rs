@@ -168,7 +168,7 @@ impl Run<'_> {
         }
         let most = match self.case.kind {
             Kind::Steady => 0.01,
-            Kind::Moving => 0.03,
+            Kind::Moving | Kind::Chance => 0.03,
         };
         // Of what may be rejected goes first what falls cost: all that is sent until a refusal is heard.
         let hears_after = self.setup.round_trip.as_secs_f64() + self.case.scenario.rejection.latency;
