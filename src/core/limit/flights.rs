@@ -206,14 +206,34 @@ impl Flights {
 
     /// When the last completed request left before `at`.
     pub(super) fn left_before(&self, at: Timestamp) -> Option<Timestamp> {
-        let earlier = self.completions.partition_point(|&left| left <= at);
-        self.completions.get(earlier.checked_sub(1)?).copied()
+        self.completions.get(self.left_by(at).checked_sub(1)?).copied()
     }
 
     /// Completed requests that left after `since`.
     fn completed_since(&self, since: Timestamp) -> u32 {
-        let after = self.completions.len() - self.completions.partition_point(|&at| at <= since);
-        u32::try_from(after).unwrap_or(u32::MAX)
+        u32::try_from(self.completions.len() - self.left_by(since)).unwrap_or(u32::MAX)
+    }
+
+    /// How many of the remembered completions were at `at` or before. It looks from the end in ever longer strides: asked
+    /// for is nearly always a moment ago, and the memory of a busy lane is long.
+    fn left_by(&self, at: Timestamp) -> usize {
+        let mut end = self.completions.len();
+        let mut stride = 1;
+        let mut start = end;
+        while start > 0 {
+            start = end.saturating_sub(stride);
+            if self.completions[start] <= at {
+                break;
+            }
+            end = start;
+            stride *= 2;
+        }
+        // What is sought lies between the two: all before `start` are no later than `at`, all from `end` on are.
+        while start < end {
+            let middle = start + (end - start) / 2;
+            if self.completions[middle] <= at { start = middle + 1 } else { end = middle }
+        }
+        start
     }
 
     /// Our occupancy as `flight` met it at the server: those sent earlier that are still there, and those that
