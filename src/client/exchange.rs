@@ -2,7 +2,7 @@
 //! became of it. No decision is made here.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -106,7 +106,7 @@ impl Exchange {
     pub(crate) fn submit(prepared: Prepared) -> Result<Self, Error> {
         let Prepared { gate, options, subject, wire } = prepared;
         options.validate()?;
-        let workload = options.workload.as_deref().unwrap_or("normal");
+        let workload = options.workload.as_deref();
         let Subject { operation, model, user_id, tokens } = &subject;
         let span = tracing::info_span!(
             "gen_ai.call",
@@ -118,7 +118,7 @@ impl Exchange {
             gen_ai.usage.input_tokens = Empty,
             gen_ai.usage.output_tokens = Empty,
             error.r#type = Empty,
-            tidegate.workload = workload,
+            tidegate.workload = workload.unwrap_or("normal"),
             tidegate.route = Empty,
             tidegate.attempts = Empty,
         );
@@ -150,8 +150,9 @@ impl Exchange {
                 tidegate.attempt = attempt.number, "sending"
             );
             let opened = {
-                let opening = pin!(transport::open(route, endpoint, &self.wire, rename.as_deref(), &gate.clock));
-                self.call.race(opening).await
+                // Apart from the rest: it is large, and while a call waits for its permit it should be small.
+                let opening = transport::open(route, endpoint, &self.wire, rename.as_deref(), &gate.clock);
+                self.call.race(Box::pin(opening).as_mut()).await
             };
             match opened {
                 // The attempt was aborted: one of its clocks ran out, or the client is closing.

@@ -23,6 +23,7 @@ use std::time::Duration;
 use crate::client::event::Event;
 use crate::core::call::{Attempt, Failure, Ticket};
 use crate::core::outcome::Outcome;
+use crate::core::queue::WorkloadId;
 use crate::core::route::RouteId;
 use crate::core::scheduler::{self, Action, Done, JobSpec, Load, Scheduler, SubmitError};
 use crate::core::time::Timestamp;
@@ -191,7 +192,9 @@ impl Wakers {
         if let Some(first) = self.first {
             first.wake();
         }
-        self.others.into_iter().for_each(Waker::wake);
+        if !self.others.is_empty() {
+            self.others.into_iter().for_each(Waker::wake);
+        }
     }
 }
 
@@ -302,8 +305,10 @@ impl Gate {
 
     fn apply(&self, effects: Effects) {
         effects.wake.wake();
-        for event in effects.events {
-            self.listeners.iter().for_each(|listener| listener(&event));
+        if !effects.events.is_empty() {
+            for event in effects.events {
+                self.listeners.iter().for_each(|listener| listener(&event));
+            }
         }
     }
 
@@ -334,17 +339,17 @@ impl Gate {
         act(&mut self.lock().rng)
     }
 
-    /// Takes a call in. It is the caller's to drive, by polling its orders.
+    /// Takes a call in, of the workload `normal` if none is named. It is the caller's to drive, by polling its orders.
     pub(crate) fn submit<'a>(
         self: &Arc<Self>,
-        workload: &str,
-        spec: impl FnOnce(crate::core::queue::WorkloadId) -> JobSpec<'a>,
+        workload: Option<&str>,
+        spec: impl FnOnce(WorkloadId) -> JobSpec<'a>,
     ) -> Result<Call, SubmitError> {
         let mut effects = Effects::default();
         let (ticket, held) = {
             let state = &mut *self.lock();
             let now = self.clock.now();
-            let workload = state.scheduler.workload(workload);
+            let workload = workload.map_or(WorkloadId::NORMAL, |name| state.scheduler.workload(name));
             let ticket = state.scheduler.submit(now, spec(workload))?;
             state.mailboxes.open(ticket);
             // Where there is room it is sent at once.
@@ -575,13 +580,19 @@ impl Call {
     /// Reports how an attempt ended. What follows from it for this call is kept until it is asked for.
     pub(crate) fn ended(&mut self, attempt: Attempt, outcome: Outcome, tokens: Option<TokenCount>) {
         let mut effects = Effects::default();
+        // Whoever reports needs no waking to hear what follows. Dropped without the lock, like every waker.
+        let mut own_waker = None;
         let order = {
             let state = &mut *self.gate.lock();
             let now = self.gate.clock.now();
+            if self.held.is_none() {
+                own_waker = state.mailboxes.get(self.ticket).and_then(|mailbox| mailbox.waker.take());
+            }
             state.scheduler.on(now, attempt, scheduler::Event::Ended { outcome, tokens });
             state.pump(now, &mut effects);
             if self.held.is_none() { state.take_order(self.ticket, &mut effects) } else { None }
         };
+        drop(own_waker);
         if order.is_some() {
             self.hold(order);
         }

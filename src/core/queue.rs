@@ -43,6 +43,10 @@ impl Class {
 pub struct WorkloadId(pub(crate) u32);
 
 impl WorkloadId {
+    /// The workload of calls that name none: the one every gate knows first.
+    #[cfg(feature = "client")]
+    pub(crate) const NORMAL: Self = Self(0);
+
     /// Its place in the order in which workloads became known.
     pub const fn index(self) -> usize {
         self.0 as usize

@@ -1,11 +1,12 @@
 //! What the client costs on top of bare reqwest: 256 chat calls in flight against a server that answers at once.
 //!
 //! Both sides serialise the same request, have the same settings, and parse the same answer into the same types. They run
-//! by turns on one thread, the server on another, and what counts is the processor time of the clients' thread: on a
-//! machine with few processors the wall clock mostly tells how the server shares them. `cargo bench --bench client`
+//! on one thread, the server on another, and what counts is the processor time of the clients' thread: on a machine with
+//! few processors the wall clock mostly tells how the server shares them. They take turns, and each is first in every
+//! other round, so that what slows the machine down for a while slows both. `cargo bench --bench client`
 //!
 //! Where valgrind is installed, the instructions that the clients' thread spends on a call are counted, too: unlike
-//! times, they come out the same on a busy machine.
+//! times, they come out nearly the same on a busy machine.
 #![allow(missing_docs, reason = "a program")]
 
 use std::net::SocketAddr;
@@ -20,7 +21,7 @@ use tokio::task::JoinSet;
 
 const IN_FLIGHT: usize = 256;
 const CALLS: usize = 8_000;
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 16;
 
 fn main() {
     let mut args = std::env::args().skip(1).filter(|arg| !arg.starts_with('-'));
@@ -67,7 +68,8 @@ fn run(side: &str, calls: usize) {
 
 /// Counts the instructions of a call by what twice as many calls take more.
 fn count() {
-    const CALLS: u64 = 2_000;
+    // As many as it takes until the connections are made and the limit is learned.
+    const CALLS: u64 = 4_000;
     let instructions = |side: &str, calls: u64| {
         let program = std::env::current_exe().ok()?;
         let out = std::env::temp_dir().join(format!("tidegate-bench-{}", std::process::id()));
@@ -89,7 +91,7 @@ fn count() {
         totals.filter(|_| valgrind.is_ok_and(|status| status.success()))
     };
     // How many connections are opened, and how often timers run out, depends on what else the machine does.
-    let least = |side: &str, calls| (0..3).map(|_| instructions(side, calls)).min().flatten();
+    let least = |side: &str, calls| (0..2).map(|_| instructions(side, calls)).min().flatten();
     let per_call = |side| Some((least(side, 2 * CALLS)?.saturating_sub(least(side, CALLS)?)) / CALLS);
     match (per_call("reqwest"), per_call("tidegate")) {
         (Some(bare), Some(gated)) => println!(
@@ -112,8 +114,14 @@ fn compare() {
         let (mut ratios, mut walls) = (Vec::new(), Vec::new());
         println!("{CALLS} calls, {IN_FLIGHT} in flight; µs of processor time (wall time) a call");
         for round in 1..=ROUNDS {
-            let plain = measure(through_reqwest(&bare, &url, CALLS)).await;
-            let gated = measure(through_client(&client, CALLS)).await;
+            let (plain, gated);
+            if round % 2 == 0 {
+                plain = measure(through_reqwest(&bare, &url, CALLS)).await;
+                gated = measure(through_client(&client, CALLS)).await;
+            } else {
+                gated = measure(through_client(&client, CALLS)).await;
+                plain = measure(through_reqwest(&bare, &url, CALLS)).await;
+            }
             let per_call = |span: Duration| span.as_secs_f64() * 1e6 / CALLS as f64;
             println!(
                 "round {round}: reqwest {:.1} ({:.1}), tidegate {:.1} ({:.1})",
@@ -125,11 +133,11 @@ fn compare() {
             ratios.push(gated.busy.as_secs_f64() / plain.busy.as_secs_f64());
             walls.push(gated.wall.as_secs_f64() / plain.wall.as_secs_f64());
         }
-        println!(
-            "ratio, median: {:.3} of processor time, {:.3} of wall time (goal: at most 1.10)",
-            median(ratios),
-            median(walls)
-        );
+        let [low, middle, high] = quartiles(ratios);
+        let [wall_low, wall_middle, wall_high] = quartiles(walls);
+        println!("ratio of processor time, median: {middle:.3} (half of the rounds between {low:.3} and {high:.3})");
+        println!("ratio of wall time, median: {wall_middle:.3} (half between {wall_low:.3} and {wall_high:.3})");
+        println!("goal: at most 1.10");
         let peak = client.metrics().lanes.iter().map(|lane| lane.limit).max();
         println!("limit of the client at the end: {peak:?}");
     });
@@ -153,9 +161,10 @@ fn busy() -> Duration {
     Duration::from_nanos(text.split_whitespace().next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0))
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The lower quartile, the median and the upper quartile.
+fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    [1, 2, 3].map(|quarter| values[values.len() * quarter / 4])
 }
 
 fn request() -> ChatRequest {

@@ -177,8 +177,9 @@ impl Flights {
 
     /// Takes `seq` out, unless it has ended or been cancelled.
     pub(super) fn remove(&mut self, seq: Seq) -> Option<Flight> {
-        let flight = self.get(seq)?;
-        self.erase(seq);
+        let at = self.position(seq)?;
+        let flight = self.entries[at].flight.filter(|flight| !flight.lingering)?;
+        self.erase(at);
         if !flight.confirmed {
             self.resolved();
         }
@@ -205,14 +206,34 @@ impl Flights {
 
     /// When the last completed request left before `at`.
     pub(super) fn left_before(&self, at: Timestamp) -> Option<Timestamp> {
-        let earlier = self.completions.partition_point(|&left| left <= at);
-        self.completions.get(earlier.checked_sub(1)?).copied()
+        self.completions.get(self.left_by(at).checked_sub(1)?).copied()
     }
 
     /// Completed requests that left after `since`.
     fn completed_since(&self, since: Timestamp) -> u32 {
-        let after = self.completions.len() - self.completions.partition_point(|&at| at <= since);
-        u32::try_from(after).unwrap_or(u32::MAX)
+        u32::try_from(self.completions.len() - self.left_by(since)).unwrap_or(u32::MAX)
+    }
+
+    /// How many of the remembered completions were at `at` or before. It looks from the end in ever longer strides: asked
+    /// for is nearly always a moment ago, and the memory of a busy lane is long.
+    fn left_by(&self, at: Timestamp) -> usize {
+        let mut end = self.completions.len();
+        let mut stride = 1;
+        let mut start = end;
+        while start > 0 {
+            start = end.saturating_sub(stride);
+            if self.completions[start] <= at {
+                break;
+            }
+            end = start;
+            stride *= 2;
+        }
+        // What is sought lies between the two: all before `start` are no later than `at`, all from `end` on are.
+        while start < end {
+            let middle = start + (end - start) / 2;
+            if self.completions[middle] <= at { start = middle + 1 } else { end = middle }
+        }
+        start
     }
 
     /// Our occupancy as `flight` met it at the server: those sent earlier that are still there, and those that
@@ -243,11 +264,11 @@ impl Flights {
     pub(super) fn end_lingering(&mut self, now: Timestamp) {
         while let Some(&(_, seq)) = self.lingering.front().filter(|(until, _)| *until <= now) {
             self.lingering.pop_front();
-            self.erase(seq);
+            self.let_go(seq);
         }
         while let Some(&(_, seq)) = self.leaving.front().filter(|(at, _)| at.plus_secs(self.hold) <= now) {
             self.leaving.pop_front();
-            self.erase(seq);
+            self.let_go(seq);
             self.left(now);
         }
     }
@@ -266,12 +287,12 @@ impl Flights {
 
     /// Flights sent before `seq` and still there: our occupancy as `seq` met it.
     pub(super) fn before(&self, seq: Seq) -> u32 {
-        self.prefix(self.entries.partition_point(|entry| entry.seq < seq))
+        self.prefix(self.place(seq))
     }
 
     /// Flights sent up to and including `seq` and still there.
     pub(super) fn through(&self, seq: Seq) -> u32 {
-        self.prefix(self.entries.partition_point(|entry| entry.seq <= seq))
+        self.prefix(self.place(Seq(seq.0 + 1)))
     }
 
     /// Whether any flight sent after `first` and before `last`, as the `rank`-th or higher, is still there.
@@ -292,10 +313,14 @@ impl Flights {
         }
     }
 
-    fn erase(&mut self, seq: Seq) {
-        let Some(at) = self.position(seq) else { return };
-        let Some(entry) = self.entries.get_mut(at) else { return };
-        if let Some(flight) = entry.flight.take() {
+    fn let_go(&mut self, seq: Seq) {
+        if let Some(at) = self.position(seq) {
+            self.erase(at);
+        }
+    }
+
+    fn erase(&mut self, at: usize) {
+        if let Some(flight) = self.entries[at].flight.take() {
             self.answered = self.answered.saturating_sub(u32::from(flight.answered));
             self.live = self.live.saturating_sub(1);
             self.add(at + 1, -1);
@@ -303,7 +328,21 @@ impl Flights {
     }
 
     fn position(&self, seq: Seq) -> Option<usize> {
-        self.entries.binary_search_by_key(&seq, |entry| entry.seq).ok()
+        let at = self.place(seq);
+        (self.entries.get(at)?.seq == seq).then_some(at)
+    }
+
+    /// How many entries come before `seq`.
+    fn place(&self, seq: Seq) -> usize {
+        let Some(last) = self.entries.len().checked_sub(1) else { return 0 };
+        let Some(back) = self.entries[last].seq.0.checked_sub(seq.0) else { return last + 1 };
+        // As no number is given out twice, it is at most so many entries from the end; and just so many, unless some
+        // sent after it were swept out. So nearly always nothing is left to search.
+        let least = last.saturating_sub(usize::try_from(back).unwrap_or(usize::MAX));
+        if self.entries[least].seq >= seq {
+            return least;
+        }
+        least + 1 + self.entries[least + 1..].partition_point(|entry| entry.seq < seq)
     }
 
     fn get_mut(&mut self, seq: Seq) -> Option<&mut Flight> {

@@ -23,6 +23,8 @@ pub(super) fn after(since: Timestamp, clock: Option<Duration>) -> Timestamp {
 
 impl Scheduler {
     /// Sends as many of a pool's calls as its lanes let through; one, if other pools wait for the same lanes.
+    // Apart from `poll`, which mostly hands over what is there.
+    #[inline(never)]
     pub(super) fn serve(&mut self, now: Timestamp, pool_id: u32) {
         let mut offers = core::mem::take(&mut self.offers);
         self.each_lane(pool_id, &mut |this, lane| this.lanes[lane.0 as usize].ceiling.advance(now));

@@ -13,18 +13,19 @@ mod names;
 mod settle;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 use alloc::boxed::Box;
-use alloc::collections::{BinaryHeap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::cmp::Reverse;
 use core::time::Duration;
 
 use slab::Slab;
 
 use self::names::Names;
 use self::settle::Departure;
+use self::timers::Timers;
 use super::backoff::RetryBudget;
 use super::breaker::BreakerState;
 use super::call::{Attempt, Call, Clocks, FailureKind, Phase, State, Ticket};
@@ -134,7 +135,7 @@ pub struct Scheduler {
     workload_of: Names,
     routes: Vec<RouteState>,
     accounts: Vec<Account>,
-    timers: BinaryHeap<Reverse<(Timestamp, Timer)>>,
+    timers: Timers<Timer>,
     /// Pools to be looked at, by how urgent their work is (see [`Queue::rank`]).
     dirty: [VecDeque<u32>; 4],
     /// Room for the offers of one look at a pool, kept to be used again.
@@ -187,7 +188,7 @@ impl Scheduler {
             workload_of: Names::default(),
             routes,
             accounts,
-            timers: BinaryHeap::new(),
+            timers: Timers::new(),
             dirty: Default::default(),
             offers: Vec::new(),
             actions: VecDeque::new(),
@@ -391,12 +392,12 @@ impl Scheduler {
 
     /// Sets a timer. Those of calls that are over stay behind; they are swept once they outnumber all that can be live.
     fn arm(&mut self, at: Timestamp, timer: Timer) {
-        self.timers.push(Reverse((at, timer)));
+        self.timers.push(at, timer);
         let live = self.calls.len() + self.pools.len() + self.lanes.len();
         if self.timers.len() > 2 * live + 64 {
-            for Reverse((at, timer)) in core::mem::take(&mut self.timers).into_vec() {
+            for (at, timer) in self.timers.drain() {
                 if self.is_armed(at, timer) {
-                    self.timers.push(Reverse((at, timer)));
+                    self.timers.push(at, timer);
                 }
             }
         }
@@ -442,7 +443,7 @@ impl Scheduler {
         if !self.actions.is_empty() || self.dirty.iter().any(|line| !line.is_empty()) {
             return Some(self.now);
         }
-        self.timers.peek().map(|Reverse((at, _))| *at)
+        self.timers.first().map(|(at, _)| at)
     }
 
     /// The next thing to do; call it until it returns `None`.
@@ -454,7 +455,7 @@ impl Scheduler {
 
     /// Does the next thing that is due: lets a timer ring, or looks at a pool. False if there is none.
     fn go_on(&mut self, now: Timestamp) -> bool {
-        if let Some(&Reverse((at, timer))) = self.timers.peek() {
+        if let Some((at, timer)) = self.timers.first() {
             let is_armed = self.is_armed(at, timer);
             // One whose owner is gone must not wake anybody.
             if at <= now || !is_armed {
