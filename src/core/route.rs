@@ -12,7 +12,7 @@ use core::time::Duration;
 
 use super::breaker::{Breaker, BreakerPolicy, BreakerState};
 use super::call::counts;
-use super::limit::{Admission, Ceiling, Params};
+use super::limit::{Admission, Ceiling, Params, View};
 use super::outcome::Outcome;
 use super::queue::Class;
 use super::quota::{Quota, QuotaSpec};
@@ -303,6 +303,22 @@ impl Lane {
             Admission::No if self.pressure.is_some() => Passage::Closed { until: None },
             Admission::No => Passage::Full,
         }
+    }
+
+    /// What keeps one more request from being sent now, if anything does, and until when at the latest: the gates of
+    /// [`Lane::passage`] in their order.
+    pub(crate) fn held(&mut self, now: Timestamp, view: &View) -> (Option<&'static str>, Timestamp) {
+        let gates = [
+            ("breaker", self.breaker.opens_at(now)),
+            ("pause", self.ceiling.pause_until().unwrap_or(now)),
+            ("rate", self.quota.opens_at(now, 1)),
+        ];
+        for (gate, until) in gates {
+            if until > now {
+                return (Some(gate), until);
+            }
+        }
+        ((view.in_flight + view.lingering >= view.window).then_some("limit"), now)
     }
 
     /// Which classes may take a permit now.

@@ -239,6 +239,11 @@ impl Stated {
         }
     }
 
+    /// Units a minute that can be kept up.
+    pub(super) fn per_minute(&self) -> f64 {
+        60.0 / if self.kind == Kind::Refill { self.unit } else { self.window / self.limit }
+    }
+
     pub(super) fn opens_at(&self, sendings: &Sendings, now: f64, tokens: f64) -> f64 {
         // Estimates are not exact, and a bucket filled not quite to the brim gives no less.
         let spare = if self.counts_tokens || self.kind == Kind::Refill { (self.limit / 64.0) as u32 } else { 0 };

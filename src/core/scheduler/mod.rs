@@ -640,7 +640,7 @@ impl Scheduler {
             // A pause that is over is over, even if nobody has looked since.
             lane.ceiling.advance(now);
             let view = lane.ceiling.view();
-            let paused = lane.ceiling.pause_until().map_or(0.0, |until| until.secs_since(now));
+            let (held_by, until) = lane.held(now, &view);
             lanes.push(LaneSnapshot {
                 account: lane.key.account.clone(),
                 model: lane.key.model.clone(),
@@ -650,7 +650,11 @@ impl Scheduler {
                 in_flight: lane.in_flight.iter().sum(),
                 state: view.state.name(),
                 breaker: lane.breaker_name(),
-                paused,
+                held_by,
+                paused: until.secs_since(now),
+                requests_per_minute: lane.quota.per_minute(false),
+                tokens_per_minute: lane.quota.per_minute(true),
+                release_lag: view.release_lag,
             });
         }
         let Load { queued, backing_off, in_flight } = self.load();
