@@ -234,10 +234,10 @@ pub const GAUGES: [(&str, &str); 10] = [
     ("in_flight", "Requests in flight."),
     ("breaker_closed", "Whether the breaker is closed."),
     ("paused_seconds", "Until the lane sends again."),
-    ("requests_per_minute", "The known limit on requests a minute."),
-    ("tokens_per_minute", "The known limit on tokens a minute."),
-    ("release_lag_seconds", "How long an answered request is still counted."),
-    ("held", "Whether nothing more is sent, and why."),
+    ("requests_per_minute", "Known limit on requests a minute."),
+    ("tokens_per_minute", "Known limit on tokens a minute."),
+    ("release_lag_seconds", "Until an answered request stops counting."),
+    ("held", "What keeps more from being sent."),
 ];
 
 /// (name, help) of every distribution.

@@ -108,6 +108,7 @@ impl Quota {
 
     /// How many requests a minute can be kept up, by what was configured, told or found out; how many tokens, if
     /// `counts_tokens`. `None` if no limit is known.
+    #[cfg_attr(target_family = "wasm", inline(never))]
     pub fn per_minute(&self, counts_tokens: bool) -> Option<f64> {
         let mut least = f64::INFINITY;
         if let Some(stated) = &self.learned[usize::from(counts_tokens)] {

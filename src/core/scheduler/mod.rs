@@ -640,7 +640,8 @@ impl Scheduler {
             // A pause that is over is over, even if nobody has looked since.
             lane.ceiling.advance(now);
             let view = lane.ceiling.view();
-            let (held_by, until) = lane.held(now, &view);
+            let held = lane.held(now);
+            let full = view.in_flight + view.lingering >= view.window;
             lanes.push(LaneSnapshot {
                 account: lane.key.account.clone(),
                 model: lane.key.model.clone(),
@@ -650,8 +651,8 @@ impl Scheduler {
                 in_flight: lane.in_flight.iter().sum(),
                 state: view.state.name(),
                 breaker: lane.breaker_name(),
-                held_by,
-                paused: until.secs_since(now),
+                held_by: held.map_or(full.then_some("limit"), |(gate, _)| Some(gate.name())),
+                paused: held.map_or(0.0, |(_, until)| until.secs_since(now)),
                 requests_per_minute: lane.quota.per_minute(false),
                 tokens_per_minute: lane.quota.per_minute(true),
                 release_lag: view.release_lag,
