@@ -83,10 +83,7 @@ export interface LaneMetrics {
   heldBy: string | null;
   /** Seconds until the lane sends again at the latest, if it is held by a breaker, a pause or a rate; 0 otherwise. */
   paused: number;
-  /**
-   * The requests a minute that can be kept up, by rate limits that were configured, told by the server or found out;
-   * `null` if none is known.
-   */
+  /** The requests a minute that can be kept up, as far as the server told it or it was found out; not what was configured. */
   requestsPerMinute: number | null;
   /** The same for tokens. */
   tokensPerMinute: number | null;

@@ -96,9 +96,9 @@ pub(crate) struct Gauges {
     /// Why nothing is sent at the moment, if not for the limit; `None` too if some model is not held.
     #[serde(skip)]
     pub(crate) held: Option<Held>,
-    /// The least known limit on requests a minute.
+    /// The least limit on requests a minute that was learned.
     pub(crate) requests_per_minute: Option<f64>,
-    /// The least known limit on tokens a minute.
+    /// The least limit on tokens a minute that was learned.
     pub(crate) tokens_per_minute: Option<f64>,
     /// Attempts made.
     pub(crate) attempts: u64,

@@ -234,8 +234,8 @@ pub const GAUGES: [(&str, &str); 10] = [
     ("in_flight", "Requests in flight."),
     ("breaker_closed", "Whether the breaker is closed."),
     ("paused_seconds", "Until the lane sends again."),
-    ("requests_per_minute", "Known limit on requests a minute."),
-    ("tokens_per_minute", "Known limit on tokens a minute."),
+    ("requests_per_minute", "Learned limit on requests a minute."),
+    ("tokens_per_minute", "Learned limit on tokens a minute."),
     ("release_lag_seconds", "Until an answered request stops counting."),
     ("held", "What keeps more from being sent."),
 ];
@@ -406,8 +406,8 @@ pub struct LaneSnapshot {
     pub held_by: Option<&'static str>,
     /// Seconds until the lane sends again at the latest, if it is held by a breaker, a pause or a rate; 0 otherwise.
     pub paused: f64,
-    /// The requests a minute that can be kept up, by rate limits that were configured, told by the server or found out.
-    /// `None` if none is known.
+    /// The requests a minute that can be kept up, as far as the server told it or it was found out; not what was
+    /// configured.
     pub requests_per_minute: Option<f64>,
     /// The same for tokens.
     pub tokens_per_minute: Option<f64>,

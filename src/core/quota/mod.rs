@@ -106,19 +106,9 @@ impl Quota {
         at.max(Timestamp::from_secs_f64(learned))
     }
 
-    /// How many requests a minute can be kept up, by what was configured, told or found out; how many tokens, if
-    /// `counts_tokens`. `None` if no limit is known.
-    #[cfg_attr(target_family = "wasm", inline(never))]
-    pub fn per_minute(&self, counts_tokens: bool) -> Option<f64> {
-        let mut least = f64::INFINITY;
-        if let Some(stated) = &self.learned[usize::from(counts_tokens)] {
-            least = least.min(stated.per_minute());
-        }
-        let configured = if counts_tokens { self.tokens.as_slice() } else { &self.requests };
-        for window in configured {
-            least = least.min(window.per_minute());
-        }
-        least.is_finite().then_some(least)
+    /// How many requests and how many tokens a minute can be kept up, as far as the server told it or it was found out.
+    pub fn per_minute(&self) -> [Option<f64>; 2] {
+        [&self.learned[0], &self.learned[1]].map(|learned| learned.as_ref()?.per_minute())
     }
 
     /// A request of about `tokens` tokens is sent, the `number`-th of its lane.

@@ -26,11 +26,6 @@ impl RollingWindow {
         Self { limit, slice_micros, slices: VecDeque::new(), spent: 0 }
     }
 
-    /// Units a minute.
-    pub(super) fn per_minute(&self) -> f64 {
-        self.limit as f64 * 60e6 / (self.slice_micros * Self::SLICES) as f64
-    }
-
     fn index(&self, now: Timestamp) -> u64 {
         let index = now.as_micros() / self.slice_micros;
         self.slices.back().map_or(index, |&(last, _)| index.max(last))

@@ -640,6 +640,7 @@ impl Scheduler {
             // A pause that is over is over, even if nobody has looked since.
             lane.ceiling.advance(now);
             let view = lane.ceiling.view();
+            let [requests_per_minute, tokens_per_minute] = lane.quota.per_minute();
             let held = lane.held(now);
             let full = view.in_flight + view.lingering >= view.window;
             lanes.push(LaneSnapshot {
@@ -653,8 +654,8 @@ impl Scheduler {
                 breaker: lane.breaker_name(),
                 held_by: held.map_or(full.then_some("limit"), |(gate, _)| Some(gate.name())),
                 paused: held.map_or(0.0, |(_, until)| until.secs_since(now)),
-                requests_per_minute: lane.quota.per_minute(false),
-                tokens_per_minute: lane.quota.per_minute(true),
+                requests_per_minute,
+                tokens_per_minute,
                 release_lag: view.release_lag,
             });
         }
