@@ -227,7 +227,9 @@ export class Exchange {
       controller.abort();
     }
     const text = gate.scrub(new TextDecoder().decode(body));
-    this.response = { status: response.status, headers: response.headers, body: text };
+    const shown = new Headers();
+    response.headers.forEach((value, name) => shown.append(name, gate.scrub(value)));
+    this.response = { status: response.status, headers: shown, body: text };
     classify(gate.core, response.status, gate.scrub(headers), text);
     call.ended(attempt);
     return undefined;
