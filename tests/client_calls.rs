@@ -73,6 +73,14 @@ async fn slot_rejections_wait_for_a_slot_and_spend_no_attempt() {
     assert!(events.iter().any(|event| matches!(event, Event::Retry { cause: OutcomeKind::Slot, .. })));
 }
 
+#[tokio::test]
+async fn an_error_says_how_long_the_server_asks_to_wait() {
+    let stub = Stub::start(|_| with_headers(429, "retry-after: 3600\r\n", "{}")).await;
+    let error = soon(stub.client().chat("m").user("x").deadline(Duration::from_secs(5)).send()).await.unwrap_err();
+    assert_eq!((error.kind(), error.retry_after()), (ErrorKind::Deadline, Some(Duration::from_secs(3600))));
+    assert!(error.to_string().contains("; the server asks to wait 3600 s; allow it more time"), "{error}");
+}
+
 /// What the metrics say of the one lane there is.
 fn lane(client: &Client) -> tidegate::core::metrics::LaneSnapshot {
     client.metrics().lanes.remove(0)
