@@ -74,6 +74,21 @@ async fn slot_rejections_wait_for_a_slot_and_spend_no_attempt() {
 }
 
 #[tokio::test]
+async fn a_key_in_a_header_of_ones_own_is_struck_out_as_well() {
+    let stub = Stub::start(|request| {
+        let key = request.header("api-key").unwrap_or_default();
+        with_headers(401, &format!("x-echo: {key}\r\n"), &format!("bad {key}, v1 it is"))
+    })
+    .await;
+    let route = Route::new("own").base_url(stub.url()).header("api-key", "0123456789abcdef").header("x-token", "v1");
+    let client = Client::builder().route(route).build().unwrap();
+    let error = soon(client.chat("m").user("x").send()).await.unwrap_err();
+    let response = error.response().unwrap();
+    let shown = format!("{error} {error:?} {:?} {}", response.headers, String::from_utf8_lossy(&response.body));
+    assert!(shown.contains("bad [redacted], v1 it is") && !shown.contains("0123456789abcdef"), "{shown}");
+}
+
+#[tokio::test]
 async fn an_error_says_how_long_the_server_asks_to_wait() {
     let stub = Stub::start(|_| with_headers(429, "retry-after: 3600\r\n", "{}")).await;
     let error = soon(stub.client().chat("m").user("x").deadline(Duration::from_secs(5)).send()).await.unwrap_err();
