@@ -164,7 +164,7 @@ pub fn quota_hints(headers: &dyn Headers, unix_now: Option<u64>) -> QuotaHints {
         ),
     ];
     let tokens = tokens.iter().map(|(limit, remaining, reset)| family(limit, remaining, reset));
-    let tokens = tokens.fold(QuotaHint::default(), |found, other| prefer(found, other));
+    let tokens = tokens.fold(QuotaHint::default(), prefer);
     QuotaHints { requests, tokens }
 }
 

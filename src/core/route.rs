@@ -304,7 +304,7 @@ impl Lane {
     /// The one list of gates a request passes, in the order of how much they close.
     pub(crate) fn passage(&mut self, now: Timestamp, rng: &mut fastrand::Rng) -> Passage {
         if let Some((gate, until)) = self.held(now) {
-            return if gate == Gate::Breaker || gate == Gate::Pause && self.pressure.is_some() {
+            return if gate == Gate::Breaker || (gate == Gate::Pause && self.pressure.is_some()) {
                 Passage::Closed { until: Some(until) }
             } else {
                 Passage::Limited { until }
