@@ -74,6 +74,78 @@ async fn slot_rejections_wait_for_a_slot_and_spend_no_attempt() {
 }
 
 #[tokio::test]
+async fn a_key_in_a_header_of_ones_own_is_struck_out_as_well() {
+    let stub = Stub::start(|request| {
+        let key = request.header("api-key").unwrap_or_default();
+        with_headers(401, &format!("x-echo: {key}\r\n"), &format!("bad {key}, v1 it is"))
+    })
+    .await;
+    let route = Route::new("own").base_url(stub.url()).header("api-key", "0123456789abcdef").header("x-token", "v1");
+    let client = Client::builder().route(route).build().unwrap();
+    let error = soon(client.chat("m").user("x").send()).await.unwrap_err();
+    let response = error.response().unwrap();
+    let shown = format!("{error} {error:?} {:?} {}", response.headers, String::from_utf8_lossy(&response.body));
+    assert!(shown.contains("bad [redacted], v1 it is") && !shown.contains("0123456789abcdef"), "{shown}");
+}
+
+#[tokio::test]
+async fn an_error_says_how_long_the_server_asks_to_wait() {
+    let stub = Stub::start(|_| with_headers(429, "retry-after: 3600\r\n", "{}")).await;
+    let error = soon(stub.client().chat("m").user("x").deadline(Duration::from_secs(5)).send()).await.unwrap_err();
+    assert_eq!((error.kind(), error.retry_after()), (ErrorKind::Deadline, Some(Duration::from_secs(3600))));
+    assert!(error.to_string().contains("; the server asks to wait 3600 s; allow it more time"), "{error}");
+}
+
+/// What the metrics say of the one lane there is.
+fn lane(client: &Client) -> tidegate::core::metrics::LaneSnapshot {
+    client.metrics().lanes.remove(0)
+}
+
+#[tokio::test]
+async fn the_metrics_say_what_is_known_of_a_rate_limit_and_that_it_holds_the_lane() {
+    let stub = Stub::start(|request| {
+        // As Anthropic's are.
+        let minute = |second: usize| format!("Mon, 24 Nov 2025 16:00:{second:02} GMT");
+        let headers = format!(
+            "date: {}\r\nanthropic-ratelimit-requests-limit: 2\r\nanthropic-ratelimit-requests-remaining: {}\r\n\
+             anthropic-ratelimit-requests-reset: 2025-11-24T16:00:40Z\r\n",
+            minute(request.number),
+            2 - request.number
+        );
+        with_headers(200, &headers, &completion("in"))
+    })
+    .await;
+    let client = stub.client();
+    soon(client.chat("m").user("x").send()).await.unwrap();
+    let first = lane(&client);
+    assert_eq!((first.held_by, first.paused, first.requests_per_minute), (None, 0.0, Some(2.0)));
+    assert_eq!((first.tokens_per_minute, first.release_lag), (None, 0.0));
+    soon(client.chat("m").user("x").send()).await.unwrap();
+    let second = lane(&client);
+    assert_eq!(second.held_by, Some("rate"));
+    assert!((30.0..=40.0).contains(&second.paused), "{} s", second.paused);
+    let text = client.prometheus();
+    assert!(text.contains("tidegate_requests_per_minute{") && text.contains(",by=\"rate\"} 1\n"), "{text}");
+}
+
+#[tokio::test]
+async fn the_metrics_say_what_else_holds_a_lane() {
+    let busy = Stub::start(|_| vec![head("application/json"), Step::Wait(Duration::from_secs(60)), last()]).await;
+    let client = busy.builder().max_concurrency(1).build().unwrap();
+    let call = tokio::spawn(client.chat("m").user("x").send().into_future());
+    until("it is sent", || client.metrics().in_flight == 1).await;
+    assert_eq!((lane(&client).held_by, lane(&client).paused), (Some("limit"), 0.0));
+    call.abort();
+
+    let failing = Stub::start(|_| with_headers(503, "retry-after: 30\r\n", "{}")).await;
+    let client = failing.client();
+    let call = tokio::spawn(client.chat("m").user("x").send().into_future());
+    until("it is held", || client.metrics().lanes.first().is_some_and(|lane| lane.paused > 20.0)).await;
+    assert_eq!(lane(&client).held_by, Some("pause"));
+    call.abort();
+}
+
+#[tokio::test]
 async fn nothing_is_lost_while_the_cap_moves() {
     let in_flight = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let stub = Stub::start(move |request| {

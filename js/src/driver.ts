@@ -224,7 +224,9 @@ export class Gate {
 
   /** Strikes the routes' keys out of what a server or the transport said. */
   scrub(words: string): string {
-    for (const { key } of this.endpoints) if (key !== undefined) words = words.replaceAll(key, "[redacted]");
+    for (const { secrets } of this.endpoints) {
+      for (const secret of secrets) words = words.replaceAll(secret, "[redacted]");
+    }
     return words;
   }
 

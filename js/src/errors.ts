@@ -310,9 +310,10 @@ export function failed(
   if (status !== undefined) where.push(`status ${status}`);
   if (requestId !== undefined) where.push(`request id ${requestId}`);
   const said = message === undefined ? "" : `: ${message.replace(/\.+$/, "")}`;
+  const wait = retryAfter ? `; the server asks to wait ${Math.ceil(retryAfter)} s` : "";
   // The response belongs to the last attempt; a failure for another reason must not show it as its cause.
   const shown = response?.status === status ? response : undefined;
-  return new (CLASSES[name] ?? ServerError)(`${what} (${where.join(", ")})${said}; ${advice}`, {
+  return new (CLASSES[name] ?? ServerError)(`${what} (${where.join(", ")})${said}${wait}; ${advice}`, {
     status,
     code,
     errorType,

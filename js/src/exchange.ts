@@ -33,11 +33,12 @@ export const BEFORE_HEADERS = 0, BEFORE_CONTENT = 1, AFTER_CONTENT = 2;
 /** @internal Seconds since 1970, for dates in headers. */
 export const unix = (): number => Math.floor(Date.now() / 1000);
 
-/** @internal Headers as the core takes them. HTTP dates are read here, for any host can: `@` and the seconds since 1970. */
+/** @internal Headers as the core takes them. Dates are read here, for any host can: `@` and the seconds since 1970. */
 export function headerLines(headers: Headers): string {
   let lines = "";
   headers.forEach((value, name) => {
-    const date = / GMT$|^\w{3} \w{3} .{16}$/.test(value) ? Date.parse(/ GMT$/.test(value) ? value : `${value} GMT`) : NaN;
+    const zoned = / GMT$|^\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)$/.test(value);
+    const date = zoned || /^\w{3} \w{3} .{16}$/.test(value) ? Date.parse(zoned ? value : `${value} GMT`) : NaN;
     lines += `${name}\n${date >= 0 ? `@${Math.floor(date / 1000)}` : value}\n`;
   });
   return lines;
@@ -226,7 +227,9 @@ export class Exchange {
       controller.abort();
     }
     const text = gate.scrub(new TextDecoder().decode(body));
-    this.response = { status: response.status, headers: response.headers, body: text };
+    const shown = new Headers();
+    response.headers.forEach((value, name) => shown.append(name, gate.scrub(value)));
+    this.response = { status: response.status, headers: shown, body: text };
     classify(gate.core, response.status, gate.scrub(headers), text);
     call.ended(attempt);
     return undefined;

@@ -75,8 +75,20 @@ export interface LaneMetrics {
   state: string;
   /** Whether the breaker is closed, open or half-open. */
   breaker: string;
-  /** Seconds until the lane sends again, if it is paused; 0 otherwise. */
+  /**
+   * What keeps one more request from being sent, if anything does: `breaker` (the service keeps failing), `pause` (it is
+   * overloaded, or a rejection is waited out), `rate` (a limit on requests or tokens by time, or the wait a server asks
+   * for), or `limit` (as many are in flight as may be).
+   */
+  heldBy: string | null;
+  /** Seconds until the lane sends again at the latest, if it is held by a breaker, a pause or a rate; 0 otherwise. */
   paused: number;
+  /** The requests a minute that can be kept up, as far as the server told it or it was found out; not what was configured. */
+  requestsPerMinute: number | null;
+  /** The same for tokens. */
+  tokensPerMinute: number | null;
+  /** Seconds for which the server was found to count a request after its answer. */
+  releaseLag: number;
 }
 
 /** Everything at one moment. */
@@ -111,6 +123,10 @@ export function metrics(core: Core, now: number): Metrics {
   let at = 0;
   let word = 0;
   const number = () => numbers[at++] as number;
+  const known = () => {
+    const value = number();
+    return Number.isNaN(value) ? null : value;
+  };
   const summary = (): Summary => {
     const [count, sum, p50, p90, p99, max] = [number(), number(), number(), number(), number(), number()];
     return { count, sum, p50, p90, p99, max };
@@ -127,10 +143,12 @@ export function metrics(core: Core, now: number): Metrics {
   const [routes = [], models = [], workloads = []] = sizes.map((length) => Array.from({ length }, counts));
   const lanes: LaneMetrics[] = [];
   while (at < numbers.length) {
-    const [limit, measured, inFlight, paused] = [number(), number(), number(), number()];
-    const [account = "", model = "", userId, state = "", breaker = ""] = words.slice(word, (word += 5));
+    const [limit, measured, inFlight, paused] = [number(), known(), number(), number()];
+    const [requestsPerMinute, tokensPerMinute, releaseLag] = [known(), known(), number()];
+    const [account = "", model = "", userId, state = "", breaker = "", held] = words.slice(word, (word += 6));
     const user = userId ? { userId } : {};
-    lanes.push({ account, model, ...user, limit, measured: Number.isNaN(measured) ? null : measured, inFlight, state, breaker, paused });
+    const rates = { requestsPerMinute, tokensPerMinute, releaseLag };
+    lanes.push({ account, model, ...user, limit, measured, inFlight, state, breaker, heldBy: held || null, paused, ...rates });
   }
   return { uptime, queued, backingOff, inFlight, total, routes, models, workloads, lanes };
 }
@@ -148,17 +166,24 @@ export function prometheus(snapshot: Metrics): string {
   const head = ([name, help]: string[], type: string, suffix = "") =>
     (out += `# HELP tidegate_${name}${suffix} ${help}\n# TYPE tidegate_${name}${suffix} ${type}\n`);
   const row = (name: string | undefined, labels: string, value: unknown) => (out += `tidegate_${name}${labels} ${String(value)}\n`);
-  const of: ((lane: LaneMetrics) => number)[] = [
+  const of: ((lane: LaneMetrics) => number | null)[] = [
     ({ limit }) => limit,
     ({ inFlight }) => inFlight,
     ({ breaker }) => (breaker === "closed" ? 1 : 0),
     ({ paused }) => paused,
+    ({ requestsPerMinute }) => requestsPerMinute,
+    ({ tokensPerMinute }) => tokensPerMinute,
+    ({ releaseLag }) => releaseLag,
+    ({ heldBy }) => (heldBy === null ? null : 1),
   ];
   gauges.forEach((gauge, at) => {
     head(gauge, "gauge");
     if (at < 2) return row(gauge[0], "", [queued, backingOff][at]);
     for (const lane of lanes) {
-      row(gauge[0], labelled({ account: lane.account, model: lane.model, user_id: lane.userId }), of[at - 2]?.(lane));
+      const value = of[at - 2]?.(lane);
+      const by = (gauge[0] === "held" && lane.heldBy) || undefined;
+      // Of what isn't known there is no row.
+      if (value !== null) row(gauge[0], labelled({ account: lane.account, model: lane.model, user_id: lane.userId, by }), value);
     }
     return undefined;
   });

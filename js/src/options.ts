@@ -123,6 +123,8 @@ export interface Endpoint {
   base: string;
   beta: string;
   key: string | undefined;
+  /** It, and what looks like one among the headers: to be struck out of what a server says. */
+  secrets: string[];
   headers: Headers;
 }
 
@@ -347,7 +349,13 @@ function route(options: RouteOptions, maxConcurrency: number | undefined): Built
   const headers = headersOf(given.headers ?? {}, "`headers`", ConfigError);
   const apiKey = given.apiKey === undefined ? undefined : key(given.apiKey, name);
   if (apiKey !== undefined) headers.set("authorization", `Bearer ${apiKey}`);
-  return { numbers, words, deepseek, endpoint: { name, base: strip(base), beta: strip(beta), key: apiKey, headers } };
+  const secrets = apiKey === undefined ? [] : [apiKey];
+  headers.forEach((value, name) => {
+    const last = value.slice(value.lastIndexOf(" ") + 1);
+    // What is short may be a word that stands in any answer.
+    if (/auth|key|secret|token/.test(name) && last.length >= 8) secrets.push(last);
+  });
+  return { numbers, words, deepseek, endpoint: { name, base: strip(base), beta: strip(beta), key: apiKey, secrets, headers } };
 }
 
 /** What the environment says, where there is one that may be read. */

@@ -93,6 +93,13 @@ pub(crate) struct Gauges {
     pub(crate) in_flight: u32,
     /// Calls that wait for their turn.
     pub(crate) queued: u32,
+    /// Why nothing is sent at the moment, if not for the limit; `None` too if some model is not held.
+    #[serde(skip)]
+    pub(crate) held: Option<Held>,
+    /// The least limit on requests a minute that was learned.
+    pub(crate) requests_per_minute: Option<f64>,
+    /// The least limit on tokens a minute that was learned.
+    pub(crate) tokens_per_minute: Option<f64>,
     /// Attempts made.
     pub(crate) attempts: u64,
     /// Attempts rejected with 429.
@@ -107,6 +114,15 @@ pub(crate) struct Gauges {
     pub(crate) completion_tokens: u64,
     /// What the answers cost in US dollars, if the prices are known.
     pub(crate) cost_usd: Option<f64>,
+}
+
+/// Why nothing is sent for a while.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Held {
+    /// `breaker`, `pause` or `rate`.
+    pub(crate) by: &'static str,
+    /// For how many seconds more, at most.
+    pub(crate) seconds: f64,
 }
 
 /// Something that sends calls when there is room for them.

@@ -8,12 +8,13 @@ use bytes::Bytes;
 use serde::Deserialize as _;
 use tidegate::client::{Client, Error, ErrorKind};
 use tidegate::core::cost::{Currency, PriceTable};
+use tidegate::core::metrics::LaneSnapshot;
 use tidegate::core::queue::Class;
 use tidegate::core::scheduler::WorkloadSpec;
 use tidegate::types::{JsonObject, Usage};
 
 use crate::args::BatchArgs;
-use crate::caller::{Call, CallError, Caller, Failure, Fault, Gauges, Reply};
+use crate::caller::{Call, CallError, Caller, Failure, Fault, Gauges, Held, Reply};
 use crate::connection::Connection;
 
 /// Calls wait for room behind the batch's own read-ahead, so the client's queue need not be the bound.
@@ -94,11 +95,18 @@ impl Caller for ClientCaller {
         let metrics = self.client.metrics();
         let counters = metrics.total.counters;
         let whole = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        // The lane that sends again first.
+        let first = metrics.lanes.iter().min_by(|a, b| a.paused.total_cmp(&b.paused));
+        let held = first.and_then(|lane| Some(Held { by: lane.held_by?, seconds: lane.paused }));
+        let least = |rate: fn(&LaneSnapshot) -> Option<f64>| metrics.lanes.iter().filter_map(rate).reduce(f64::min);
         Gauges {
             // Each model has a limit of its own, and what is in flight is counted over all of them.
             limit: metrics.lanes.iter().map(|lane| lane.limit).reduce(u32::saturating_add),
             in_flight: whole(metrics.in_flight),
             queued: whole(metrics.queued + metrics.backing_off),
+            held: held.filter(|held| held.seconds > 0.0),
+            requests_per_minute: least(|lane| lane.requests_per_minute),
+            tokens_per_minute: least(|lane| lane.tokens_per_minute),
             attempts: counters.attempts,
             rejected: counters.slot_rejections + counters.rate_rejections,
             cut_off: counters.transport_errors,

@@ -245,6 +245,9 @@ impl fmt::Display for Error {
         if let Some(message) = self.message() {
             write!(f, ": {}", message.trim_end_matches('.'))?;
         }
+        if let Some(wait) = self.retry_after().filter(|wait| !wait.is_zero()) {
+            write!(f, "; the server asks to wait {} s", wait.as_secs_f64().ceil())?;
+        }
         match kind.advice() {
             "" => Ok(()),
             advice => write!(f, "; {advice}"),

@@ -18,7 +18,7 @@ pub struct BreakerPolicy {
     /// How long it stays open at first. Default 1 s.
     pub open: Duration,
     /// It doubles after each failed trial up to this, which is also how long a trial that says nothing keeps others
-    /// back. Default 30 s.
+    /// back. Default 10 s.
     pub open_max: Duration,
 }
 

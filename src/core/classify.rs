@@ -62,7 +62,13 @@ pub fn classify(head: &Head<'_>, body: &[u8], unix_now: Option<u64>) -> Outcome 
         serde_json::from_slice::<serde_json::Value>(content).map_err(|_| Box::default())
     };
     let lines = error.as_ref().map(super::json::lines).unwrap_or_default();
-    let text = String::from_utf8_lossy(&content[..content.len().min(4 * TEXT_LIMIT)]);
+    let mut text = String::from_utf8_lossy(&content[..content.len().min(4 * TEXT_LIMIT)]);
+    if error.is_err()
+        && !text.is_empty()
+        && let Some(encoding) = head.headers.get("content-encoding")
+    {
+        text = format!("it is encoded ({encoding}), which was not asked for").into();
+    }
     let why = error.as_ref().err().map_or("", |why| why);
     classify_body(head, &Body { json: Json::read(&lines), text: &text, why }, unix_now)
 }
@@ -86,7 +92,12 @@ pub fn classify_body(head: &Head<'_>, body: &Body<'_>, unix_now: Option<u64>) ->
         _ => {
             let facts = json.as_ref().and_then(Facts::of);
             let facts = facts.unwrap_or_else(|| Facts { message: plain_text(text).into(), ..Facts::default() });
-            facts.outcome(head, unix_now)
+            let outcome = facts.outcome(head, unix_now);
+            // The key is for the host that was named, and what is sent must not depend on the answer.
+            match head.headers.get("location").filter(|_| (300..400).contains(&head.status)) {
+                Some(to) => outcome.with_message(&clean(&joined(&["it redirects to ", to, "; check the base URL"]))),
+                None => outcome,
+            }
         }
     }
 }
@@ -1108,6 +1119,31 @@ mod tests {
         ] {
             assert_eq!(kind(status, ""), expected, "{status}");
         }
+    }
+
+    #[test]
+    fn a_redirect_says_where_to() {
+        let location = [("location", "https://api.example.com/v1/chat/completions?key=sk-0123456789")];
+        let outcome = of(301, &location, "<html><h1>Moved Permanently</h1></html>");
+        assert_eq!(outcome.kind, Refused);
+        let message = outcome.message.unwrap();
+        assert_eq!(
+            &*message,
+            "it redirects to https://api.example.com/v1/chat/completions?key=[redacted]; check the base URL"
+        );
+        assert_eq!(of(302, &[], "Found").message.as_deref(), Some("Found"));
+        assert_eq!(of(400, &location, "Bad").message.as_deref(), Some("Bad"), "it redirects nobody");
+    }
+
+    #[test]
+    fn a_body_that_nobody_asked_to_be_compressed_is_not_quoted() {
+        let gzip = [("content-encoding", "gzip")];
+        let message = |status, body| of(status, &gzip, body).message;
+        let message_200 = message(200, "\u{1f}\u{8}noise").unwrap();
+        assert!(message_200.ends_with(": it is encoded (gzip), which was not asked for"), "{message_200}");
+        assert_eq!(message(500, "noise").as_deref(), Some("it is encoded (gzip), which was not asked for"));
+        assert_eq!(of(200, &gzip, "").kind, Pressure);
+        assert_eq!(message(500, r#"{"error":{"message":"plain after all"}}"#).as_deref(), Some("plain after all"));
     }
 
     #[test]

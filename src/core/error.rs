@@ -139,7 +139,7 @@ impl ErrorKind {
             Self::Overloaded => "the service stayed overloaded",
             Self::Server => "the server failed",
             Self::Connection => "the connection failed",
-            Self::FirstContentTimeout => "no content came in time",
+            Self::FirstContentTimeout => "no content came",
             Self::Interrupted => "the answer broke off",
             Self::Malformed => "the answer could not be understood",
         }

@@ -2,8 +2,8 @@
 //!
 //! Every form in the field is read: `Retry-After` as seconds, as fractions of them and as an HTTP date,
 //! `retry-after-ms`, the `x-ratelimit-*` families of OpenAI (Go durations such as `6m0s`), Azure (whole seconds), OpenRouter
-//! (a unix time in milliseconds) and Mistral (no reset), and the IETF drafts' `RateLimit` headers. What can't be read is as if it
-//! were absent: a wrong header never fails a request.
+//! (a unix time in milliseconds) and Mistral (no reset), Anthropic's `anthropic-ratelimit-*` (RFC 3339 dates), and the IETF
+//! drafts' `RateLimit` headers. What can't be read is as if it were absent: a wrong header never fails a request.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -144,13 +144,27 @@ pub fn quota_hints(headers: &dyn Headers, unix_now: Option<u64>) -> QuotaHints {
         ("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"),
         // Mistral says nothing of a reset.
         ("x-ratelimit-limit-req-minute", "x-ratelimit-remaining-req-minute", "ratelimit-reset"),
+        (
+            "anthropic-ratelimit-requests-limit",
+            "anthropic-ratelimit-requests-remaining",
+            "anthropic-ratelimit-requests-reset",
+        ),
     ];
     let requests = requests.iter().map(|(limit, remaining, reset)| family(limit, remaining, reset));
     let requests = requests.fold(combined_ratelimit(headers), |found, other| prefer(other, found));
-    let tokens = prefer(
-        family("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
-        family("x-ratelimit-limit-tokens-minute", "x-ratelimit-remaining-tokens-minute", "ratelimit-reset"),
-    );
+    let tokens = [
+        ("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+        ("x-ratelimit-limit-tokens-minute", "x-ratelimit-remaining-tokens-minute", "ratelimit-reset"),
+        // Of its limits on input, output and both, these name the one that is nearest
+        // (<https://platform.claude.com/docs/en/api/rate-limits>).
+        (
+            "anthropic-ratelimit-tokens-limit",
+            "anthropic-ratelimit-tokens-remaining",
+            "anthropic-ratelimit-tokens-reset",
+        ),
+    ];
+    let tokens = tokens.iter().map(|(limit, remaining, reset)| family(limit, remaining, reset));
+    let tokens = tokens.fold(QuotaHint::default(), prefer);
     QuotaHints { requests, tokens }
 }
 
@@ -198,7 +212,7 @@ fn count(value: &str) -> Option<f64> {
 }
 
 /// When a quota is whole again: a Go duration (OpenAI, Groq), seconds (Azure, IETF), a unix time in seconds or in
-/// milliseconds (OpenRouter), which needs the time, or an HTTP date, which needs it too.
+/// milliseconds (OpenRouter), which needs the time, or a date (Anthropic), which needs it too.
 fn reset_in(value: &str, unix_now: Option<u64>) -> Option<Duration> {
     let value = value.trim_ascii();
     let until = |at: f64| {
@@ -306,11 +320,43 @@ fn digit(byte: u8) -> Option<u8> {
     byte.is_ascii_digit().then(|| byte - b'0')
 }
 
-/// The unix time of an HTTP date (RFC 9110, its obsolete forms too).
+/// The unix time of an HTTP date (RFC 9110, its obsolete forms too) or of one of RFC 3339.
 #[cfg(feature = "std")]
 fn unix_date(value: &str) -> Option<u64> {
-    let at = httpdate::parse_http_date(value.trim_ascii()).ok()?;
+    let value = value.trim_ascii();
+    let Ok(at) = httpdate::parse_http_date(value) else { return internet_date(value) };
     at.duration_since(std::time::SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs())
+}
+
+/// The unix time of a date such as `2026-03-01T12:00:00Z` (RFC 3339), without the fraction of its second.
+#[cfg(feature = "std")]
+fn internet_date(value: &str) -> Option<u64> {
+    let alike = |(byte, like): (u8, &u8)| if *like == b'0' { byte.is_ascii_digit() } else { byte == *like };
+    let has_form = |text: &str, form: &[u8]| text.len() == form.len() && text.bytes().zip(form).all(alike);
+    let number = |from, to| whole(part(value, from, to)).map(|number| number as i64);
+    if !has_form(part(value, 0, 19), b"0000-00-00T00:00:00") {
+        return None;
+    }
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    let rest = part(value, 19, value.len());
+    let zone = rest.strip_prefix('.').map_or(rest, |fraction| span(fraction, u8::is_ascii_digit).1);
+    let ahead = if zone == "Z" {
+        0
+    } else if has_form(zone, b"+00:00") || has_form(zone, b"-00:00") {
+        let minutes = 60 * whole(part(zone, 1, 3))? as i64 + whole(part(zone, 4, 6))? as i64;
+        if zone.starts_with('-') { -minutes } else { minutes }
+    } else {
+        return None;
+    };
+    // Years that begin in March have their leap day at the end, and their months' lengths repeat each five.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    let days = 365 * year + leap_days + (153 * month + 2) / 5 + day - 1 - 719_468;
+    u64::try_from(((days * 24 + hour) * 60 + minute - ahead) * 60 + second).ok()
 }
 
 /// The unix time of a date that the host has read: `@` and the seconds. JavaScript can read dates by itself.
@@ -461,6 +507,54 @@ mod tests {
     }
 
     #[test]
+    fn anthropics_resets_are_dates_by_the_servers_clock() {
+        let headers = [
+            ("date", "Mon, 24 Nov 2025 16:00:00 GMT"),
+            ("anthropic-ratelimit-requests-limit", "50"),
+            ("anthropic-ratelimit-requests-remaining", "49"),
+            ("anthropic-ratelimit-requests-reset", "2025-11-24T16:00:01Z"),
+            ("anthropic-ratelimit-tokens-limit", "40000"),
+            ("anthropic-ratelimit-tokens-remaining", "30000"),
+            ("anthropic-ratelimit-tokens-reset", "2025-11-24T17:00:15.5+01:00"),
+        ];
+        for now in [None, Some(12)] {
+            let hints = quota_hints(&headers, now);
+            assert_eq!(hints.requests, QuotaHint { limit: Some(50), remaining: Some(49), reset: secs(1.0) });
+            assert_eq!(hints.tokens, QuotaHint { limit: Some(40_000), remaining: Some(30_000), reset: secs(15.0) });
+        }
+        // A browser shows no `Date` of another origin: then our own clock has to do, if there is one.
+        assert_eq!(quota_hints(&&headers[1..], NOW).requests.reset, secs(1.0));
+        assert_eq!(quota_hints(&&headers[1..], None).requests.reset, None);
+    }
+
+    #[test]
+    fn only_what_is_a_date_is_read_as_one() {
+        let reset = |value| quota_hints(&[("x-ratelimit-reset", value)], NOW).requests.reset;
+        assert_eq!(reset("2025-11-24T14:30:30-01:30"), secs(30.0));
+        assert_eq!(reset("2025-11-24T15:59:59Z"), secs(0.0));
+        assert_eq!(reset("9999-12-31T23:59:60Z"), Some(MAX_DELAY));
+        for value in [
+            "2025-11-24",
+            "2025-11-24T16:00:30",
+            "2025-13-24T16:00:30Z",
+            "2025-00-24T16:00:30Z",
+            "2025-11-32T16:00:30Z",
+            "2025-11-24T24:00:30Z",
+            "2025-11-24T16:60:30Z",
+            "2025-11-24T16:00:61Z",
+            "2025-11-24T16:00:30+1:00",
+            "2025-11-24T16:00:30+01:0é",
+            "2025-11-24 16:00:30Z",
+            "2025-11-24T16:00:30ZZ",
+            "1969-12-31T23:59:59Z",
+            "0000-01-01T00:00:00Z",
+            "２025-11-24T16:00:30Z",
+        ] {
+            assert_eq!(reset(value), None, "{value:?}");
+        }
+    }
+
+    #[test]
     fn the_ietf_drafts_are_read_in_their_three_forms() {
         let split = [("ratelimit-limit", "100, 100;w=60"), ("ratelimit-remaining", "7"), ("ratelimit-reset", "12")];
         let whole = QuotaHint { limit: Some(100), remaining: Some(7), reset: secs(12.0) };
@@ -492,12 +586,31 @@ mod tests {
     }
 
     proptest! {
+        /// Each moment is written in both forms of dates, and read back from them.
+        #[test]
+        fn a_date_is_the_same_moment_in_either_form(unix in 0u64..253_402_300_800, ahead in -1439i64..1440) {
+            let http = httpdate::fmt_http_date(std::time::UNIX_EPOCH + Duration::from_secs(unix));
+            prop_assert_eq!(unix_date(&http), Some(unix));
+            let [_, day, month, year, time, _] = http.split(' ').collect::<Vec<_>>().try_into().unwrap();
+            let month = 1 + "JanFebMarAprMayJunJulAugSepOctNovDec".find(month).unwrap() / 3;
+            let internet = format!("{year}-{month:02}-{day}T{time}");
+            prop_assert_eq!(unix_date(&format!("{internet}.25Z")), Some(unix));
+            let (sign, minutes) = if ahead < 0 { ('-', -ahead) } else { ('+', ahead) };
+            let elsewhere = format!("{internet}{sign}{:02}:{:02}", minutes / 60, minutes % 60);
+            prop_assert_eq!(unix_date(&elsewhere), u64::try_from(unix as i64 - 60 * ahead).ok());
+        }
+
         #[test]
         fn no_header_value_makes_a_delay_beyond_a_day(
-            value in prop_oneof![any::<String>(), any::<f64>().prop_map(|x| x.to_string()), "[0-9.]{1,9}(h|m|s|ms|µs)"],
+            value in prop_oneof![
+                any::<String>(),
+                any::<f64>().prop_map(|x| x.to_string()),
+                "[0-9.]{1,9}(h|m|s|ms|µs)",
+                "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]*)?(Z|[+-][0-9]{2}:[0-9]{2})?",
+            ],
             name in prop::sample::select(vec![
                 "retry-after", "retry-after-ms", "date", "x-ratelimit-reset", "x-ratelimit-limit", "ratelimit",
-                "x-ratelimit-reset-tokens", "ratelimit-policy", "ratelimit-reset",
+                "x-ratelimit-reset-tokens", "ratelimit-policy", "ratelimit-reset", "anthropic-ratelimit-tokens-reset",
             ]),
         ) {
             let headers = [(name, value.as_str()), ("retry-after", "7")];

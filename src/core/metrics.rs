@@ -227,13 +227,17 @@ impl Counters {
 }
 
 /// (name, help) of what is told of the whole and of the lanes at one moment.
-pub const GAUGES: [(&str, &str); 6] = [
+pub const GAUGES: [(&str, &str); 10] = [
     ("queued", "Calls waiting for a permit."),
     ("backing_off", "Calls waiting for their backoff to end."),
     ("limit", "The learned limit of requests in flight."),
     ("in_flight", "Requests in flight."),
     ("breaker_closed", "Whether the breaker is closed."),
     ("paused_seconds", "Until the lane sends again."),
+    ("requests_per_minute", "Learned limit on requests a minute."),
+    ("tokens_per_minute", "Learned limit on tokens a minute."),
+    ("release_lag_seconds", "Until an answered request stops counting."),
+    ("held", "What keeps more from being sent."),
 ];
 
 /// (name, help) of every distribution.
@@ -396,8 +400,19 @@ pub struct LaneSnapshot {
     pub state: &'static str,
     /// Whether the breaker is closed, open or half-open.
     pub breaker: &'static str,
-    /// Seconds until the lane sends again, if it is paused; 0 otherwise.
+    /// What keeps one more request from being sent, if anything does: `breaker` (the service keeps failing), `pause` (it is
+    /// overloaded, or a rejection is waited out), `rate` (a limit on requests or tokens by time, or the wait a server asks
+    /// for), or `limit` (as many are in flight as may be).
+    pub held_by: Option<&'static str>,
+    /// Seconds until the lane sends again at the latest, if it is held by a breaker, a pause or a rate; 0 otherwise.
     pub paused: f64,
+    /// The requests a minute that can be kept up, as far as the server told it or it was found out; not what was
+    /// configured.
+    pub requests_per_minute: Option<f64>,
+    /// The same for tokens.
+    pub tokens_per_minute: Option<f64>,
+    /// Seconds for which the server was found to count a request after its answer.
+    pub release_lag: f64,
 }
 
 /// Everything at one moment.
@@ -443,8 +458,12 @@ impl MetricsSnapshot {
             }
         };
         let one = |value: u64| vec![(String::new(), value as f64)];
+        // Of what isn't known there is no row.
+        let known = |value: fn(&LaneSnapshot) -> Option<f64>| -> Vec<_> {
+            self.lanes.iter().filter_map(|lane| Some((lane_labels(lane, None), value(lane)?))).collect()
+        };
         let lanes = |value: fn(&LaneSnapshot) -> f64| -> Vec<_> {
-            self.lanes.iter().map(|lane| (lane_labels(lane), value(lane))).collect()
+            self.lanes.iter().map(|lane| (lane_labels(lane, None), value(lane))).collect()
         };
         let rows = [
             one(self.queued),
@@ -453,6 +472,10 @@ impl MetricsSnapshot {
             lanes(|lane| f64::from(lane.in_flight)),
             lanes(|lane| f64::from(lane.breaker == "closed")),
             lanes(|lane| lane.paused),
+            known(|lane| lane.requests_per_minute),
+            known(|lane| lane.tokens_per_minute),
+            lanes(|lane| lane.release_lag),
+            self.lanes.iter().filter_map(|lane| Some((lane_labels(lane, Some(lane.held_by?)), 1.0))).collect(),
         ];
         for ((name, help), rows) in GAUGES.into_iter().zip(&rows) {
             gauge(name, help, rows);
@@ -480,10 +503,13 @@ impl MetricsSnapshot {
 }
 
 #[cfg(feature = "std")]
-fn lane_labels(lane: &LaneSnapshot) -> String {
+fn lane_labels(lane: &LaneSnapshot, by: Option<&str>) -> String {
     let mut labels = format!("{{account=\"{}\",model=\"{}\"", escape(&lane.account), escape(&lane.model));
     if let Some(user) = &lane.user_id {
         let _ = write!(labels, ",user_id=\"{}\"", escape(user));
+    }
+    if let Some(by) = by {
+        let _ = write!(labels, ",by=\"{by}\"");
     }
     labels + "}"
 }
@@ -570,14 +596,22 @@ mod tests {
                 in_flight: 1,
                 state: "climbing",
                 breaker: "closed",
-                paused: 0.0,
+                held_by: Some("rate"),
+                paused: 12.5,
+                requests_per_minute: Some(60.0),
+                tokens_per_minute: None,
+                release_lag: 0.0,
             }],
         };
         let text = snapshot.prometheus();
         assert!(text.contains("tidegate_attempts_total{route=\"a\\\"b\\\\c\\nd\"} 3\n"), "{text}");
         assert!(text.contains("tidegate_limit{account=\"acct\",model=\"m\"} 8\n"));
+        assert!(text.contains("tidegate_paused_seconds{account=\"acct\",model=\"m\"} 12.5\n"));
+        assert!(text.contains("tidegate_requests_per_minute{account=\"acct\",model=\"m\"} 60\n"));
+        assert!(!text.contains("tidegate_tokens_per_minute{"), "there is none: {text}");
+        assert!(text.contains("tidegate_held{account=\"acct\",model=\"m\",by=\"rate\"} 1\n"));
         assert!(text.contains("tidegate_queue_wait_seconds_count{workload="));
-        assert_eq!(text.matches("# TYPE").count(), 6 + 19 + 3);
+        assert_eq!(text.matches("# TYPE").count(), 10 + 19 + 3);
         assert!(text.lines().all(|line| line.starts_with("# ") || line.starts_with("tidegate_")));
     }
 }

@@ -213,6 +213,28 @@ pub(crate) enum Passage {
     Closed { until: Option<Timestamp> },
 }
 
+/// What holds a whole lane for a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// The service keeps failing.
+    Breaker,
+    /// It is overloaded, or a rejection for concurrency is waited out.
+    Pause,
+    /// A limit on requests or tokens by time, or the wait after a rejection for one.
+    Rate,
+}
+
+impl Gate {
+    /// Its name in metrics.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Breaker => "breaker",
+            Self::Pause => "pause",
+            Self::Rate => "rate",
+        }
+    }
+}
+
 /// A lane: one limit with everything that guards it.
 #[derive(Debug)]
 pub(crate) struct Lane {
@@ -281,21 +303,12 @@ impl Lane {
 
     /// The one list of gates a request passes, in the order of how much they close.
     pub(crate) fn passage(&mut self, now: Timestamp, rng: &mut fastrand::Rng) -> Passage {
-        let until = self.breaker.opens_at(now);
-        if until > now {
-            return Passage::Closed { until: Some(until) };
-        }
-        let paused = self.ceiling.pause_until().filter(|&until| until > now);
-        if let Some(until) = paused {
-            return if self.pressure.is_some() {
+        if let Some((gate, until)) = self.held(now) {
+            return if gate == Gate::Breaker || (gate == Gate::Pause && self.pressure.is_some()) {
                 Passage::Closed { until: Some(until) }
             } else {
                 Passage::Limited { until }
             };
-        }
-        let until = self.quota.opens_at(now, 1);
-        if until > now {
-            return Passage::Limited { until };
         }
         match self.ceiling.admission(now, rng) {
             Admission::Yes => Passage::Open { risky: self.breaker.state() != BreakerState::Closed },
@@ -303,6 +316,21 @@ impl Lane {
             Admission::No if self.pressure.is_some() => Passage::Closed { until: None },
             Admission::No => Passage::Full,
         }
+    }
+
+    /// The first gate that holds whatever is sent, if one does, and until when at the latest.
+    #[cfg_attr(target_family = "wasm", inline(never))]
+    pub(crate) fn held(&mut self, now: Timestamp) -> Option<(Gate, Timestamp)> {
+        let until = self.breaker.opens_at(now);
+        if until > now {
+            return Some((Gate::Breaker, until));
+        }
+        let paused = self.ceiling.pause_until().filter(|&until| until > now);
+        if let Some(until) = paused {
+            return Some((Gate::Pause, until));
+        }
+        let until = self.quota.opens_at(now, 1);
+        (until > now).then_some((Gate::Rate, until))
     }
 
     /// Which classes may take a permit now.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use url::Url;
 
 use crate::core::body::content_of;
@@ -28,7 +28,8 @@ pub(crate) struct Endpoint {
     pub(crate) base: Url,
     /// Where the beta features are.
     pub(crate) beta: Url,
-    pub(crate) key: Option<Box<str>>,
+    /// The key, and what looks like one among the headers: to be struck out of what a server says.
+    secrets: Vec<Box<str>>,
     /// What every request carries: the key, and whatever the user wants sent.
     headers: HeaderMap,
     /// The same with what a request of JSON for JSON carries besides, and one for a stream of events.
@@ -60,34 +61,50 @@ impl Endpoint {
             all.extend(headers.clone());
             all
         });
-        Self { name, base, beta, key, headers, json, usual: Default::default(), http, deepseek, continues: deepseek }
+        let mut secrets = Vec::from_iter(key);
+        secrets.extend(headers.iter().filter_map(secret).map(Into::into));
+        Self {
+            name,
+            base,
+            beta,
+            secrets,
+            headers,
+            json,
+            usual: Default::default(),
+            http,
+            deepseek,
+            continues: deepseek,
+        }
     }
 
-    /// Strikes the route's key out of what a server or the transport said.
+    /// Strikes the route's keys out of what a server or the transport said.
     pub(crate) fn scrub(&self, mut outcome: Outcome) -> Outcome {
-        if let (Some(key), Some(message)) = (&self.key, &outcome.message)
-            && message.contains(&**key)
-        {
-            outcome.message = Some(message.replace(&**key, "[redacted]").into());
+        for secret in &self.secrets {
+            if let Some(message) = &outcome.message
+                && message.contains(&**secret)
+            {
+                outcome.message = Some(message.replace(&**secret, "[redacted]").into());
+            }
         }
         outcome
     }
 
     /// The same for an error's body and headers: they too end in logs and error files.
-    fn scrub_bytes(&self, body: Bytes) -> Bytes {
-        let Some(key) = self.key.as_deref().map(str::as_bytes).filter(|key| !key.is_empty()) else { return body };
-        let mut scrubbed = BytesMut::new();
-        let mut copied = 0;
-        for at in memchr::memmem::find_iter(&body, key) {
-            scrubbed.extend_from_slice(&body[copied..at]);
-            scrubbed.extend_from_slice(b"[redacted]");
-            copied = at + key.len();
+    fn scrub_bytes(&self, mut body: Bytes) -> Bytes {
+        for secret in &self.secrets {
+            let mut scrubbed = BytesMut::new();
+            let mut copied = 0;
+            for at in memchr::memmem::find_iter(&body, secret.as_bytes()) {
+                scrubbed.extend_from_slice(&body[copied..at]);
+                scrubbed.extend_from_slice(b"[redacted]");
+                copied = at + secret.len();
+            }
+            if copied > 0 {
+                scrubbed.extend_from_slice(&body[copied..]);
+                body = scrubbed.freeze();
+            }
         }
-        if copied == 0 {
-            return body;
-        }
-        scrubbed.extend_from_slice(&body[copied..]);
-        scrubbed.freeze()
+        body
     }
 
     /// An answer that is an error, fit to be shown: without the key, and of its body the start.
@@ -234,6 +251,14 @@ impl Headers for HeaderView<'_> {
             name.windows(word.len()).any(|part| part == word)
         })
     }
+}
+
+/// The key in a header whose name says that it has one (`api-key`, `x-auth-token`), without what introduces it. What is
+/// short may be a word that stands in any answer.
+fn secret<'h>((name, value): (&HeaderName, &'h HeaderValue)) -> Option<&'h str> {
+    let telling = ["auth", "key", "secret", "token"].iter().any(|word| name.as_str().contains(word));
+    let last = value.to_str().ok()?.rsplit(' ').next()?;
+    (telling && last.len() >= 8).then_some(last)
 }
 
 /// An answer that was an error, as it came but for the route's key, should the server echo it: that is struck out.

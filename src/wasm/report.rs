@@ -198,11 +198,17 @@ impl Report {
             }
         }
         for lane in &snapshot.lanes {
-            let measured = lane.measured.map_or(f64::NAN, f64::from);
-            self.numbers.extend_from_slice(&[lane.limit.into(), measured, lane.in_flight.into(), lane.paused]);
-            for word in
-                [&lane.account, &lane.model, lane.user_id.as_deref().unwrap_or_default(), lane.state, lane.breaker]
-            {
+            self.numbers.extend_from_slice(&[
+                lane.limit.into(),
+                lane.measured.map_or(f64::NAN, f64::from),
+                lane.in_flight.into(),
+                lane.paused,
+                lane.requests_per_minute.unwrap_or(f64::NAN),
+                lane.tokens_per_minute.unwrap_or(f64::NAN),
+                lane.release_lag,
+            ]);
+            let (user, held_by) = (lane.user_id.as_deref().unwrap_or_default(), lane.held_by.unwrap_or_default());
+            for word in [&lane.account, &lane.model, user, lane.state, lane.breaker, held_by] {
                 self.word(word);
             }
         }

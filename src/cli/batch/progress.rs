@@ -166,7 +166,7 @@ fn headline(tally: &Tally, elapsed: Duration, rate: f64) -> String {
     text
 }
 
-/// "in flight 48 of 50 · queued 120 · 429s 3 · retries 1 · 5.2k tokens · $0.0021".
+/// "in flight 48 of 50 · queued 120 · 429s 3 · retries 1 · 5.2k tokens · $0.0021 · 60 requests/min · rate limit, 12 s left".
 fn gate_line(gauges: &Gauges) -> String {
     let limit = gauges.limit.map_or_else(|| "?".to_owned(), |limit| limit.to_string());
     let mut text = format!(
@@ -179,6 +179,20 @@ fn gate_line(gauges: &Gauges) -> String {
     );
     if let Some(cost) = gauges.cost_usd {
         text += &format!(" · {}", dollars(cost));
+    }
+    for (rate, what) in [(gauges.requests_per_minute, "requests"), (gauges.tokens_per_minute, "tokens")] {
+        if let Some(rate) = rate {
+            text += &format!(" · {} {what}/min", short(rate as u64));
+        }
+    }
+    // What is shorter is the pace itself.
+    if let Some(held) = gauges.held.filter(|held| held.seconds >= 1.0) {
+        let why = match held.by {
+            "breaker" => "the service keeps failing",
+            "rate" => "rate limit",
+            _ => "pausing",
+        };
+        text += &format!(" · {why}, {:.0} s left", held.seconds);
     }
     text
 }
@@ -219,6 +233,7 @@ pub(super) fn dollars(amount: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::caller::Held;
 
     #[test]
     fn the_headline_tells_done_rate_time_left_and_troubles() {
@@ -242,6 +257,14 @@ mod tests {
         assert_eq!(gate_line(&gauges), "in flight 48 of 50 · queued 120 · 429s 3 · retries 1 · 5.2k tokens");
         gauges.cost_usd = Some(0.0021);
         assert!(gate_line(&gauges).ends_with(" · $0.0021"));
+        gauges.requests_per_minute = Some(60.4);
+        gauges.tokens_per_minute = Some(1_500_000.0);
+        gauges.held = Some(Held { by: "rate", seconds: 0.3 });
+        assert!(gate_line(&gauges).ends_with(" · $0.0021 · 60 requests/min · 1.5M tokens/min"));
+        for (by, words) in [("rate", "rate limit"), ("breaker", "the service keeps failing"), ("pause", "pausing")] {
+            gauges.held = Some(Held { by, seconds: 12.3 });
+            assert!(gate_line(&gauges).ends_with(&format!(" · {words}, 12 s left")));
+        }
         gauges.limit = None;
         assert!(gate_line(&gauges).starts_with("in flight 48 of ? "));
     }

@@ -571,6 +571,7 @@ impl Ceiling {
             outages: self.outages,
             service: self.service,
             price: self.penalties.price(self.params.price),
+            release_lag: self.lag.hold(),
         }
     }
 

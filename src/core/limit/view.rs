@@ -60,6 +60,8 @@ pub struct View {
     pub service: Option<f64>,
     /// What one more rejection is thought to cost, in requests.
     pub price: f64,
+    /// How long the server counts a request after its answer, in seconds.
+    pub release_lag: f64,
 }
 
 /// What a [`Ceiling`](super::Ceiling) learned, to be saved and given to

@@ -60,6 +60,9 @@ pub struct Quota {
 }
 
 impl Quota {
+    /// How long a rejection says anything of what is sent now: the longest of the usual windows.
+    const NEWS: Duration = Duration::from_secs(3600);
+
     /// A full quota by `spec`.
     pub fn new(spec: &QuotaSpec) -> Self {
         const MINUTE: Duration = Duration::from_secs(60);
@@ -84,6 +87,11 @@ impl Quota {
 
     /// When a request of about `tokens` tokens may be sent (up to 1: nobody knows how many); `now` if at once.
     pub fn opens_at(&mut self, now: Timestamp, tokens: u64) -> Timestamp {
+        // Who sends little would be as careful for days: his first request lets in only a few more.
+        if now >= self.closed_until + Self::NEWS {
+            self.rejections = 0;
+            self.doubt = f64::MAX;
+        }
         let mut at = self.closed_until.max(now);
         for window in &mut self.requests {
             at = at.max(window.fits_at(now, 1));
@@ -96,6 +104,11 @@ impl Quota {
             learned = learned.max(stated.opens_at(&self.sendings, now.as_secs_f64(), tokens as f64));
         }
         at.max(Timestamp::from_secs_f64(learned))
+    }
+
+    /// How many requests and how many tokens a minute can be kept up, as far as the server told it or it was found out.
+    pub fn per_minute(&self) -> [Option<f64>; 2] {
+        [&self.learned[0], &self.learned[1]].map(|learned| learned.as_ref()?.per_minute())
     }
 
     /// A request of about `tokens` tokens is sent, the `number`-th of its lane.
@@ -479,6 +492,26 @@ mod tests {
             assert!(at < secs(7560.0), "request {number} is held until {at:?}");
             quota.on_send(at, number, 0);
             quota.on_accepted(at, number);
+        }
+    }
+
+    #[test]
+    fn a_burst_is_not_held_for_a_rejection_of_an_hour_ago() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let none = QuotaHints::default();
+        for (idle, free) in [(3500.0, false), (3700.0, true)] {
+            let mut quota = Quota::new(&QuotaSpec::default());
+            quota.on_send(secs(0.0), 1, 0);
+            quota.on_rejected(secs(0.0), secs(0.0), 1, Some(Duration::from_secs(30)), &none, &mut rng);
+            quota.on_send(secs(40.0), 2, 0);
+            quota.on_accepted(secs(40.0), 2);
+            let then = secs(40.0 + idle);
+            let burst = (3..103).take_while(|&number| {
+                let open = quota.opens_at(then, 0) == then;
+                quota.on_send(then, number, 0);
+                open
+            });
+            assert_eq!(burst.count() == 100, free, "after {idle} s");
         }
     }
 

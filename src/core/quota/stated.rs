@@ -239,6 +239,12 @@ impl Stated {
         }
     }
 
+    /// Units a minute that can be kept up; `None` of a bucket that has always been full.
+    pub(super) fn per_minute(&self) -> Option<f64> {
+        let unit = if self.kind == Kind::Refill { self.unit } else { self.window / self.limit };
+        (unit > 0.0).then_some(60.0 / unit)
+    }
+
     pub(super) fn opens_at(&self, sendings: &Sendings, now: f64, tokens: f64) -> f64 {
         // Estimates are not exact, and a bucket filled not quite to the brim gives no less.
         let spare = if self.counts_tokens || self.kind == Kind::Refill { (self.limit / 64.0) as u32 } else { 0 };

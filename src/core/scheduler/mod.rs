@@ -648,7 +648,9 @@ impl Scheduler {
             // A pause that is over is over, even if nobody has looked since.
             lane.ceiling.advance(now);
             let view = lane.ceiling.view();
-            let paused = lane.ceiling.pause_until().map_or(0.0, |until| until.secs_since(now));
+            let [requests_per_minute, tokens_per_minute] = lane.quota.per_minute();
+            let held = lane.held(now);
+            let full = view.in_flight + view.lingering >= view.window;
             lanes.push(LaneSnapshot {
                 account: lane.key.account.clone(),
                 model: lane.key.model.clone(),
@@ -658,7 +660,11 @@ impl Scheduler {
                 in_flight: lane.in_flight.iter().sum(),
                 state: view.state.name(),
                 breaker: lane.breaker_name(),
-                paused,
+                held_by: held.map_or(full.then_some("limit"), |(gate, _)| Some(gate.name())),
+                paused: held.map_or(0.0, |(_, until)| until.secs_since(now)),
+                requests_per_minute,
+                tokens_per_minute,
+                release_lag: view.release_lag,
             });
         }
         let Load { queued, backing_off, in_flight } = self.load();

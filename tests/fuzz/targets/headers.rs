@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use tidegate::core::headers::{MAX_DELAY, quota_hints, request_id, retry_after, should_retry};
 
 fuzz_target!(|input: (Option<u64>, Vec<(u8, String)>)| {
-    const NAMES: [&str; 17] = [
+    const NAMES: [&str; 21] = [
         "retry-after",
         "retry-after-ms",
         "date",
@@ -23,6 +23,10 @@ fuzz_target!(|input: (Option<u64>, Vec<(u8, String)>)| {
         "ratelimit-reset",
         "ratelimit",
         "ratelimit-policy",
+        "anthropic-ratelimit-requests-limit",
+        "anthropic-ratelimit-requests-remaining",
+        "anthropic-ratelimit-requests-reset",
+        "anthropic-ratelimit-tokens-reset",
     ];
     let (now, values) = input;
     let headers: Vec<_> =

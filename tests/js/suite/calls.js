@@ -98,15 +98,16 @@ export const calls = {
 
   async "a refusal ends the call at once, with the server's own words and without the key"(t) {
     const body = ['{"error":{"message":"no such thing for ', { echo: "authorization" }, '","type":"bad","code":"x"}}'];
-    const server = await t.serve({ status: 400, headers: { "x-ds-trace-id": "abc" }, body });
-    const client = t.client(server.url, { apiKey: "odd-key-42" });
+    const headers = { "x-ds-trace-id": "abc", "x-echo": "Bearer odd-key-42, other-key-42" };
+    const server = await t.serve({ status: 400, headers, body });
+    const client = t.client(server.url, { apiKey: "odd-key-42", headers: { "api-key": "other-key-42" } });
     const error = await rejection(client.chat.completions.create(ask()));
     ok(error instanceof t.tidegate.RefusedError);
     deepEqual([error.status, error.code, error.errorType, error.requestId], [400, "x", "bad", "abc"]);
     deepEqual(error.attempts.map(({ outcome, status, requestId }) => [outcome, status, requestId]), [["refused", 400, "abc"]]);
-    const whole = [error.message, error.body, JSON.stringify(error), String(error.stack)].join();
-    ok(whole.includes("no such thing"));
-    ok(!whole.includes("odd-key-42"), whole);
+    const whole = [error.message, error.body, ...error.headers, JSON.stringify(error), String(error.stack)].join();
+    ok(whole.includes("no such thing") && whole.includes("x-echo,Bearer [redacted], [redacted]"), whole);
+    ok(!/(odd|other)-key-42/.test(whole), whole);
     equal(await server.count(), 1);
   },
 
