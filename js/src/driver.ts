@@ -1,9 +1,9 @@
 import { AbortedError, ClosedError, NoRouteError, QueueFullError } from "./errors.js";
 import { eventOf } from "./events.js";
-import { ACTION, told, type Report } from "./names.js";
+import { ACTION, RENAME, learnNames, told, type Report } from "./names.js";
 import { span, type CallOptions, type Endpoint, type Settings } from "./options.js";
 import { start } from "./wasm/core.js";
-import { make, memory, type Core } from "./wasm/glue.js";
+import { freeWith, make, outOf, say, wasm, type Core } from "./wasm/glue.js";
 
 /** @internal What happens to an attempt, by the core's numbers. */
 export const HEADERS = 1, ALIVE = 2, CONTENT = 3, READING = 4, DELIVERED = 5;
@@ -58,13 +58,14 @@ export class Gate {
   /** When the core must be looked at again at the latest. */
   wake = Infinity;
   /** Where the core puts the parts of an action. */
-  #out = new Float64Array();
+  #out: Float64Array = new Float64Array();
   #origin: number | undefined;
   #timer: Timer | undefined;
   #timerAt = Infinity;
 
   constructor(settings: Settings, core: Core) {
     this.core = core;
+    freeWith(this, core);
     this.endpoints = settings.endpoints;
     this.fetch = settings.fetch;
     this.countsTokens = settings.countsTokens;
@@ -91,16 +92,24 @@ export class Gate {
     const { core } = this;
     let model = this.#models.get(name);
     if (model === undefined) {
-      model = core.model(name);
+      say(core, name);
+      model = wasm.core_model(core);
       // Names that nobody serves are not kept: callers may make up any number.
       if (model < 0) throw new NoRouteError(`no route serves the model \`${name}\``);
       this.#models.set(name, model);
     }
     let work = this.#workloads.get(workload);
-    if (work === undefined) this.#workloads.set(workload, (work = core.workload(workload)));
-    if (userId !== undefined) core.user(userId);
+    if (work === undefined) {
+      say(core, workload);
+      this.#workloads.set(workload, (work = wasm.core_workload(core)));
+    }
+    if (userId !== undefined) {
+      say(core, userId);
+      wasm.core_user(core);
+    }
     const now = this.now();
-    const handle = core.submit(
+    const handle = wasm.core_submit(
+      core,
       now,
       model,
       work,
@@ -133,7 +142,7 @@ export class Gate {
   pump(now = this.now()): void {
     const { core } = this;
     let events: ReturnType<typeof eventOf>[] | undefined;
-    for (let action; (action = core.poll(now)) !== 0; ) {
+    for (let action; (action = wasm.core_poll(core, now)) !== 0; ) {
       if (action === 5) {
         (events ??= []).push(eventOf(told(core, ACTION), this.endpoints));
         continue;
@@ -143,13 +152,13 @@ export class Gate {
       const call = this.#calls[placeOf(handle)];
       if (call?.handle !== handle) {
         // Nobody is there to use the permit.
-        core.cancel(now, handle);
+        wasm.core_cancel(core, now, handle);
         continue;
       }
       if (action === SEND) {
         call.attempt = out[1] as number;
         call.route = out[2] as number;
-        call.rename = out[3] === 0 ? undefined : core.rename();
+        call.rename = out[3] === 0 ? undefined : told(core, RENAME).words[0];
       } else if (action !== ABORT) {
         this.forget(call);
         if (action === FAILED) call.failure = told(core, ACTION);
@@ -163,7 +172,7 @@ export class Gate {
 
   #parts(): Float64Array {
     // A memory that grows leaves its old buffer behind, empty.
-    if (this.#out.length === 0) this.#out = new Float64Array(memory().buffer, this.core.out(), 4);
+    if (this.#out.length === 0) this.#out = outOf(this.core);
     return this.#out;
   }
 
@@ -202,10 +211,10 @@ export class Gate {
     if (listeners === undefined) this.#listeners.set(event, (listeners = new Set()));
     const heard = listeners;
     heard.add(listener);
-    this.core.set_notices(true);
+    wasm.core_set_notices(this.core, true);
     return () => {
       heard.delete(listener);
-      this.core.set_notices([...this.#listeners.values()].some(({ size }) => size > 0));
+      wasm.core_set_notices(this.core, [...this.#listeners.values()].some(({ size }) => size > 0));
     };
   }
 
@@ -230,14 +239,14 @@ export class Gate {
 
   /** Stops admissions and ends waiting calls, and after `grace` milliseconds those in flight. */
   async close(grace: number): Promise<void> {
-    this.core.close(this.now(), false);
+    wasm.core_close(this.core, this.now(), false);
     this.pump();
     const until = this.now() + grace;
     // Looks again and again instead of being told: a client is closed once.
-    for (let wait = 1; this.core.in_flight() > 0 && this.now() < until; wait = Math.min(wait * 2, 50)) {
+    for (let wait = 1; wasm.core_in_flight(this.core) > 0 && this.now() < until; wait = Math.min(wait * 2, 50)) {
       await new Promise<void>((resolve) => setTimeout(resolve, Math.min(wait, Math.ceil(until - this.now()))));
     }
-    this.core.close(this.now(), true);
+    wasm.core_close(this.core, this.now(), true);
     this.pump();
   }
 }
@@ -303,7 +312,7 @@ export class Call {
     if (this.#over || this.#cancelled !== undefined) return;
     this.#cancelled = { reason };
     const { gate } = this;
-    gate.core.cancel(gate.now(), this.handle);
+    wasm.core_cancel(gate.core, gate.now(), this.handle);
     gate.forget(this);
     this.ring();
     this.disconnect?.();
@@ -397,7 +406,7 @@ export class Call {
   report(attempt: number, event: number): void {
     if (this.#over) return;
     const now = this.gate.now();
-    this.gate.core.on(now, this.handle, attempt, event);
+    wasm.core_on(this.gate.core, now, this.handle, attempt, event);
     this.gate.pump(now);
   }
 
@@ -406,7 +415,7 @@ export class Call {
     if (this.#over) return;
     const { prompt, cached, completion, reasoning } = tokens ?? { prompt: -1, cached: 0, completion: 0, reasoning: 0 };
     const now = this.gate.now();
-    this.gate.core.ended(now, this.handle, attempt, prompt, cached, completion, reasoning);
+    wasm.core_ended(this.gate.core, now, this.handle, attempt, prompt, cached, completion, reasoning);
     this.gate.pump(now);
   }
 
@@ -414,7 +423,7 @@ export class Call {
   succeeded(attempt: number): void {
     if (this.#over) return;
     const now = this.gate.now();
-    this.gate.core.succeeded(now, this.handle, attempt);
+    wasm.core_succeeded(this.gate.core, now, this.handle, attempt);
     this.gate.pump(now);
   }
 
@@ -423,8 +432,8 @@ export class Call {
     if (this.#over) return;
     const { core } = this.gate;
     const now = this.gate.now();
-    core.ended(now, this.handle, attempt, -1, 0, 0, 0);
-    core.cancel(now, this.handle);
+    wasm.core_ended(core, now, this.handle, attempt, -1, 0, 0, 0);
+    wasm.core_cancel(core, now, this.handle);
     this.gate.forget(this);
     this.gate.pump(now);
   }
@@ -441,5 +450,7 @@ export interface Tokens {
 /** @internal Makes the core of a client. */
 export function makeCore({ numbers, words }: Settings["config"]): Core {
   start();
-  return make(Float64Array.from(numbers), words.join("\0"), Math.random());
+  const core = make(numbers, words);
+  learnNames(core);
+  return core;
 }

@@ -6,9 +6,10 @@
 //! - **Numbers, wherever it can be numbers**: they cross for nothing. A call is one `f64` (its slab index and serial, see
 //!   [`handle`]); an action is a code returned by [`Core::poll`], and its parts lie where [`Core::out`] says, for JavaScript
 //!   to read in place. An array handed over would cost an allocation, a copy and a release each time.
-//! - **One string** where there are words: headers as `name\nvalue\n…`, a JSON document as the lines of
-//!   [`core::json`](crate::core::json). Reports that people read are numbers and words apart (see `report`): no JSON, and no
-//!   floating-point number as text, is written or read in here, for each costs more than all the rest.
+//! - **One string** where there are words, by [`Core::say`] before the call that is about them, set off by NULs: headers as
+//!   `name\nvalue\n…`, a JSON document as the lines of [`core::json`](crate::core::json). What is told lies in memory, too.
+//!   Reports that people read are numbers and words apart (see `report`): no JSON, and no floating-point number as text, is
+//!   written or read in here, for each costs more than all the rest.
 //! - **An outcome never crosses.** [`Core::classify`] and its kin keep it here and tell its kind; [`Core::ended`] takes
 //!   it. So whatever the scheduler learns from an answer, it learns from the same code as in the Rust client.
 //!
@@ -19,15 +20,15 @@ mod report;
 
 use alloc::boxed::Box;
 use alloc::string::String;
-use alloc::vec::Vec;
+use core::mem::{replace, take};
 use core::time::Duration;
 
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use self::report::{Report, place};
+use self::report::Report;
 use crate::core::call::{Attempt, Clocks, Ticket};
 use crate::core::classify::{
-    Body, Head, Phase, TransportFailure, blank, classify_body, classify_event, classify_transport, finished,
+    Body, Head, Phase, TransportFailure, blank, classify_body, classify_event, classify_transport, finished, redact,
 };
 use crate::core::headers::{Headers, request_id};
 use crate::core::json::Json;
@@ -36,7 +37,7 @@ use crate::core::outcome::{Outcome, OutcomeKind};
 use crate::core::queue::WorkloadId;
 use crate::core::route::LaneKey;
 use crate::core::scheduler::{Action, Event, JobSpec, LearnedLane, OnFull, Scheduler, SubmitError};
-use crate::core::text::Parts;
+use crate::core::text::{Parts, cut, halves};
 use crate::core::time::Timestamp;
 use crate::core::tokens::TokenCount;
 
@@ -50,13 +51,6 @@ mod code {
     pub(super) const NOTICE: u32 = 5;
 }
 
-/// The names of what is told as numbers; see `report`.
-#[wasm_bindgen]
-#[allow(unreachable_pub, reason = "JavaScript reaches it")]
-pub fn names() -> String {
-    report::NAMES.into()
-}
-
 /// The core of one client by its configuration (see `config`), which the driver has made sure makes sense. `seed` feeds its
 /// jitter.
 #[wasm_bindgen]
@@ -67,6 +61,7 @@ pub fn make(numbers: &[f64], words: &str, seed: f64) -> Core {
         action: None,
         outcome: Outcome::new(OutcomeKind::Success),
         report: Report::default(),
+        words: String::new(),
         user: None,
         out: Box::default(),
     }
@@ -80,27 +75,34 @@ pub struct Core {
     action: Option<Action>,
     outcome: Outcome,
     report: Report,
-    /// Whom the next call is for.
+    /// What the next call in here is about.
+    words: String,
+    /// Whom the next call to the provider is for.
     user: Option<String>,
-    /// The parts of the last action; it stays where it is.
+    /// The parts of the last action, or where the last report lies; it stays where it is.
     out: Box<[f64; 4]>,
 }
 
 #[wasm_bindgen]
 impl Core {
-    /// The number of a model, for calls to it; −1 if no route serves it.
-    pub fn model(&mut self, name: &str) -> f64 {
-        self.scheduler.model(name).map_or(-1.0, f64::from)
+    /// Hands over the words that the next call is about.
+    pub fn say(&mut self, words: String) {
+        self.words = words;
     }
 
-    /// The number of a workload, for calls of it.
-    pub fn workload(&mut self, name: &str) -> u32 {
-        self.scheduler.workload(name).0
+    /// The number of the model that was said, for calls to it; −1 if no route serves it.
+    pub fn model(&mut self) -> f64 {
+        self.scheduler.model(&self.words).map_or(-1.0, f64::from)
     }
 
-    /// Says for which end user the next call is.
-    pub fn user(&mut self, id: String) {
-        self.user = Some(id);
+    /// The number of the workload that was said, for calls of it.
+    pub fn workload(&mut self) -> u32 {
+        self.scheduler.workload(&self.words).0
+    }
+
+    /// The next call is for the end user that was said.
+    pub fn user(&mut self) {
+        self.user = Some(take(&mut self.words));
     }
 
     /// Takes a call in. Times are in milliseconds; 0 takes the client's, infinity turns it off. Returns its handle; −1 if
@@ -166,7 +168,7 @@ impl Core {
         completion: f64,
         reasoning: f64,
     ) {
-        let outcome = core::mem::replace(&mut self.outcome, Outcome::new(OutcomeKind::Success));
+        let outcome = replace(&mut self.outcome, Outcome::new(OutcomeKind::Success));
         // The casts saturate.
         let tokens = (prompt >= 0.0).then_some(TokenCount {
             prompt: prompt as u64,
@@ -215,22 +217,16 @@ impl Core {
         code
     }
 
-    /// Where the numbers of [`Core::poll`] lie in memory: four of 64 bits.
+    /// Where the numbers of [`Core::poll`] and [`Core::tell`] lie in memory: four of 64 bits.
     pub fn out(&self) -> u32 {
         self.out.as_ptr() as u32
     }
 
-    /// What the route to send by calls the model, if not as the caller does.
-    pub fn rename(&self) -> Option<String> {
-        match &self.action {
-            Some(Action::Send { rename, .. }) => rename.as_deref().map(Into::into),
-            _ => None,
-        }
-    }
-
     /// Tells all about something: 0 the last action, if a call failed by it or it is worth telling, 1 everything counted
     /// and the state of every lane, 2 what was learned of the limits: for each as many numbers, its account and its model,
-    /// 3 the outcome last classified.
+    /// 3 the outcome last classified, 4 what the route to send by calls the model, if not as the caller does, 5 the names
+    /// of what is told as numbers. Where [`Core::out`] says lie the place and the number of the numbers, then of the words'
+    /// bytes; they stay there until something else is told.
     pub fn tell(&mut self, what: u32, now: f64) {
         self.report = Report::default();
         match (what, &self.action) {
@@ -239,18 +235,13 @@ impl Core {
             (1, _) => self.report.snapshot(&self.scheduler.snapshot(at(now))),
             (2, _) => self.report.learned(&self.scheduler.learned()),
             (3, _) => self.report.outcome(&self.outcome),
+            (4, Some(Action::Send { rename: Some(rename), .. })) => self.report.words.push_str(rename),
+            (5, _) => self.report.words.push_str(report::NAMES),
             _ => {}
         }
-    }
-
-    /// The numbers of what was told last.
-    pub fn numbers(&mut self) -> Vec<f64> {
-        core::mem::take(&mut self.report.numbers)
-    }
-
-    /// The words of what was told last.
-    pub fn words(&mut self) -> String {
-        core::mem::take(&mut self.report.words)
+        let Report { numbers, words } = &self.report;
+        let places = [numbers.as_ptr() as u32, numbers.len() as u32, words.as_ptr() as u32, words.len() as u32];
+        *self.out = places.map(f64::from);
     }
 
     /// Whether notices are wanted. Not at first.
@@ -273,46 +264,50 @@ impl Core {
         self.scheduler.resume(at(now));
     }
 
-    /// Takes over what was told of one limit. Returns whether it could be read.
-    pub fn restore(&mut self, now: f64, account: String, model: String, numbers: &[f64]) -> bool {
+    /// Takes over what was told of one limit; its account and its model were said. Returns whether it could be read.
+    pub fn restore(&mut self, now: f64, numbers: &[f64]) -> bool {
         let learned = Learned::from_numbers(numbers);
-        let lane = LaneKey { account, model, user_id: None };
+        let (account, model) = parted(&self.words);
+        let lane = LaneKey { account: account.into(), model: model.into(), user_id: None };
         learned.is_some_and(|learned| {
             self.scheduler.restore_lane(at(now), LearnedLane { lane, learned });
             true
         })
     }
 
-    // ---- what an answer came to; each returns the outcome's kind (see `report::place`) ----
+    // ---- what an answer came to; each returns the outcome's kind ----
+    //
+    // Its headers were said, and what comes after them. `unix` is the time in seconds.
 
-    /// Classifies a whole answer that is no stream: its body's JSON as lines, if it is JSON; its text, if it is an error or
-    /// no JSON; why it is none. `unix` is the time in seconds.
-    pub fn classify(&mut self, status: u16, headers: &str, lines: &str, text: &str, why: &str, unix: f64) -> u32 {
-        let body = Body { json: Json::read(lines), text, why };
-        self.keep(classify_body(&head(status, &Lines(headers)), &body, Some(unix as u64)))
+    /// Classifies a whole answer that is no stream. After the headers come its body's JSON as lines, if it is JSON; why it
+    /// is none; its text, if it is an error or no JSON.
+    pub fn classify(&mut self, status: u16, unix: f64) -> u32 {
+        self.judge(status, unix, |head, rest, unix| {
+            let (lines, rest) = parted(rest);
+            let (why, text) = parted(rest);
+            Some(classify_body(head, &Body { json: Json::read(lines), text, why }, unix))
+        })
     }
 
-    /// Classifies an answer that came whole, by its finish reason.
-    pub fn finished(&mut self, status: u16, headers: &str, reason: Option<String>, unix: f64) -> u32 {
-        self.keep(finished(&head(status, &Lines(headers)), reason.as_deref(), Some(unix as u64)))
+    /// Classifies an answer that came whole, by its finish reason, if it had one.
+    pub fn finished(&mut self, status: u16, unix: f64) -> u32 {
+        self.judge(status, unix, |head, reason, unix| Some(finished(head, Some(reason), unix)))
     }
 
     /// Classifies a 2xx answer without a body.
-    pub fn blank(&mut self, status: u16, headers: &str, unix: f64) -> u32 {
-        self.keep(blank(&head(status, &Lines(headers)), Some(unix as u64)))
+    pub fn blank(&mut self, status: u16, unix: f64) -> u32 {
+        self.judge(status, unix, |head, _, unix| Some(blank(head, unix)))
     }
 
     /// Classifies the error in an event of a stream, its JSON as lines. 0 (success) if there is none.
-    pub fn error_event(&mut self, status: u16, headers: &str, event: &str, unix: f64) -> u32 {
-        let headers = Lines(headers);
-        let found =
-            Json::read(event).and_then(|json| classify_event(&head(status, &headers), &json, Some(unix as u64)));
-        found.map_or(0, |outcome| self.keep(outcome))
+    pub fn error_event(&mut self, status: u16, unix: f64) -> u32 {
+        self.judge(status, unix, |head, event, unix| classify_event(head, &Json::read(event)?, unix))
     }
 
-    /// Classifies a broken transport. `failure`: 0 connect, 1 reset, 2 closed before the answer began, 3 closed within it,
-    /// 4 what came can't be read. `phase`: 0 before the head, 1 before content, 2 after it. `status` is 0 before the head.
-    pub fn broken(&mut self, failure: u32, phase: u32, status: u16, headers: &str, words: &str) -> u32 {
+    /// Classifies a broken transport, by its own words. `failure`: 0 connect, 1 reset, 2 closed before the answer began,
+    /// 3 closed within it, 4 what came can't be read. `phase`: 0 before the head, 1 before content, 2 after it. `status` is
+    /// 0 before the head.
+    pub fn broken(&mut self, failure: u32, phase: u32, status: u16) {
         let failure = match failure {
             0 => TransportFailure::Connect,
             1 => TransportFailure::Reset,
@@ -326,17 +321,16 @@ impl Core {
             1 => Phase::BeforeContent,
             _ => Phase::AfterContent,
         };
-        let mut outcome = classify_transport(failure, phase, (status > 0).then_some(status), Some(words));
-        outcome.request_id = request_id(&Lines(headers)).map(Into::into);
-        self.keep(outcome)
+        let (headers, words) = parted(&self.words);
+        self.outcome = classify_transport(failure, phase, (status > 0).then_some(status), Some(words));
+        self.outcome.request_id = request_id(&Lines(headers)).map(Into::into);
     }
 
-    /// Makes the outcome last classified one that could not be understood, or with `server` a failure of the server.
-    pub fn malformed(&mut self, words: &str, server: bool) {
-        let kind = if server { OutcomeKind::Server } else { OutcomeKind::Malformed };
-        let outcome = core::mem::replace(&mut self.outcome, Outcome::new(kind));
-        let words = crate::core::classify::redact(words);
-        self.outcome = Outcome { kind, ..outcome }.with_message(&words);
+    /// Makes the outcome last classified one that could not be understood, or with `server` a failure of the server, by
+    /// what was said.
+    pub fn malformed(&mut self, server: bool) {
+        self.outcome.kind = if server { OutcomeKind::Server } else { OutcomeKind::Malformed };
+        self.outcome.message = Some(cut(&redact(&self.words), Outcome::MESSAGE_LIMIT).into());
     }
 
     /// Says of the outcome last classified that it would be no better another time.
@@ -346,10 +340,15 @@ impl Core {
 }
 
 impl Core {
-    fn keep(&mut self, outcome: Outcome) -> u32 {
-        let kind = place(outcome.kind);
-        self.outcome = outcome;
-        kind
+    /// Keeps what an answer came to by its head and what else was said of it. Returns its kind, 0 if it came to nothing.
+    fn judge(&mut self, status: u16, unix: f64, by: fn(&Head<'_>, &str, Option<u64>) -> Option<Outcome>) -> u32 {
+        let (headers, rest) = parted(&self.words);
+        let outcome = by(&Head { status, headers: &Lines(headers) }, rest, Some(unix as u64));
+        outcome.map_or(0, |outcome| {
+            let kind = outcome.kind as u32;
+            self.outcome = outcome;
+            kind
+        })
     }
 
     /// A call's own clocks, if it has any.
@@ -386,6 +385,12 @@ fn ticket(handle: f64) -> Ticket {
     Ticket { index: bits as u32 % MOST_CALLS, serial: (bits / u64::from(MOST_CALLS)) as u32 }
 }
 
+/// The words before the first NUL, and those after it.
+#[inline(never)]
+fn parted(words: &str) -> (&str, &str) {
+    halves(words, [0; 2]).unwrap_or((words, ""))
+}
+
 /// Headers as `name\nvalue\n…`, names in lower case, as `Headers` of the web gives them.
 struct Lines<'a>(&'a str);
 
@@ -399,8 +404,4 @@ impl Headers for Lines<'_> {
         }
         None
     }
-}
-
-fn head<'a>(status: u16, headers: &'a Lines<'a>) -> Head<'a> {
-    Head { status, headers }
 }

@@ -20,11 +20,6 @@ pub(super) struct Report {
     pub(super) words: String,
 }
 
-/// An outcome's kind by its place in [`OutcomeKind::ALL`].
-pub(super) fn place(kind: OutcomeKind) -> u32 {
-    OutcomeKind::ALL.iter().position(|other| *other == kind).unwrap_or_default() as u32
-}
-
 /// The names of everything that is told as a number: a line for each list, its words set off by NULs. `js/src/names.ts`
 /// reads it. It is put together by the compiler: code that did it, and the places of all the words, would be as large as
 /// the words.
@@ -48,6 +43,7 @@ impl Names {
         let mut names = Self { text: [0; 8192], length: 0 };
         let mut at = 0;
         while at < OutcomeKind::ALL.len() {
+            assert!(OutcomeKind::ALL[at] as usize == at, "kinds are told by their numbers");
             names.word(OutcomeKind::ALL[at].name());
             at += 1;
         }
@@ -55,6 +51,7 @@ impl Names {
         at = 0;
         while at < ErrorKind::ALL.len() {
             let kind = ErrorKind::ALL[at];
+            assert!(kind as usize == at, "kinds are told by their numbers");
             names.word(kind.name());
             names.word(kind.what_happened());
             names.word(kind.advice());
@@ -120,7 +117,7 @@ impl Report {
             self.number(record.route.index() as u32);
             self.number(record.sent.as_secs_f64());
             self.number(record.took.as_secs_f64());
-            self.number(place(record.kind));
+            self.number(record.kind as u32);
             self.number(record.status.map_or(f64::NAN, f64::from));
             self.maybe(record.message.as_deref());
             self.maybe(record.request_id.as_deref());
@@ -133,7 +130,7 @@ impl Report {
     }
 
     fn error(&mut self, kind: ErrorKind, outcome: Option<&Outcome>) {
-        self.number(ErrorKind::ALL.iter().position(|other| *other == kind).unwrap_or_default() as u32);
+        self.number(kind as u32);
         self.number(outcome.and_then(|outcome| outcome.status).map_or(f64::NAN, f64::from));
         let delay = outcome.and_then(|outcome| outcome.retry_after);
         self.number(delay.map_or(f64::NAN, |delay| delay.as_secs_f64()));
@@ -152,11 +149,11 @@ impl Report {
             Notice::Recovered { lane } => (2, Some(lane), [0.0; 3]),
             Notice::Breaker { lane, open } => (3, Some(lane), [f64::from(u8::from(open)), 0.0, 0.0]),
             Notice::Retry { attempts, kind, delay, .. } => {
-                (4, None, [attempts.into(), place(kind).into(), delay.as_secs_f64()])
+                (4, None, [attempts.into(), f64::from(kind as u32), delay.as_secs_f64()])
             }
             Notice::Failover { from, to, .. } => (5, None, [from.index() as f64, to.index() as f64, 0.0]),
             Notice::LowBalance { lane, limit } => (6, Some(lane), [f64::from(limit), 0.0, 0.0]),
-            Notice::Stopped { route, kind } => (7, None, [route.index() as f64, place(kind).into(), 0.0]),
+            Notice::Stopped { route, kind } => (7, None, [route.index() as f64, f64::from(kind as u32), 0.0]),
         };
         self.numbers.extend_from_slice(&[f64::from(event), a, b, c]);
         if let Some(lane) = lane {
