@@ -16,10 +16,6 @@ export const INTERRUPTED = Symbol("interrupted");
 
 /** The longest time a timer takes. */
 const LONGEST = 0x7fffffff;
-/** A place in the core's table of calls is the handle modulo this. */
-const PLACES = 2 ** 21;
-/** Not by `%`, which is slow for what is no small integer. */
-const placeOf = (handle: number): number => handle - Math.floor(handle / PLACES) * PLACES;
 /** How often a call looks by itself where others can't wake it: at first, and at most. */
 const LOOK = 5;
 const LOOK_MOST = 200;
@@ -108,7 +104,7 @@ export class Gate {
       wasm.core_user(core);
     }
     const now = this.now();
-    const handle = wasm.core_submit(
+    const place = wasm.core_submit(
       core,
       now,
       model,
@@ -121,20 +117,17 @@ export class Gate {
       options.maxAttempts ?? 0,
       options.onFull === "wait",
     );
-    if (handle < 0) throw this.#refusal(handle);
-    call.enter(handle, signal ?? undefined);
-    this.#calls[placeOf(handle)] = call;
+    if (place < 0) throw this.#refusal(place);
+    call.enter(place, this.#parts()[0] as number, signal ?? undefined);
+    this.#calls[place] = call;
     this.#live++;
     this.pump(now);
     return call;
   }
 
   #refusal(code: number): Error {
-    if (code === -3) return new ClosedError("the client is closed");
-    const full =
-      code === -1
-        ? `${this.#maxQueued} calls are waiting; send fewer at once, or wait for room`
-        : `${PLACES} calls are under way`;
+    if (code === -2) return new ClosedError("the client is closed");
+    const full = `${this.#maxQueued} calls are waiting; send fewer at once, or wait for room`;
     return new QueueFullError(`the queue is full: ${full}`, { isRetryable: true });
   }
 
@@ -142,30 +135,30 @@ export class Gate {
   pump(now = this.now()): void {
     const { core } = this;
     let events: ReturnType<typeof eventOf>[] | undefined;
-    for (let action; (action = wasm.core_poll(core, now)) !== 0; ) {
+    for (let action; (this.wake = this.#parts()[5] as number) <= now && (action = wasm.core_poll(core, now)) !== 0; ) {
       if (action === 5) {
         (events ??= []).push(eventOf(told(core, ACTION), this.endpoints));
         continue;
       }
       const out = this.#parts();
-      const handle = out[0] as number;
-      const call = this.#calls[placeOf(handle)];
-      if (call?.handle !== handle) {
+      const place = out[0] as number;
+      const serial = out[1] as number;
+      const call = this.#calls[place];
+      if (call?.serial !== serial) {
         // Nobody is there to use the permit.
-        wasm.core_cancel(core, now, handle);
+        wasm.core_cancel(core, now, place, serial);
         continue;
       }
       if (action === SEND) {
-        call.attempt = out[1] as number;
-        call.route = out[2] as number;
-        call.rename = out[3] === 0 ? undefined : told(core, RENAME).words[0];
+        call.attempt = out[2] as number;
+        call.route = out[3] as number;
+        call.rename = out[4] === 0 ? undefined : told(core, RENAME).words[0];
       } else if (action !== ABORT) {
         this.forget(call);
         if (action === FAILED) call.failure = told(core, ACTION);
       }
       call.deliver(action);
     }
-    this.wake = this.#parts()[0] as number;
     this.#arm(now);
     if (events !== undefined) for (const { type, event } of events) this.#tell(type, event);
   }
@@ -178,9 +171,8 @@ export class Gate {
 
   /** Forgets a call that is over. */
   forget(call: Call): void {
-    const place = placeOf(call.handle);
-    if (this.#calls[place] !== call) return;
-    this.#calls[place] = undefined;
+    if (this.#calls[call.place] !== call) return;
+    this.#calls[call.place] = undefined;
     this.#live--;
     call.release();
   }
@@ -254,8 +246,9 @@ export class Gate {
 /** @internal A call under way. */
 export class Call {
   readonly gate: Gate;
-  /** The core's number for it, once it has taken it in. */
-  handle = -1;
+  /** Its place among the core's calls, and what tells it from others that had the place, once the core has taken it in. */
+  place = -1;
+  serial = 0;
   /** The last order, which makes those before it void; 0 if it was taken. */
   #order = 0;
   /** What to send: under which number, by which route, and how the model is called there if not as by the caller. */
@@ -279,8 +272,9 @@ export class Call {
   }
 
   /** The core has taken it in. */
-  enter(handle: number, signal: AbortSignal | undefined): void {
-    this.handle = handle;
+  enter(place: number, serial: number, signal: AbortSignal | undefined): void {
+    this.place = place;
+    this.serial = serial;
     if (signal === undefined) return;
     const onAbort = () => this.cancel(signal.reason);
     signal.addEventListener("abort", onAbort, { once: true });
@@ -312,7 +306,7 @@ export class Call {
     if (this.#over || this.#cancelled !== undefined) return;
     this.#cancelled = { reason };
     const { gate } = this;
-    wasm.core_cancel(gate.core, gate.now(), this.handle);
+    wasm.core_cancel(gate.core, gate.now(), this.place, this.serial);
     gate.forget(this);
     this.ring();
     this.disconnect?.();
@@ -406,7 +400,7 @@ export class Call {
   report(attempt: number, event: number): void {
     if (this.#over) return;
     const now = this.gate.now();
-    wasm.core_on(this.gate.core, now, this.handle, attempt, event);
+    wasm.core_on(this.gate.core, now, this.place, this.serial, attempt, event);
     this.gate.pump(now);
   }
 
@@ -415,7 +409,7 @@ export class Call {
     if (this.#over) return;
     const { prompt, cached, completion, reasoning } = tokens ?? { prompt: -1, cached: 0, completion: 0, reasoning: 0 };
     const now = this.gate.now();
-    wasm.core_ended(this.gate.core, now, this.handle, attempt, prompt, cached, completion, reasoning);
+    wasm.core_ended(this.gate.core, now, this.place, this.serial, attempt, prompt, cached, completion, reasoning);
     this.gate.pump(now);
   }
 
@@ -423,7 +417,7 @@ export class Call {
   succeeded(attempt: number): void {
     if (this.#over) return;
     const now = this.gate.now();
-    wasm.core_succeeded(this.gate.core, now, this.handle, attempt);
+    wasm.core_succeeded(this.gate.core, now, this.place, this.serial, attempt);
     this.gate.pump(now);
   }
 
@@ -432,8 +426,8 @@ export class Call {
     if (this.#over) return;
     const { core } = this.gate;
     const now = this.gate.now();
-    wasm.core_ended(core, now, this.handle, attempt, -1, 0, 0, 0);
-    wasm.core_cancel(core, now, this.handle);
+    wasm.core_ended(core, now, this.place, this.serial, attempt, -1, 0, 0, 0);
+    wasm.core_cancel(core, now, this.place, this.serial);
     this.gate.forget(this);
     this.gate.pump(now);
   }

@@ -3,9 +3,9 @@
 //! Everything that waits (`fetch`, timers, `AbortSignal`) stays in JavaScript, in `js/src`; this is the brain behind it.
 //! What crosses the border, and why so:
 //!
-//! - **Numbers, wherever it can be numbers**: they cross for nothing. A call is one `f64` (its slab index and serial, see
-//!   [`handle`]); an action is a code returned by [`Core::poll`], and its parts lie where [`Core::out`] says, for JavaScript
-//!   to read in place. An array handed over would cost an allocation, a copy and a release each time.
+//! - **Numbers, wherever it can be numbers**: they cross for nothing. A call is its place among those under way and its serial
+//!   number, which tells it from others that had the place; an action is a code returned by [`Core::poll`], and its parts lie
+//!   where [`Core::out`] says, for JavaScript to read in place. An array handed over would cost an allocation, a copy and a release each time.
 //! - **One string** where there are words, by [`Core::say`] before the call that is about them, set off by NULs: headers as
 //!   `name\nvalue\n…`, a JSON document as the lines of [`core::json`](crate::core::json). What is told lies in memory, too.
 //!   Reports that people read are numbers and words apart (see `report`): no JSON, and no floating-point number as text, is
@@ -79,8 +79,8 @@ pub struct Core {
     words: String,
     /// Whom the next call to the provider is for.
     user: Option<String>,
-    /// The parts of the last action, or where the last report lies; it stays where it is.
-    out: Box<[f64; 4]>,
+    /// The parts of the last action, or where the last report lies; then when to poll. It stays where it is.
+    out: Box<[f64; 6]>,
 }
 
 #[wasm_bindgen]
@@ -105,8 +105,8 @@ impl Core {
         self.user = Some(take(&mut self.words));
     }
 
-    /// Takes a call in. Times are in milliseconds; 0 takes the client's, infinity turns it off. Returns its handle; −1 if
-    /// as many calls wait as may, −2 if as many are under way as can be told apart, −3 if the client is closed.
+    /// Takes a call in. Times are in milliseconds; 0 takes the client's, infinity turns it off. Returns its place,
+    /// and puts its serial where [`Core::out`] says; −1 if as many calls wait as may, −2 if the client is closed.
     #[allow(clippy::too_many_arguments, reason = "flat arguments cross the border without an allocation")]
     pub fn submit(
         &mut self,
@@ -120,7 +120,7 @@ impl Core {
         idle: f64,
         max_attempts: u32,
         wait_for_room: bool,
-    ) -> f64 {
+    ) -> i32 {
         let user = self.user.take();
         let spec = JobSpec {
             user_id: user.as_deref(),
@@ -131,19 +131,21 @@ impl Core {
             on_full: if wait_for_room { OnFull::Wait } else { OnFull::Fail },
             ..JobSpec::new("", WorkloadId(workload))
         };
-        match self.scheduler.submit_to(at(now), model, spec) {
-            Ok(ticket) => handle(ticket).unwrap_or_else(|| {
-                self.scheduler.cancel(at(now), ticket);
-                -2.0
-            }),
-            Err(SubmitError::Closed) => -3.0,
-            Err(_) => -1.0,
-        }
+        let place = match self.scheduler.submit_to(at(now), model, spec) {
+            Ok(Ticket { index, serial }) => {
+                self.out[0] = serial.into();
+                index as i32
+            }
+            Err(SubmitError::Closed) => -2,
+            Err(_) => -1,
+        };
+        self.note_wake();
+        place
     }
 
     /// Reports what happens to an attempt: 1 its head came, 2 a keep-alive, 3 content, 4 the driver waits for more,
     /// 5 something was handed to the caller.
-    pub fn on(&mut self, now: f64, call: f64, attempt: u32, event: u32) {
+    pub fn on(&mut self, now: f64, index: u32, serial: u32, attempt: u32, event: u32) {
         let event = match event {
             1 => Event::Headers,
             2 => Event::Alive,
@@ -152,7 +154,8 @@ impl Core {
             5 => Event::Delivered,
             _ => return,
         };
-        self.scheduler.on(at(now), Attempt { ticket: ticket(call), number: attempt }, event);
+        self.scheduler.on(at(now), Attempt { ticket: Ticket { index, serial }, number: attempt }, event);
+        self.note_wake();
     }
 
     /// Reports that an attempt is over, with the outcome last classified. The counts are the tokens used; a negative
@@ -161,7 +164,8 @@ impl Core {
     pub fn ended(
         &mut self,
         now: f64,
-        call: f64,
+        index: u32,
+        serial: u32,
         attempt: u32,
         prompt: f64,
         cached: f64,
@@ -176,33 +180,32 @@ impl Core {
             completion: completion as u64,
             reasoning: reasoning as u64,
         });
-        let attempt = Attempt { ticket: ticket(call), number: attempt };
+        let attempt = Attempt { ticket: Ticket { index, serial }, number: attempt };
         self.scheduler.on(at(now), attempt, Event::Ended { outcome, tokens });
+        self.note_wake();
     }
 
     /// Reports that what the call was for went well, where there was no answer to classify.
-    pub fn succeeded(&mut self, now: f64, call: f64, attempt: u32) {
+    pub fn succeeded(&mut self, now: f64, index: u32, serial: u32, attempt: u32) {
         self.outcome = Outcome { status: Some(200), ..Outcome::new(OutcomeKind::Success) };
-        self.ended(now, call, attempt, -1.0, 0.0, 0.0, 0.0);
+        self.ended(now, index, serial, attempt, -1.0, 0.0, 0.0, 0.0);
     }
 
-    /// The caller gave the call up. Returns whether it was still there.
-    pub fn cancel(&mut self, now: f64, call: f64) -> bool {
-        self.scheduler.cancel(at(now), ticket(call))
+    /// The caller gave the call up.
+    pub fn cancel(&mut self, now: f64, index: u32, serial: u32) {
+        self.scheduler.cancel(at(now), Ticket { index, serial });
+        self.note_wake();
     }
 
     /// The next thing to do: 0 nothing, 1 send, 2 abort an attempt, 3 a call was answered, 4 a call failed, 5 something
-    /// worth telling happened. Call it until it returns 0. Where [`Core::out`] says lie the call, the attempt's number, the
-    /// place of the route in the configuration, and whether that route has a name of its own for the model; or if there is
-    /// nothing to do, when this must be called again at the latest.
+    /// worth telling happened. Where [`Core::out`] says lie the call's place and serial, the attempt's number, the place of the route in the
+    /// configuration, and whether that route has a name of its own for the model. Behind them stands, after everything that
+    /// is done in here, when this must be called at the latest: 0 if at once, infinity if not until something happens.
     pub fn poll(&mut self, now: f64) -> u32 {
         self.action = self.scheduler.poll(at(now));
+        self.note_wake();
         let (code, ticket, rest) = match &self.action {
-            None => {
-                let wake = self.scheduler.next_wake();
-                self.out[0] = wake.map_or(f64::INFINITY, |at| at.as_micros() as f64 / 1e3);
-                return code::NOTHING;
-            }
+            None => return code::NOTHING,
             Some(Action::Notify(_)) => return code::NOTICE,
             Some(Action::Send { attempt, route, rename }) => {
                 let rest = [attempt.number, route.index() as u32, u32::from(rename.is_some())];
@@ -213,11 +216,11 @@ impl Core {
             Some(Action::End { ticket, result: Err(_) }) => (code::FAILED, *ticket, [0; 3]),
         };
         let [attempt, route, renames] = rest.map(f64::from);
-        *self.out = [handle(ticket).unwrap_or(-1.0), attempt, route, renames];
+        self.out[..5].copy_from_slice(&[ticket.index.into(), ticket.serial.into(), attempt, route, renames]);
         code
     }
 
-    /// Where the numbers of [`Core::poll`] and [`Core::tell`] lie in memory: four of 64 bits.
+    /// Where the numbers of [`Core::poll`] and [`Core::tell`] lie in memory: six of 64 bits.
     pub fn out(&self) -> u32 {
         self.out.as_ptr() as u32
     }
@@ -241,7 +244,7 @@ impl Core {
         }
         let Report { numbers, words } = &self.report;
         let places = [numbers.as_ptr() as u32, numbers.len() as u32, words.as_ptr() as u32, words.len() as u32];
-        *self.out = places.map(f64::from);
+        self.out[..4].copy_from_slice(&places.map(f64::from));
     }
 
     /// Whether notices are wanted. Not at first.
@@ -257,11 +260,13 @@ impl Core {
     /// Stops admissions and ends waiting calls; with `abort` those in flight, too.
     pub fn close(&mut self, now: f64, abort: bool) {
         self.scheduler.close(at(now), abort);
+        self.note_wake();
     }
 
     /// Reopens what was stopped: the balance was topped up, the key mended.
     pub fn resume(&mut self, now: f64) {
         self.scheduler.resume(at(now));
+        self.note_wake();
     }
 
     /// Takes over what was told of one limit; its account and its model were said. Returns whether it could be read.
@@ -271,6 +276,7 @@ impl Core {
         let lane = LaneKey { account: account.into(), model: model.into(), user_id: None };
         learned.is_some_and(|learned| {
             self.scheduler.restore_lane(at(now), LearnedLane { lane, learned });
+            self.note_wake();
             true
         })
     }
@@ -340,6 +346,16 @@ impl Core {
 }
 
 impl Core {
+    #[inline(never)]
+    fn note_wake(&mut self) {
+        self.out[5] = match self.scheduler.next_wake() {
+            // Not the time itself: as milliseconds it might be a little later.
+            Some(wake) if wake <= self.scheduler.now() => 0.0,
+            Some(wake) => wake.as_micros() as f64 / 1e3,
+            None => f64::INFINITY,
+        };
+    }
+
     /// Keeps what an answer came to by its head and what else was said of it. Returns its kind, 0 if it came to nothing.
     fn judge(&mut self, status: u16, unix: f64, by: fn(&Head<'_>, &str, Option<u64>) -> Option<Outcome>) -> u32 {
         let (headers, rest) = parted(&self.words);
@@ -370,19 +386,6 @@ fn span(millis: f64) -> Option<Duration> {
 
 fn at(millis: f64) -> Timestamp {
     Timestamp::from_secs_f64(millis / 1e3)
-}
-
-/// Calls that can be under way at once: their places fill what a number has beside 32 bits of serial.
-const MOST_CALLS: u32 = 1 << 21;
-
-/// A ticket as a number that JavaScript holds exactly: serial · 2²¹ + index.
-fn handle(ticket: Ticket) -> Option<f64> {
-    (ticket.index < MOST_CALLS).then(|| f64::from(ticket.serial) * f64::from(MOST_CALLS) + f64::from(ticket.index))
-}
-
-fn ticket(handle: f64) -> Ticket {
-    let bits = handle as u64;
-    Ticket { index: bits as u32 % MOST_CALLS, serial: (bits / u64::from(MOST_CALLS)) as u32 }
 }
 
 /// The words before the first NUL, and those after it.

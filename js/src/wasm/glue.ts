@@ -28,19 +28,20 @@ interface Exports {
     maxAttempts: number,
     waitForRoom: boolean,
   ): number;
-  core_on(core: Core, now: number, call: number, attempt: number, event: number): void;
+  core_on(core: Core, now: number, place: number, serial: number, attempt: number, event: number): void;
   core_ended(
     core: Core,
     now: number,
-    call: number,
+    place: number,
+    serial: number,
     attempt: number,
     prompt: number,
     cached: number,
     completion: number,
     reasoning: number,
   ): void;
-  core_succeeded(core: Core, now: number, call: number, attempt: number): void;
-  core_cancel(core: Core, now: number, call: number): void;
+  core_succeeded(core: Core, now: number, place: number, serial: number, attempt: number): void;
+  core_cancel(core: Core, now: number, place: number, serial: number): void;
   core_poll(core: Core, now: number): number;
   core_out(core: Core): number;
   core_tell(core: Core, what: number, now: number): void;
@@ -114,7 +115,7 @@ export function restore(core: Core, now: number, account: string, model: string,
 
 /** @internal Where the core puts numbers to be read in place, until its memory grows: the view is empty then. */
 export function outOf(core: Core): Float64Array {
-  return new Float64Array(wasm.memory.buffer, wasm.core_out(core) >>> 0, 4);
+  return new Float64Array(wasm.memory.buffer, wasm.core_out(core) >>> 0, 6);
 }
 
 /** @internal Has the core tell: 0 the last action, 1 everything counted, 2 what was learned, 3 the last outcome … */

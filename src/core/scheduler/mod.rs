@@ -445,6 +445,12 @@ impl Scheduler {
         self.timers.peek().map(|Reverse((at, _))| *at)
     }
 
+    /// The latest time it was told.
+    #[cfg(all(feature = "js", target_family = "wasm"))]
+    pub(crate) fn now(&self) -> Timestamp {
+        self.now
+    }
+
     /// The next thing to do; call it until it returns `None`.
     pub fn poll(&mut self, now: Timestamp) -> Option<Action> {
         let now = self.tick(now);
