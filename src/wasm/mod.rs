@@ -235,7 +235,7 @@ impl Core {
         match (what, &self.action) {
             (0, Some(Action::End { result: Err(failure), .. })) => self.report.failure(failure),
             (0, Some(Action::Notify(notice))) => self.report.notice(notice, &self.scheduler),
-            (1, _) => self.report.snapshot(&self.scheduler.snapshot(at(now))),
+            (1, _) => self.report.snapshot(&mut self.scheduler, at(now)),
             (2, _) => self.report.learned(&self.scheduler.learned()),
             (3, _) => self.report.outcome(&self.outcome),
             (4, Some(Action::Send { rename: Some(rename), .. })) => self.report.words.push_str(rename),

@@ -5,10 +5,11 @@
 
 use crate::core::call::Failure;
 use crate::core::error::ErrorKind;
-use crate::core::metrics::{Counters, DISTRIBUTIONS, GAUGES, MetricsSnapshot, ScopeSnapshot};
+use crate::core::metrics::{Counters, DISTRIBUTIONS, GAUGES, LaneState, Scope, Summary};
 use crate::core::outcome::{Outcome, OutcomeKind};
-use crate::core::route::LaneId;
-use crate::core::scheduler::{LearnedLane, Notice, Scheduler};
+use crate::core::route::{LaneId, LaneKey};
+use crate::core::scheduler::{LearnedLane, Load, Notice, Scheduler};
+use crate::core::time::Timestamp;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -162,11 +163,15 @@ impl Report {
     }
 
     fn lane(&mut self, lane: LaneId, scheduler: &Scheduler) {
-        if let Some(lane) = scheduler.lane(lane) {
-            self.word(&lane.account);
-            self.word(&lane.model);
-            self.maybe(lane.user_id.as_deref());
+        if let Some(key) = scheduler.lane(lane) {
+            self.lane_key(key);
         }
+    }
+
+    fn lane_key(&mut self, key: &LaneKey) {
+        self.word(&key.account);
+        self.word(&key.model);
+        self.maybe(key.user_id.as_deref());
     }
 
     /// What was learned of the limits.
@@ -178,41 +183,36 @@ impl Report {
         }
     }
 
-    /// Everything counted; `metrics` in js/src/metrics.ts reads it.
-    pub(super) fn snapshot(&mut self, snapshot: &MetricsSnapshot) {
-        let lists = [&snapshot.routes, &snapshot.models, &snapshot.workloads];
-        self.number(snapshot.uptime);
-        for count in [snapshot.queued, snapshot.backing_off, snapshot.in_flight] {
-            self.number(count as f64);
-        }
-        for list in lists {
-            self.number(list.len() as f64);
-        }
-        self.scope(&snapshot.total);
-        for list in lists {
-            for scope in list {
-                self.scope(scope);
-            }
-        }
-        for lane in &snapshot.lanes {
-            let measured = lane.measured.map_or(f64::NAN, f64::from);
-            self.numbers.extend_from_slice(&[lane.limit.into(), measured, lane.in_flight.into(), lane.paused]);
-            for word in
-                [&lane.account, &lane.model, lane.user_id.as_deref().unwrap_or_default(), lane.state, lane.breaker]
-            {
-                self.word(word);
-            }
-        }
+    /// Everything counted, and the state of every lane; `metrics` in js/src/metrics.ts reads it.
+    pub(super) fn snapshot(&mut self, scheduler: &mut Scheduler, now: Timestamp) {
+        const LISTS: usize = 4;
+        let Load { queued, backing_off, in_flight } = scheduler.load();
+        let head = [now.as_secs_f64(), queued as f64, backing_off as f64, in_flight as f64];
+        self.numbers.extend_from_slice(&head);
+        // How long each list is comes first.
+        self.numbers.extend_from_slice(&[0.0; 3]);
+        self.scope("total", &scheduler.total());
+        scheduler.each_scope(&mut |list, name, scope| {
+            self.numbers[LISTS + list] += 1.0;
+            self.scope(name, scope);
+        });
+        scheduler.each_lane_state(now, &mut |LaneState { key, limit, measured, in_flight, state, breaker, paused }| {
+            let measured = measured.map_or(f64::NAN, f64::from);
+            self.numbers.extend_from_slice(&[limit.into(), measured, in_flight.into(), paused]);
+            self.lane_key(key);
+            self.word(state);
+            self.word(breaker);
+        });
     }
 
-    fn scope(&mut self, scope: &ScopeSnapshot) {
-        self.word(&scope.name);
+    fn scope(&mut self, name: &str, scope: &Scope) {
+        self.word(name);
         for count in scope.counters.values() {
             self.number(count as f64);
         }
-        for summary in scope.distributions() {
-            self.number(summary.count as f64);
-            self.numbers.extend_from_slice(&[summary.sum, summary.p50, summary.p90, summary.p99, summary.max]);
+        for histogram in [&scope.queue_wait, &scope.first_content, &scope.duration] {
+            let Summary { count, sum, p50, p90, p99, max } = histogram.summary();
+            self.numbers.extend_from_slice(&[count as f64, sum, p50, p90, p99, max]);
         }
     }
 }

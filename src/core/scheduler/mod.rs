@@ -28,7 +28,7 @@ use self::settle::Departure;
 use super::backoff::RetryBudget;
 use super::breaker::BreakerState;
 use super::call::{Attempt, Call, Clocks, FailureKind, Phase, State, Ticket};
-use super::metrics::{Labels, LaneSnapshot, Metrics, MetricsSnapshot};
+use super::metrics::{Labels, LaneSnapshot, LaneState, Metrics, MetricsSnapshot, Scope};
 use super::outcome::{Outcome, OutcomeKind};
 use super::queue::{Class, Queue, WorkloadId};
 use super::route::{Candidate, Lane, LaneId, LaneKey, RouteId, RouteSpec, Stop};
@@ -635,33 +635,51 @@ impl Scheduler {
 
     /// Everything counted so far, and the state of every lane.
     pub fn snapshot(&mut self, now: Timestamp) -> MetricsSnapshot {
-        let now = self.tick(now);
-        let (total, routes, models, workloads) = self.metrics.snapshot(
+        let mut lists = [const { Vec::new() }; 3];
+        self.each_scope(&mut |list, name, scope| lists[list].push(scope.snapshot(name)));
+        let [routes, models, workloads] = lists;
+        let mut lanes = Vec::new();
+        self.each_lane_state(now, &mut |LaneState { key, limit, measured, in_flight, state, breaker, paused }| {
+            let LaneKey { account, model, user_id } = key.clone();
+            lanes.push(LaneSnapshot { account, model, user_id, limit, measured, in_flight, state, breaker, paused });
+        });
+        let Load { queued, backing_off, in_flight } = self.load();
+        let (uptime, total) = (self.now.as_secs_f64(), self.total().snapshot("total"));
+        MetricsSnapshot { uptime, queued, backing_off, in_flight, total, routes, models, workloads, lanes }
+    }
+
+    /// Everything counted so far.
+    pub(crate) fn total(&self) -> Scope {
+        self.metrics.total()
+    }
+
+    /// Shows what was counted of each route, model and workload, by the place of their list and their names.
+    pub(crate) fn each_scope(&self, show: &mut dyn FnMut(usize, &str, &Scope)) {
+        let lists: [&mut dyn Iterator<Item = &str>; 3] = [
             &mut self.config.routes.iter().map(|route| route.name.as_str()),
             &mut self.models.iter().map(|model| &*model.name),
             &mut self.workloads.iter().map(|workload| workload.spec.name.as_str()),
-        );
-        let mut lanes = Vec::new();
+        ];
+        self.metrics.each(lists, show);
+    }
+
+    /// Shows the state of each lane.
+    pub(crate) fn each_lane_state(&mut self, now: Timestamp, show: &mut dyn FnMut(LaneState<'_>)) {
+        let now = self.tick(now);
         for (_, lane) in &mut self.lanes {
             // A pause that is over is over, even if nobody has looked since.
             lane.ceiling.advance(now);
             let view = lane.ceiling.view();
-            let paused = lane.ceiling.pause_until().map_or(0.0, |until| until.secs_since(now));
-            lanes.push(LaneSnapshot {
-                account: lane.key.account.clone(),
-                model: lane.key.model.clone(),
-                user_id: lane.key.user_id.clone(),
+            show(LaneState {
+                key: &lane.key,
                 limit: view.window,
                 measured: view.measured,
                 in_flight: lane.in_flight.iter().sum(),
                 state: view.state.name(),
                 breaker: lane.breaker_name(),
-                paused,
+                paused: lane.ceiling.pause_until().map_or(0.0, |until| until.secs_since(now)),
             });
         }
-        let Load { queued, backing_off, in_flight } = self.load();
-        let uptime = now.as_secs_f64();
-        MetricsSnapshot { uptime, queued, backing_off, in_flight, total, routes, models, workloads, lanes }
     }
 
     #[cfg_attr(target_family = "wasm", inline(never))]
