@@ -3,9 +3,10 @@
 //! Everything that waits (`fetch`, timers, `AbortSignal`) stays in JavaScript, in `js/src`; this is the brain behind it.
 //! What crosses the border, and why so:
 //!
-//! - **Numbers, wherever it can be numbers**: they cross for nothing. A call is its place among those under way and its serial
-//!   number, which tells it from others that had the place; an action is a code returned by [`Core::poll`], and its parts lie
-//!   where [`Core::out`] says, for JavaScript to read in place. An array handed over would cost an allocation, a copy and a release each time.
+//! - **Numbers, wherever it can be numbers**: they cross for nothing. A call is its place among those under way and its
+//!   serial number, which tells it from others that had the place; an action is a code returned by [`Core::poll`], and its
+//!   parts lie where [`Core::out`] says, for JavaScript to read in place. An array handed over would cost an allocation, a
+//!   copy and a release each time.
 //! - **One string** where there are words, by [`Core::say`] before the call that is about them, set off by NULs: headers as
 //!   `name\nvalue\n…`, a JSON document as the lines of [`core::json`](crate::core::json). What is told lies in memory, too.
 //!   Reports that people read are numbers and words apart (see `report`): no JSON, and no floating-point number as text, is
@@ -198,9 +199,10 @@ impl Core {
     }
 
     /// The next thing to do: 0 nothing, 1 send, 2 abort an attempt, 3 a call was answered, 4 a call failed, 5 something
-    /// worth telling happened. Where [`Core::out`] says lie the call's place and serial, the attempt's number, the place of the route in the
-    /// configuration, and whether that route has a name of its own for the model. Behind them stands, after everything that
-    /// is done in here, when this must be called at the latest: 0 if at once, infinity if not until something happens.
+    /// worth telling happened. Where [`Core::out`] says lie the call's place and serial, the attempt's number, the place of
+    /// the route in the configuration, and whether that route has a name of its own for the model. Behind them stands, after
+    /// everything that is done in here, when this must be called at the latest: 0 if at once, infinity if not until
+    /// something happens.
     pub fn poll(&mut self, now: f64) -> u32 {
         self.action = self.scheduler.poll(at(now));
         self.note_wake();
@@ -358,7 +360,9 @@ impl Core {
 
     /// Keeps what an answer came to by its head and what else was said of it. Returns its kind, 0 if it came to nothing.
     fn judge(&mut self, status: u16, unix: f64, by: fn(&Head<'_>, &str, Option<u64>) -> Option<Outcome>) -> u32 {
-        let (headers, rest) = parted(&self.words);
+        // A whole answer's, perhaps: not to be kept.
+        let words = take(&mut self.words);
+        let (headers, rest) = parted(&words);
         let outcome = by(&Head { status, headers: &Lines(headers) }, rest, Some(unix as u64));
         outcome.map_or(0, |outcome| {
             let kind = outcome.kind as u32;
