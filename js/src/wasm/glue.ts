@@ -95,7 +95,7 @@ export function freeWith(owner: object, core: Core): void {
   cores?.register(owner, core);
 }
 
-/** @internal The core of one client. All that makes no sense in its configuration has been refused by then; see `options.ts`. */
+/** @internal The core of one client. What makes no sense in its configuration was refused before; see `options.ts`. */
 export function make(numbers: number[], words: string[]): Core {
   const [list, text] = [new Uint8Array(Float64Array.from(numbers).buffer), encoder.encode(words.join("\0"))];
   return wasm.make(handOver(list, 8), numbers.length, handOver(text, 1), text.length, Math.random()) >>> 0;
