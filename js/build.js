@@ -98,13 +98,11 @@ for (const file of ["inline.js", "workerd.js", "edge-light.js", "core.wasm.d.ts"
   writeFileSync(join(loaders, file), fill(`wasm/${file}`, values));
 }
 
-// What `instantiate` builds on is private to wasm-bindgen's code: better no package than one that fails where it runs.
-const glue = readFileSync(join(generated, "core.js"), "utf8");
-for (const name of ["function __wbg_get_imports()", "function __wbg_finalize_init(instance, module)", "let wasm"]) {
-  if (!glue.includes(name)) fail(`wasm-bindgen's code has no \`${name}\` any more: look at wasm/instantiate.js`);
+// What `glue.ts` gives the core is private to wasm-bindgen's code: better no package than one that fails where it runs.
+for (const { module, name, kind } of WebAssembly.Module.imports(new WebAssembly.Module(wasm))) {
+  const known = kind === "function" && /^__wbg___wbindgen_throw_|^__wbindgen_init_externref_table$/.test(name);
+  if (module !== "./core_bg.js" || !known) fail(`the core wants ${name} of ${module}: look at js/src/wasm/glue.ts`);
 }
-writeFileSync(join(loaders, "glue.js"), glue + fill("wasm/instantiate.js", values));
-copyFileSync(join(root, "js/src/wasm/glue.d.ts"), join(loaders, "glue.d.ts"));
 
 // Each of these breaks a bundler or a runtime, or `require`.
 const forbidden = [/\bimport\.meta\b/, /^await\b/m, /\bimport\s*\(/, /\bfrom\s+"(node:)?fs"/];

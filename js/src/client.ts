@@ -2,7 +2,7 @@
 import { Gate, makeCore } from "./driver.js";
 import { InvalidRequestError, failed } from "./errors.js";
 import { EVENTS, type TidegateEvents } from "./events.js";
-import { Exchange, ask, classify, headerLines, type Wire } from "./exchange.js";
+import { BEFORE_CONTENT, BEFORE_HEADERS, Exchange, RESET, ask, broken, classify, headerLines, type Wire } from "./exchange.js";
 import { limitedFetch, type GateInit } from "./fetch.js";
 import { learned, metrics, prometheus, restore, type LearnedLimits, type Metrics } from "./metrics.js";
 import { OUTCOME, told, type Report } from "./names.js";
@@ -10,6 +10,7 @@ import { callOptions, expected, settings, type CallOptions, type Settings, type 
 import { schedule, type ScheduleOptions } from "./schedule.js";
 import { Reading, Stream } from "./stream.js";
 import { validate } from "./validate.js";
+import { wasm } from "./wasm/glue.js";
 import type {
   Balance,
   ChatCompletion,
@@ -178,7 +179,7 @@ export class Tidegate {
    * servers asked for: the balance was topped up, the key mended, the outage is over.
    */
   resume(): void {
-    this.#gate.core.resume(this.#gate.now());
+    wasm.core_resume(this.#gate.core, this.#gate.now());
     this.#gate.pump();
   }
 
@@ -282,7 +283,7 @@ async function inquire<T>(gate: Gate, path: string, signal: AbortSignal): Promis
     const { kind, json } = classify(core, status, lines, gate.scrub(await response.text()));
     if (kind === 0) return { told: json as T };
   } catch (error) {
-    core.broken(1, status === 0 ? 0 : 1, status, lines, gate.scrub(String(error instanceof Error ? error.message : error)));
+    broken(core, RESET, status === 0 ? BEFORE_HEADERS : BEFORE_CONTENT, status, lines, gate.scrub(String(error instanceof Error ? error.message : error)));
   }
   return { report: told(core, OUTCOME) };
 }

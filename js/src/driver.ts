@@ -1,9 +1,9 @@
 import { AbortedError, ClosedError, NoRouteError, QueueFullError } from "./errors.js";
 import { eventOf } from "./events.js";
-import { ACTION, told, type Report } from "./names.js";
+import { ACTION, RENAME, learnNames, told, type Report } from "./names.js";
 import { span, type CallOptions, type Endpoint, type Settings } from "./options.js";
 import { start } from "./wasm/core.js";
-import { make, memory, type Core } from "./wasm/glue.js";
+import { freeWith, make, outOf, say, wasm, type Core } from "./wasm/glue.js";
 
 /** @internal What happens to an attempt, by the core's numbers. */
 export const HEADERS = 1, ALIVE = 2, CONTENT = 3, READING = 4, DELIVERED = 5;
@@ -16,10 +16,6 @@ export const INTERRUPTED = Symbol("interrupted");
 
 /** The longest time a timer takes. */
 const LONGEST = 0x7fffffff;
-/** A place in the core's table of calls is the handle modulo this. */
-const PLACES = 2 ** 21;
-/** Not by `%`, which is slow for what is no small integer. */
-const placeOf = (handle: number): number => handle - Math.floor(handle / PLACES) * PLACES;
 /** How often a call looks by itself where others can't wake it: at first, and at most. */
 const LOOK = 5;
 const LOOK_MOST = 200;
@@ -58,13 +54,14 @@ export class Gate {
   /** When the core must be looked at again at the latest. */
   wake = Infinity;
   /** Where the core puts the parts of an action. */
-  #out = new Float64Array();
+  #out: Float64Array = new Float64Array();
   #origin: number | undefined;
   #timer: Timer | undefined;
   #timerAt = Infinity;
 
   constructor(settings: Settings, core: Core) {
     this.core = core;
+    freeWith(this, core);
     this.endpoints = settings.endpoints;
     this.fetch = settings.fetch;
     this.countsTokens = settings.countsTokens;
@@ -91,16 +88,24 @@ export class Gate {
     const { core } = this;
     let model = this.#models.get(name);
     if (model === undefined) {
-      model = core.model(name);
+      say(core, name);
+      model = wasm.core_model(core);
       // Names that nobody serves are not kept: callers may make up any number.
       if (model < 0) throw new NoRouteError(`no route serves the model \`${name}\``);
       this.#models.set(name, model);
     }
     let work = this.#workloads.get(workload);
-    if (work === undefined) this.#workloads.set(workload, (work = core.workload(workload)));
-    if (userId !== undefined) core.user(userId);
+    if (work === undefined) {
+      say(core, workload);
+      this.#workloads.set(workload, (work = wasm.core_workload(core)));
+    }
+    if (userId !== undefined) {
+      say(core, userId);
+      wasm.core_user(core);
+    }
     const now = this.now();
-    const handle = core.submit(
+    const place = wasm.core_submit(
+      core,
       now,
       model,
       work,
@@ -112,20 +117,17 @@ export class Gate {
       options.maxAttempts ?? 0,
       options.onFull === "wait",
     );
-    if (handle < 0) throw this.#refusal(handle);
-    call.enter(handle, signal ?? undefined);
-    this.#calls[placeOf(handle)] = call;
+    if (place < 0) throw this.#refusal(place);
+    call.enter(place, this.#parts()[0] as number, signal ?? undefined);
+    this.#calls[place] = call;
     this.#live++;
     this.pump(now);
     return call;
   }
 
   #refusal(code: number): Error {
-    if (code === -3) return new ClosedError("the client is closed");
-    const full =
-      code === -1
-        ? `${this.#maxQueued} calls are waiting; send fewer at once, or wait for room`
-        : `${PLACES} calls are under way`;
+    if (code === -2) return new ClosedError("the client is closed");
+    const full = `${this.#maxQueued} calls are waiting; send fewer at once, or wait for room`;
     return new QueueFullError(`the queue is full: ${full}`, { isRetryable: true });
   }
 
@@ -133,45 +135,44 @@ export class Gate {
   pump(now = this.now()): void {
     const { core } = this;
     let events: ReturnType<typeof eventOf>[] | undefined;
-    for (let action; (action = core.poll(now)) !== 0; ) {
+    for (let action; (this.wake = this.#parts()[5] as number) <= now && (action = wasm.core_poll(core, now)) !== 0; ) {
       if (action === 5) {
         (events ??= []).push(eventOf(told(core, ACTION), this.endpoints));
         continue;
       }
       const out = this.#parts();
-      const handle = out[0] as number;
-      const call = this.#calls[placeOf(handle)];
-      if (call?.handle !== handle) {
+      const place = out[0] as number;
+      const serial = out[1] as number;
+      const call = this.#calls[place];
+      if (call?.serial !== serial) {
         // Nobody is there to use the permit.
-        core.cancel(now, handle);
+        wasm.core_cancel(core, now, place, serial);
         continue;
       }
       if (action === SEND) {
-        call.attempt = out[1] as number;
-        call.route = out[2] as number;
-        call.rename = out[3] === 0 ? undefined : core.rename();
+        call.attempt = out[2] as number;
+        call.route = out[3] as number;
+        call.rename = out[4] === 0 ? undefined : told(core, RENAME).words[0];
       } else if (action !== ABORT) {
         this.forget(call);
         if (action === FAILED) call.failure = told(core, ACTION);
       }
       call.deliver(action);
     }
-    this.wake = this.#parts()[0] as number;
     this.#arm(now);
     if (events !== undefined) for (const { type, event } of events) this.#tell(type, event);
   }
 
   #parts(): Float64Array {
     // A memory that grows leaves its old buffer behind, empty.
-    if (this.#out.length === 0) this.#out = new Float64Array(memory().buffer, this.core.out(), 4);
+    if (this.#out.length === 0) this.#out = outOf(this.core);
     return this.#out;
   }
 
   /** Forgets a call that is over. */
   forget(call: Call): void {
-    const place = placeOf(call.handle);
-    if (this.#calls[place] !== call) return;
-    this.#calls[place] = undefined;
+    if (this.#calls[call.place] !== call) return;
+    this.#calls[call.place] = undefined;
     this.#live--;
     call.release();
   }
@@ -202,10 +203,10 @@ export class Gate {
     if (listeners === undefined) this.#listeners.set(event, (listeners = new Set()));
     const heard = listeners;
     heard.add(listener);
-    this.core.set_notices(true);
+    wasm.core_set_notices(this.core, true);
     return () => {
       heard.delete(listener);
-      this.core.set_notices([...this.#listeners.values()].some(({ size }) => size > 0));
+      wasm.core_set_notices(this.core, [...this.#listeners.values()].some(({ size }) => size > 0));
     };
   }
 
@@ -232,14 +233,14 @@ export class Gate {
 
   /** Stops admissions and ends waiting calls, and after `grace` milliseconds those in flight. */
   async close(grace: number): Promise<void> {
-    this.core.close(this.now(), false);
+    wasm.core_close(this.core, this.now(), false);
     this.pump();
     const until = this.now() + grace;
     // Looks again and again instead of being told: a client is closed once.
-    for (let wait = 1; this.core.in_flight() > 0 && this.now() < until; wait = Math.min(wait * 2, 50)) {
+    for (let wait = 1; wasm.core_in_flight(this.core) > 0 && this.now() < until; wait = Math.min(wait * 2, 50)) {
       await new Promise<void>((resolve) => setTimeout(resolve, Math.min(wait, Math.ceil(until - this.now()))));
     }
-    this.core.close(this.now(), true);
+    wasm.core_close(this.core, this.now(), true);
     this.pump();
   }
 }
@@ -247,8 +248,9 @@ export class Gate {
 /** @internal A call under way. */
 export class Call {
   readonly gate: Gate;
-  /** The core's number for it, once it has taken it in. */
-  handle = -1;
+  /** Its place among the core's calls, and what tells it from others that had the place, once the core has taken it in. */
+  place = -1;
+  serial = 0;
   /** The last order, which makes those before it void; 0 if it was taken. */
   #order = 0;
   /** What to send: under which number, by which route, and how the model is called there if not as by the caller. */
@@ -272,8 +274,9 @@ export class Call {
   }
 
   /** The core has taken it in. */
-  enter(handle: number, signal: AbortSignal | undefined): void {
-    this.handle = handle;
+  enter(place: number, serial: number, signal: AbortSignal | undefined): void {
+    this.place = place;
+    this.serial = serial;
     if (signal === undefined) return;
     const onAbort = () => this.cancel(signal.reason);
     signal.addEventListener("abort", onAbort, { once: true });
@@ -305,7 +308,7 @@ export class Call {
     if (this.#over || this.#cancelled !== undefined) return;
     this.#cancelled = { reason };
     const { gate } = this;
-    gate.core.cancel(gate.now(), this.handle);
+    wasm.core_cancel(gate.core, gate.now(), this.place, this.serial);
     gate.forget(this);
     this.ring();
     this.disconnect?.();
@@ -399,7 +402,7 @@ export class Call {
   report(attempt: number, event: number): void {
     if (this.#over) return;
     const now = this.gate.now();
-    this.gate.core.on(now, this.handle, attempt, event);
+    wasm.core_on(this.gate.core, now, this.place, this.serial, attempt, event);
     this.gate.pump(now);
   }
 
@@ -408,7 +411,7 @@ export class Call {
     if (this.#over) return;
     const { prompt, cached, completion, reasoning } = tokens ?? { prompt: -1, cached: 0, completion: 0, reasoning: 0 };
     const now = this.gate.now();
-    this.gate.core.ended(now, this.handle, attempt, prompt, cached, completion, reasoning);
+    wasm.core_ended(this.gate.core, now, this.place, this.serial, attempt, prompt, cached, completion, reasoning);
     this.gate.pump(now);
   }
 
@@ -416,7 +419,7 @@ export class Call {
   succeeded(attempt: number): void {
     if (this.#over) return;
     const now = this.gate.now();
-    this.gate.core.succeeded(now, this.handle, attempt);
+    wasm.core_succeeded(this.gate.core, now, this.place, this.serial, attempt);
     this.gate.pump(now);
   }
 
@@ -425,8 +428,8 @@ export class Call {
     if (this.#over) return;
     const { core } = this.gate;
     const now = this.gate.now();
-    core.ended(now, this.handle, attempt, -1, 0, 0, 0);
-    core.cancel(now, this.handle);
+    wasm.core_ended(core, now, this.place, this.serial, attempt, -1, 0, 0, 0);
+    wasm.core_cancel(core, now, this.place, this.serial);
     this.gate.forget(this);
     this.gate.pump(now);
   }
@@ -443,5 +446,7 @@ export interface Tokens {
 /** @internal Makes the core of a client. */
 export function makeCore({ numbers, words }: Settings["config"]): Core {
   start();
-  return make(Float64Array.from(numbers), words.join("\0"), Math.random());
+  const core = make(numbers, words);
+  learnNames(core);
+  return core;
 }

@@ -2,7 +2,7 @@ import { ABORT, ALIVE, CONTENT, HEADERS, INTERRUPTED, READING, SEND, type Call, 
 import { failed, type ErrorResponse, type Partial } from "./errors.js";
 import { lines } from "./lines.js";
 import type { Usage } from "./types.js";
-import type { Core } from "./wasm/glue.js";
+import { say, wasm, type Core } from "./wasm/glue.js";
 
 /** @internal A request as it is sent to whichever route: everything but where and with which key. */
 export interface Wire {
@@ -53,11 +53,24 @@ export function classify(core: Core, status: number, headers: string, text: stri
     json = JSON.parse(text);
     found = lines(json);
   } catch (error) {
-    why = words(error);
+    why = words(error).replaceAll("\0", " ");
   }
   // Of a good answer the core needs no text.
   const start = found !== "" && status < 300 ? "" : text.slice(0, ERROR_TEXT);
-  return { kind: core.classify(status, headers, found, start, why, unix()), json };
+  say(core, headers, found, why, start);
+  return { kind: wasm.core_classify(core, status, unix()), json };
+}
+
+/** @internal Has the core judge a broken transport, by its own words. */
+export function broken(core: Core, failure: number, phase: number, status: number, headers: string, said: string): void {
+  say(core, headers, said);
+  wasm.core_broken(core, failure, phase, status);
+}
+
+/** @internal Has the core take the answer it judged for one that can't be understood, or for a failure of the server. */
+export function malformed(core: Core, why: string, server = false): void {
+  say(core, why);
+  wasm.core_malformed(core, server);
 }
 
 /** @internal A transport's own words, all the way down. */
@@ -140,14 +153,15 @@ export class Opened {
   broken(failure: number, phase: number, error?: unknown): void {
     const { call, gate } = this.exchange;
     const said = error === undefined ? "" : gate.scrub(words(error));
-    gate.core.broken(failure, phase, this.status, this.headers, said);
+    broken(gate.core, failure, phase, this.status, this.headers, said);
     call.ended(this.attempt);
   }
 
   /** Reports that it came whole, with this finish reason. */
   finished(reason: string | undefined, used: Tokens | undefined): void {
     const { call, gate } = this.exchange;
-    gate.core.finished(this.status, this.headers, reason, unix());
+    say(gate.core, this.headers, reason ?? "");
+    wasm.core_finished(gate.core, this.status, unix());
     call.ended(this.attempt, used);
   }
 }
@@ -206,7 +220,7 @@ export class Exchange {
         return undefined;
       }
       const said = gate.scrub(words(error));
-      gate.core.broken(/ECONNREFUSED|ENOTFOUND|EAI_AGAIN|UNREACH/.test(said) ? CONNECT : RESET, BEFORE_HEADERS, 0, "", said);
+      broken(gate.core, /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|UNREACH/.test(said) ? CONNECT : RESET, BEFORE_HEADERS, 0, "", said);
       call.ended(attempt);
       return undefined;
     }
@@ -322,7 +336,7 @@ export async function ask<T extends { usage?: Usage | null | undefined }>(exchan
       const parsed = json as (T & { choices?: unknown }) | null;
       if (Array.isArray(parsed?.choices) && parsed.choices.length > 0) {
         answer = Object.defineProperty(parsed, "_request_id", { value: requestId(opened.response.headers) });
-      } else gate.core.malformed("the answer has no choices", false);
+      } else malformed(gate.core, "the answer has no choices");
     }
     call.ended(opened.attempt, tokens(answer?.usage));
   }
@@ -361,7 +375,7 @@ async function readWhole(opened: Opened): Promise<Uint8Array | undefined> {
 export function tooLarge(opened: Opened, why: string): void {
   const { gate, call } = opened.exchange;
   opened.close();
-  gate.core.broken(UNREADABLE, BEFORE_CONTENT, opened.status, opened.headers, why);
-  gate.core.final_();
+  broken(gate.core, UNREADABLE, BEFORE_CONTENT, opened.status, opened.headers, why);
+  wasm.core_final_(gate.core);
   call.ended(opened.attempt);
 }

@@ -1,5 +1,5 @@
 import { COUNTED, LEARNED, names, told } from "./names.js";
-import type { Core } from "./wasm/glue.js";
+import { restore as takeOver, type Core } from "./wasm/glue.js";
 
 /** Durations, in seconds. */
 export interface Summary {
@@ -226,6 +226,6 @@ export function restore(core: Core, now: number, limits: LearnedLimits): void {
   for (const { account, model, learned } of limits) {
     if (typeof account !== "string" || typeof model !== "string" || !Array.isArray(learned)) throw new Error("no limits");
     const numbers = Float64Array.from(learned, (value: unknown) => (typeof value === "number" ? value : NaN));
-    if (!core.restore(now, account, model, numbers)) throw new Error("limits of another version");
+    if (!takeOver(core, now, account, model, numbers)) throw new Error("limits of another version");
   }
 }

@@ -1,4 +1,4 @@
-import type { Core } from "./wasm/glue.js";
+import { tell, type Core } from "./wasm/glue.js";
 
 /** @internal What the core tells: numbers, NaN for one that is not known, and words, empty for one that is not known. */
 export interface Report {
@@ -7,12 +7,13 @@ export interface Report {
 }
 
 /** @internal What the core can be asked to tell. */
-export const ACTION = 0, COUNTED = 1, LEARNED = 2, OUTCOME = 3;
+export const ACTION = 0, COUNTED = 1, LEARNED = 2, OUTCOME = 3, RENAME = 4;
+const NAMES = 5;
 
 /** @internal Has the core tell. */
 export function told(core: Core, what: number, now = 0): Report {
-  core.tell(what, now);
-  return { numbers: core.numbers(), words: core.words().split("\0") };
+  const { numbers, words } = tell(core, what, now);
+  return { numbers, words: words.split("\0") };
 }
 
 /** @internal The names of what the core tells as numbers. */
@@ -27,12 +28,13 @@ export interface Names {
   distributions: string[][];
 }
 
-/** @internal Once the core has started. */
+/** @internal Once there is a client. */
 export let names: Names;
 
-/** @internal Reads the names that the core tells. */
-export function learnNames(told: string): void {
-  const lists = told.split("\n").map((line) => line.split("\0"));
+/** @internal Learns them from the first client's core. */
+export function learnNames(core: Core): void {
+  if (names !== undefined) return;
+  const lists = tell(core, NAMES).words.split("\n").map((line) => line.split("\0"));
   const rows = (at: number, width: number) => {
     const list = lists[at] as string[];
     return Array.from({ length: Math.floor(list.length / width) }, (_, row) => list.slice(row * width, (row + 1) * width));

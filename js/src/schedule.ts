@@ -26,7 +26,7 @@ export function schedule<T>(gate: Gate, work: Work<T>, given: ScheduleOptions | 
     if (typeof work !== "function") throw expected("the task", "a function", work);
     const task = new Task(gate, work, options.signal ?? undefined, start);
     gate.submit(given?.model ?? "schedule", options, 0, undefined, task);
-    task.watch(nothing);
+    if (gate.isolated) task.watch(nothing);
   });
   // By a promise of the caller's, so that the task runs in its async context, not in that of whoever makes room for it.
   return turn.then(run);

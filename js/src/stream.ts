@@ -8,6 +8,7 @@ import {
   CLOSED_MID_STREAM,
   RESET,
   classify,
+  malformed,
   joined,
   requestId,
   tokens,
@@ -21,6 +22,7 @@ import { Assembly } from "./final.js";
 import { lines } from "./lines.js";
 import { EventStream } from "./sse.js";
 import type { ChatCompletion, Completion, Usage } from "./types.js";
+import { say, wasm } from "./wasm/glue.js";
 
 /**
  * Once every choice has its finish reason, only the usage and `[DONE]` can follow; some servers send neither and keep the
@@ -243,6 +245,7 @@ export class Reading<C> {
   /** Takes an event. */
   #take(opened: Opened, event: string, data: string): (() => void) | undefined {
     const { gate, call } = this.exchange;
+    const { core } = gate;
     const { status, headers, attempt } = opened;
     data = data.trim();
     // Some servers send `event: ping` with data of no meaning.
@@ -262,12 +265,13 @@ export class Reading<C> {
     const choices = Array.isArray(chunk?.choices) ? chunk.choices : [];
     const bare = choices.length === 0 && chunk?.usage == null;
     if (chunk === undefined || isError || bare || chunk.error != null || choices.some((choice) => choice?.error != null)) {
-      const kind = chunk === undefined ? 0 : gate.core.error_event(status, headers, gate.scrub(lines(chunk)), unix());
-      if (kind !== 0) return () => call.ended(attempt, this.#tokens);
+      say(core, headers, chunk === undefined ? "" : gate.scrub(lines(chunk)));
+      if (chunk !== undefined && wasm.core_error_event(core, status, unix()) !== 0) return () => call.ended(attempt, this.#tokens);
       if (isError || chunk === undefined) {
-        gate.core.finished(status, headers, undefined, unix());
+        say(core, headers);
+        wasm.core_finished(core, status, unix());
         const start = gate.scrub(data).slice(0, 200);
-        gate.core.malformed(isError ? start : `an event is not JSON (${why}): ${start}`, isError);
+        malformed(core, isError ? start : `an event is not JSON (${why}): ${start}`, isError);
         return () => call.ended(attempt, this.#tokens);
       }
     }
@@ -308,7 +312,8 @@ export class Reading<C> {
     const { gate, call } = this.exchange;
     if (this.#events > 0) return opened.finished(this.#finish, this.#tokens);
     // `[DONE]` alone is an empty answer, as from a server that has nothing to give.
-    gate.core.blank(opened.status, opened.headers, unix());
+    say(gate.core, opened.headers);
+    wasm.core_blank(gate.core, opened.status, unix());
     call.ended(opened.attempt);
   }
 
@@ -325,7 +330,7 @@ export class Reading<C> {
     if (this.keepAlives > 0) return opened.broken(CLOSED_BEFORE_START, BEFORE_CONTENT);
     const { core } = gate;
     if (classify(core, opened.status, opened.headers, new TextDecoder().decode(joined(this.#stray))).kind === 0) {
-      core.malformed("expected a stream of events, got one JSON document", false);
+      malformed(core, "expected a stream of events, got one JSON document");
     }
     call.ended(opened.attempt);
   }

@@ -13,6 +13,7 @@ use serde::Serialize;
 use num_traits::Float as _;
 
 use super::outcome::OutcomeKind;
+use super::route::LaneKey;
 use super::time::micros;
 use super::tokens::TokenCount;
 
@@ -281,7 +282,7 @@ impl Scope {
         } += 1;
     }
 
-    fn snapshot(&self, name: &str) -> ScopeSnapshot {
+    pub(crate) fn snapshot(&self, name: &str) -> ScopeSnapshot {
         ScopeSnapshot {
             name: name.to_owned(),
             counters: self.counters,
@@ -316,8 +317,8 @@ impl Metrics {
         &mut self.0[at].1
     }
 
-    /// The sum of the scopes `among`, under a name.
-    fn sum(&self, name: &str, among: &dyn Fn(&Labels) -> bool) -> ScopeSnapshot {
+    /// The sum of the scopes `among`.
+    fn sum(&self, among: &dyn Fn(&Labels) -> bool) -> Scope {
         let mut sum = Scope::default();
         for (_, scope) in self.0.iter().filter(|(labels, _)| among(labels)) {
             sum.counters.merge(&scope.counters);
@@ -325,35 +326,27 @@ impl Metrics {
             sum.first_content.merge(&scope.first_content);
             sum.duration.merge(&scope.duration);
         }
-        sum.snapshot(name)
+        sum
     }
 
-    /// `(total, routes, models, workloads)`, named by the given names.
-    pub(crate) fn snapshot<'a>(
-        &self,
-        routes: &mut dyn Iterator<Item = &'a str>,
-        models: &mut dyn Iterator<Item = &'a str>,
-        workloads: &mut dyn Iterator<Item = &'a str>,
-    ) -> (ScopeSnapshot, Vec<ScopeSnapshot>, Vec<ScopeSnapshot>, Vec<ScopeSnapshot>) {
-        (
-            self.sum("total", &|_| true),
-            self.sums(routes, |labels, at| labels.route == Some(at)),
-            self.sums(models, |labels, at| labels.model == at),
-            self.sums(workloads, |labels, at| labels.workload == at),
-        )
+    /// The sum of all.
+    pub(crate) fn total(&self) -> Scope {
+        self.sum(&|_| true)
     }
 
-    /// For each name the sum of the scopes whose labels are of its place.
-    fn sums<'a>(
+    /// Shows the sums of each route, model and workload, by the place of their list and the names given for it.
+    pub(crate) fn each<'a>(
         &self,
-        names: &mut dyn Iterator<Item = &'a str>,
-        is_of: fn(&Labels, usize) -> bool,
-    ) -> Vec<ScopeSnapshot> {
-        let mut sums = Vec::new();
-        for (at, name) in names.enumerate() {
-            sums.push(self.sum(name, &|labels| is_of(labels, at)));
+        names: [&mut dyn Iterator<Item = &'a str>; 3],
+        show: &mut dyn FnMut(usize, &str, &Scope),
+    ) {
+        for (list, names) in names.into_iter().enumerate() {
+            for (at, name) in names.enumerate() {
+                let is_of =
+                    |labels: &Labels| [labels.route, Some(labels.model), Some(labels.workload)][list] == Some(at);
+                show(list, name, &self.sum(&is_of));
+            }
         }
-        sums
     }
 }
 
@@ -378,6 +371,22 @@ impl ScopeSnapshot {
     pub fn distributions(&self) -> [&Summary; 3] {
         [&self.queue_wait, &self.first_content, &self.duration]
     }
+}
+
+/// One lane's state, for whoever shows it.
+#[derive(Debug)]
+pub(crate) struct LaneState<'a> {
+    pub(crate) key: &'a LaneKey,
+    pub(crate) limit: u32,
+    pub(crate) measured: Option<u32>,
+    pub(crate) in_flight: u32,
+    pub(crate) state: &'static str,
+    pub(crate) breaker: &'static str,
+    pub(crate) held_by: Option<&'static str>,
+    pub(crate) paused: f64,
+    pub(crate) requests_per_minute: Option<f64>,
+    pub(crate) tokens_per_minute: Option<f64>,
+    pub(crate) release_lag: f64,
 }
 
 /// One lane's state.
@@ -548,6 +557,13 @@ mod tests {
         assert_eq!(Histogram::default().percentile(0.5), Duration::ZERO);
     }
 
+    fn lists<N: Iterator<Item = &'static str>>(metrics: &Metrics, names: fn() -> N) -> [Vec<ScopeSnapshot>; 3] {
+        let mut lists = [const { Vec::new() }; 3];
+        let names: [&mut dyn Iterator<Item = &str>; 3] = [&mut names(), &mut names(), &mut names()];
+        metrics.each(names, &mut |list, name, scope| lists[list].push(scope.snapshot(name)));
+        lists
+    }
+
     #[test]
     fn each_route_model_and_workload_is_told_its_share_and_the_whole_is_their_sum() {
         let mut metrics = Metrics::default();
@@ -559,7 +575,8 @@ mod tests {
             scope.duration.record(Duration::from_secs(count));
         }
         let names = || ["a", "b", "c"].into_iter();
-        let (total, routes, models, workloads) = metrics.snapshot(&mut names(), &mut names(), &mut names());
+        let total = metrics.total().snapshot("total");
+        let [routes, models, workloads] = lists(&metrics, names);
         let attempts = |scopes: Vec<ScopeSnapshot>| [0, 1, 2].map(|at: usize| scopes[at].counters.attempts);
         assert_eq!((total.counters.attempts, total.duration.count, total.duration.sum), (15, 4, 15.0));
         assert_eq!(
@@ -575,15 +592,13 @@ mod tests {
         let mut metrics = Metrics::default();
         let labels = Labels { route: Some(0), model: 0, workload: 0 };
         metrics.scope(labels).counters.attempts += 3;
-        let names = ["a\"b\\c\nd"].into_iter();
-        let (total, routes, models, workloads) =
-            metrics.snapshot(&mut names.clone(), &mut names.clone(), &mut names.clone());
+        let [routes, models, workloads] = lists(&metrics, || ["a\"b\\c\nd"].into_iter());
         let snapshot = MetricsSnapshot {
             uptime: 1.0,
             queued: 2,
             backing_off: 0,
             in_flight: 1,
-            total,
+            total: metrics.total().snapshot("total"),
             routes,
             models,
             workloads,

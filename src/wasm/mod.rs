@@ -3,12 +3,14 @@
 //! Everything that waits (`fetch`, timers, `AbortSignal`) stays in JavaScript, in `js/src`; this is the brain behind it.
 //! What crosses the border, and why so:
 //!
-//! - **Numbers, wherever it can be numbers**: they cross for nothing. A call is one `f64` (its slab index and serial, see
-//!   [`handle`]); an action is a code returned by [`Core::poll`], and its parts lie where [`Core::out`] says, for JavaScript
-//!   to read in place. An array handed over would cost an allocation, a copy and a release each time.
-//! - **One string** where there are words: headers as `name\nvalue\n…`, a JSON document as the lines of
-//!   [`core::json`](crate::core::json). Reports that people read are numbers and words apart (see `report`): no JSON, and no
-//!   floating-point number as text, is written or read in here, for each costs more than all the rest.
+//! - **Numbers, wherever it can be numbers**: they cross for nothing. A call is its place among those under way and its
+//!   serial number, which tells it from others that had the place; an action is a code returned by [`Core::poll`], and its
+//!   parts lie where [`Core::out`] says, for JavaScript to read in place. An array handed over would cost an allocation, a
+//!   copy and a release each time.
+//! - **One string** where there are words, by [`Core::say`] before the call that is about them, set off by NULs: headers as
+//!   `name\nvalue\n…`, a JSON document as the lines of [`core::json`](crate::core::json). What is told lies in memory, too.
+//!   Reports that people read are numbers and words apart (see `report`): no JSON, and no floating-point number as text, is
+//!   written or read in here, for each costs more than all the rest.
 //! - **An outcome never crosses.** [`Core::classify`] and its kin keep it here and tell its kind; [`Core::ended`] takes
 //!   it. So whatever the scheduler learns from an answer, it learns from the same code as in the Rust client.
 //!
@@ -19,15 +21,15 @@ mod report;
 
 use alloc::boxed::Box;
 use alloc::string::String;
-use alloc::vec::Vec;
+use core::mem::{replace, take};
 use core::time::Duration;
 
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use self::report::{Report, place};
+use self::report::Report;
 use crate::core::call::{Attempt, Clocks, Ticket};
 use crate::core::classify::{
-    Body, Head, Phase, TransportFailure, blank, classify_body, classify_event, classify_transport, finished,
+    Body, Head, Phase, TransportFailure, blank, classify_body, classify_event, classify_transport, finished, redact,
 };
 use crate::core::headers::{Headers, request_id};
 use crate::core::json::Json;
@@ -36,7 +38,7 @@ use crate::core::outcome::{Outcome, OutcomeKind};
 use crate::core::queue::WorkloadId;
 use crate::core::route::LaneKey;
 use crate::core::scheduler::{Action, Event, JobSpec, LearnedLane, OnFull, Scheduler, SubmitError};
-use crate::core::text::Parts;
+use crate::core::text::{Parts, cut, halves};
 use crate::core::time::Timestamp;
 use crate::core::tokens::TokenCount;
 
@@ -50,13 +52,6 @@ mod code {
     pub(super) const NOTICE: u32 = 5;
 }
 
-/// The names of what is told as numbers; see `report`.
-#[wasm_bindgen]
-#[allow(unreachable_pub, reason = "JavaScript reaches it")]
-pub fn names() -> String {
-    report::NAMES.into()
-}
-
 /// The core of one client by its configuration (see `config`), which the driver has made sure makes sense. `seed` feeds its
 /// jitter.
 #[wasm_bindgen]
@@ -67,6 +62,7 @@ pub fn make(numbers: &[f64], words: &str, seed: f64) -> Core {
         action: None,
         outcome: Outcome::new(OutcomeKind::Success),
         report: Report::default(),
+        words: String::new(),
         user: None,
         out: Box::default(),
     }
@@ -80,31 +76,38 @@ pub struct Core {
     action: Option<Action>,
     outcome: Outcome,
     report: Report,
-    /// Whom the next call is for.
+    /// What the next call in here is about.
+    words: String,
+    /// Whom the next call to the provider is for.
     user: Option<String>,
-    /// The parts of the last action; it stays where it is.
-    out: Box<[f64; 4]>,
+    /// The parts of the last action, or where the last report lies; then when to poll. It stays where it is.
+    out: Box<[f64; 6]>,
 }
 
 #[wasm_bindgen]
 impl Core {
-    /// The number of a model, for calls to it; −1 if no route serves it.
-    pub fn model(&mut self, name: &str) -> f64 {
-        self.scheduler.model(name).map_or(-1.0, f64::from)
+    /// Hands over the words that the next call is about.
+    pub fn say(&mut self, words: String) {
+        self.words = words;
     }
 
-    /// The number of a workload, for calls of it.
-    pub fn workload(&mut self, name: &str) -> u32 {
-        self.scheduler.workload(name).0
+    /// The number of the model that was said, for calls to it; −1 if no route serves it.
+    pub fn model(&mut self) -> f64 {
+        self.scheduler.model(&self.words).map_or(-1.0, f64::from)
     }
 
-    /// Says for which end user the next call is.
-    pub fn user(&mut self, id: String) {
-        self.user = Some(id);
+    /// The number of the workload that was said, for calls of it.
+    pub fn workload(&mut self) -> u32 {
+        self.scheduler.workload(&self.words).0
     }
 
-    /// Takes a call in. Times are in milliseconds; 0 takes the client's, infinity turns it off. Returns its handle; −1 if
-    /// as many calls wait as may, −2 if as many are under way as can be told apart, −3 if the client is closed.
+    /// The next call is for the end user that was said.
+    pub fn user(&mut self) {
+        self.user = Some(take(&mut self.words));
+    }
+
+    /// Takes a call in. Times are in milliseconds; 0 takes the client's, infinity turns it off. Returns its place,
+    /// and puts its serial where [`Core::out`] says; −1 if as many calls wait as may, −2 if the client is closed.
     #[allow(clippy::too_many_arguments, reason = "flat arguments cross the border without an allocation")]
     pub fn submit(
         &mut self,
@@ -118,7 +121,7 @@ impl Core {
         idle: f64,
         max_attempts: u32,
         wait_for_room: bool,
-    ) -> f64 {
+    ) -> i32 {
         let user = self.user.take();
         let spec = JobSpec {
             user_id: user.as_deref(),
@@ -129,19 +132,21 @@ impl Core {
             on_full: if wait_for_room { OnFull::Wait } else { OnFull::Fail },
             ..JobSpec::new("", WorkloadId(workload))
         };
-        match self.scheduler.submit_to(at(now), model, spec) {
-            Ok(ticket) => handle(ticket).unwrap_or_else(|| {
-                self.scheduler.cancel(at(now), ticket);
-                -2.0
-            }),
-            Err(SubmitError::Closed) => -3.0,
-            Err(_) => -1.0,
-        }
+        let place = match self.scheduler.submit_to(at(now), model, spec) {
+            Ok(Ticket { index, serial }) => {
+                self.out[0] = serial.into();
+                index as i32
+            }
+            Err(SubmitError::Closed) => -2,
+            Err(_) => -1,
+        };
+        self.note_wake();
+        place
     }
 
     /// Reports what happens to an attempt: 1 its head came, 2 a keep-alive, 3 content, 4 the driver waits for more,
     /// 5 something was handed to the caller.
-    pub fn on(&mut self, now: f64, call: f64, attempt: u32, event: u32) {
+    pub fn on(&mut self, now: f64, index: u32, serial: u32, attempt: u32, event: u32) {
         let event = match event {
             1 => Event::Headers,
             2 => Event::Alive,
@@ -150,7 +155,8 @@ impl Core {
             5 => Event::Delivered,
             _ => return,
         };
-        self.scheduler.on(at(now), Attempt { ticket: ticket(call), number: attempt }, event);
+        self.scheduler.on(at(now), Attempt { ticket: Ticket { index, serial }, number: attempt }, event);
+        self.note_wake();
     }
 
     /// Reports that an attempt is over, with the outcome last classified. The counts are the tokens used; a negative
@@ -159,14 +165,15 @@ impl Core {
     pub fn ended(
         &mut self,
         now: f64,
-        call: f64,
+        index: u32,
+        serial: u32,
         attempt: u32,
         prompt: f64,
         cached: f64,
         completion: f64,
         reasoning: f64,
     ) {
-        let outcome = core::mem::replace(&mut self.outcome, Outcome::new(OutcomeKind::Success));
+        let outcome = replace(&mut self.outcome, Outcome::new(OutcomeKind::Success));
         // The casts saturate.
         let tokens = (prompt >= 0.0).then_some(TokenCount {
             prompt: prompt as u64,
@@ -174,33 +181,33 @@ impl Core {
             completion: completion as u64,
             reasoning: reasoning as u64,
         });
-        let attempt = Attempt { ticket: ticket(call), number: attempt };
+        let attempt = Attempt { ticket: Ticket { index, serial }, number: attempt };
         self.scheduler.on(at(now), attempt, Event::Ended { outcome, tokens });
+        self.note_wake();
     }
 
     /// Reports that what the call was for went well, where there was no answer to classify.
-    pub fn succeeded(&mut self, now: f64, call: f64, attempt: u32) {
+    pub fn succeeded(&mut self, now: f64, index: u32, serial: u32, attempt: u32) {
         self.outcome = Outcome { status: Some(200), ..Outcome::new(OutcomeKind::Success) };
-        self.ended(now, call, attempt, -1.0, 0.0, 0.0, 0.0);
+        self.ended(now, index, serial, attempt, -1.0, 0.0, 0.0, 0.0);
     }
 
-    /// The caller gave the call up. Returns whether it was still there.
-    pub fn cancel(&mut self, now: f64, call: f64) -> bool {
-        self.scheduler.cancel(at(now), ticket(call))
+    /// The caller gave the call up.
+    pub fn cancel(&mut self, now: f64, index: u32, serial: u32) {
+        self.scheduler.cancel(at(now), Ticket { index, serial });
+        self.note_wake();
     }
 
     /// The next thing to do: 0 nothing, 1 send, 2 abort an attempt, 3 a call was answered, 4 a call failed, 5 something
-    /// worth telling happened. Call it until it returns 0. Where [`Core::out`] says lie the call, the attempt's number, the
-    /// place of the route in the configuration, and whether that route has a name of its own for the model; or if there is
-    /// nothing to do, when this must be called again at the latest.
+    /// worth telling happened. Where [`Core::out`] says lie the call's place and serial, the attempt's number, the place of
+    /// the route in the configuration, and whether that route has a name of its own for the model. Behind them stands, after
+    /// everything that is done in here, when this must be called at the latest: 0 if at once, infinity if not until
+    /// something happens.
     pub fn poll(&mut self, now: f64) -> u32 {
         self.action = self.scheduler.poll(at(now));
+        self.note_wake();
         let (code, ticket, rest) = match &self.action {
-            None => {
-                let wake = self.scheduler.next_wake();
-                self.out[0] = wake.map_or(f64::INFINITY, |at| at.as_micros() as f64 / 1e3);
-                return code::NOTHING;
-            }
+            None => return code::NOTHING,
             Some(Action::Notify(_)) => return code::NOTICE,
             Some(Action::Send { attempt, route, rename }) => {
                 let rest = [attempt.number, route.index() as u32, u32::from(rename.is_some())];
@@ -211,46 +218,35 @@ impl Core {
             Some(Action::End { ticket, result: Err(_) }) => (code::FAILED, *ticket, [0; 3]),
         };
         let [attempt, route, renames] = rest.map(f64::from);
-        *self.out = [handle(ticket).unwrap_or(-1.0), attempt, route, renames];
+        self.out[..5].copy_from_slice(&[ticket.index.into(), ticket.serial.into(), attempt, route, renames]);
         code
     }
 
-    /// Where the numbers of [`Core::poll`] lie in memory: four of 64 bits.
+    /// Where the numbers of [`Core::poll`] and [`Core::tell`] lie in memory: six of 64 bits.
     pub fn out(&self) -> u32 {
         self.out.as_ptr() as u32
     }
 
-    /// What the route to send by calls the model, if not as the caller does.
-    pub fn rename(&self) -> Option<String> {
-        match &self.action {
-            Some(Action::Send { rename, .. }) => rename.as_deref().map(Into::into),
-            _ => None,
-        }
-    }
-
     /// Tells all about something: 0 the last action, if a call failed by it or it is worth telling, 1 everything counted
     /// and the state of every lane, 2 what was learned of the limits: for each as many numbers, its account and its model,
-    /// 3 the outcome last classified.
+    /// 3 the outcome last classified, 4 what the route to send by calls the model, if not as the caller does, 5 the names
+    /// of what is told as numbers. Where [`Core::out`] says lie the place and the number of the numbers, then of the words'
+    /// bytes; they stay there until something else is told.
     pub fn tell(&mut self, what: u32, now: f64) {
         self.report = Report::default();
         match (what, &self.action) {
             (0, Some(Action::End { result: Err(failure), .. })) => self.report.failure(failure),
             (0, Some(Action::Notify(notice))) => self.report.notice(notice, &self.scheduler),
-            (1, _) => self.report.snapshot(&self.scheduler.snapshot(at(now))),
+            (1, _) => self.report.snapshot(&mut self.scheduler, at(now)),
             (2, _) => self.report.learned(&self.scheduler.learned()),
             (3, _) => self.report.outcome(&self.outcome),
+            (4, Some(Action::Send { rename: Some(rename), .. })) => self.report.words.push_str(rename),
+            (5, _) => self.report.words.push_str(report::NAMES),
             _ => {}
         }
-    }
-
-    /// The numbers of what was told last.
-    pub fn numbers(&mut self) -> Vec<f64> {
-        core::mem::take(&mut self.report.numbers)
-    }
-
-    /// The words of what was told last.
-    pub fn words(&mut self) -> String {
-        core::mem::take(&mut self.report.words)
+        let Report { numbers, words } = &self.report;
+        let places = [numbers.as_ptr() as u32, numbers.len() as u32, words.as_ptr() as u32, words.len() as u32];
+        self.out[..4].copy_from_slice(&places.map(f64::from));
     }
 
     /// Whether notices are wanted. Not at first.
@@ -266,53 +262,60 @@ impl Core {
     /// Stops admissions and ends waiting calls; with `abort` those in flight, too.
     pub fn close(&mut self, now: f64, abort: bool) {
         self.scheduler.close(at(now), abort);
+        self.note_wake();
     }
 
     /// Reopens what was stopped: the balance was topped up, the key mended.
     pub fn resume(&mut self, now: f64) {
         self.scheduler.resume(at(now));
+        self.note_wake();
     }
 
-    /// Takes over what was told of one limit. Returns whether it could be read.
-    pub fn restore(&mut self, now: f64, account: String, model: String, numbers: &[f64]) -> bool {
+    /// Takes over what was told of one limit; its account and its model were said. Returns whether it could be read.
+    pub fn restore(&mut self, now: f64, numbers: &[f64]) -> bool {
         let learned = Learned::from_numbers(numbers);
-        let lane = LaneKey { account, model, user_id: None };
+        let (account, model) = parted(&self.words);
+        let lane = LaneKey { account: account.into(), model: model.into(), user_id: None };
         learned.is_some_and(|learned| {
             self.scheduler.restore_lane(at(now), LearnedLane { lane, learned });
+            self.note_wake();
             true
         })
     }
 
-    // ---- what an answer came to; each returns the outcome's kind (see `report::place`) ----
+    // ---- what an answer came to; each returns the outcome's kind ----
+    //
+    // Its headers were said, and what comes after them. `unix` is the time in seconds.
 
-    /// Classifies a whole answer that is no stream: its body's JSON as lines, if it is JSON; its text, if it is an error or
-    /// no JSON; why it is none. `unix` is the time in seconds.
-    pub fn classify(&mut self, status: u16, headers: &str, lines: &str, text: &str, why: &str, unix: f64) -> u32 {
-        let body = Body { json: Json::read(lines), text, why };
-        self.keep(classify_body(&head(status, &Lines(headers)), &body, Some(unix as u64)))
+    /// Classifies a whole answer that is no stream. After the headers come its body's JSON as lines, if it is JSON; why it
+    /// is none; its text, if it is an error or no JSON.
+    pub fn classify(&mut self, status: u16, unix: f64) -> u32 {
+        self.judge(status, unix, |head, rest, unix| {
+            let (lines, rest) = parted(rest);
+            let (why, text) = parted(rest);
+            Some(classify_body(head, &Body { json: Json::read(lines), text, why }, unix))
+        })
     }
 
-    /// Classifies an answer that came whole, by its finish reason.
-    pub fn finished(&mut self, status: u16, headers: &str, reason: Option<String>, unix: f64) -> u32 {
-        self.keep(finished(&head(status, &Lines(headers)), reason.as_deref(), Some(unix as u64)))
+    /// Classifies an answer that came whole, by its finish reason, if it had one.
+    pub fn finished(&mut self, status: u16, unix: f64) -> u32 {
+        self.judge(status, unix, |head, reason, unix| Some(finished(head, Some(reason), unix)))
     }
 
     /// Classifies a 2xx answer without a body.
-    pub fn blank(&mut self, status: u16, headers: &str, unix: f64) -> u32 {
-        self.keep(blank(&head(status, &Lines(headers)), Some(unix as u64)))
+    pub fn blank(&mut self, status: u16, unix: f64) -> u32 {
+        self.judge(status, unix, |head, _, unix| Some(blank(head, unix)))
     }
 
     /// Classifies the error in an event of a stream, its JSON as lines. 0 (success) if there is none.
-    pub fn error_event(&mut self, status: u16, headers: &str, event: &str, unix: f64) -> u32 {
-        let headers = Lines(headers);
-        let found =
-            Json::read(event).and_then(|json| classify_event(&head(status, &headers), &json, Some(unix as u64)));
-        found.map_or(0, |outcome| self.keep(outcome))
+    pub fn error_event(&mut self, status: u16, unix: f64) -> u32 {
+        self.judge(status, unix, |head, event, unix| classify_event(head, &Json::read(event)?, unix))
     }
 
-    /// Classifies a broken transport. `failure`: 0 connect, 1 reset, 2 closed before the answer began, 3 closed within it,
-    /// 4 what came can't be read. `phase`: 0 before the head, 1 before content, 2 after it. `status` is 0 before the head.
-    pub fn broken(&mut self, failure: u32, phase: u32, status: u16, headers: &str, words: &str) -> u32 {
+    /// Classifies a broken transport, by its own words. `failure`: 0 connect, 1 reset, 2 closed before the answer began,
+    /// 3 closed within it, 4 what came can't be read. `phase`: 0 before the head, 1 before content, 2 after it. `status` is
+    /// 0 before the head.
+    pub fn broken(&mut self, failure: u32, phase: u32, status: u16) {
         let failure = match failure {
             0 => TransportFailure::Connect,
             1 => TransportFailure::Reset,
@@ -326,17 +329,16 @@ impl Core {
             1 => Phase::BeforeContent,
             _ => Phase::AfterContent,
         };
-        let mut outcome = classify_transport(failure, phase, (status > 0).then_some(status), Some(words));
-        outcome.request_id = request_id(&Lines(headers)).map(Into::into);
-        self.keep(outcome)
+        let (headers, words) = parted(&self.words);
+        self.outcome = classify_transport(failure, phase, (status > 0).then_some(status), Some(words));
+        self.outcome.request_id = request_id(&Lines(headers)).map(Into::into);
     }
 
-    /// Makes the outcome last classified one that could not be understood, or with `server` a failure of the server.
-    pub fn malformed(&mut self, words: &str, server: bool) {
-        let kind = if server { OutcomeKind::Server } else { OutcomeKind::Malformed };
-        let outcome = core::mem::replace(&mut self.outcome, Outcome::new(kind));
-        let words = crate::core::classify::redact(words);
-        self.outcome = Outcome { kind, ..outcome }.with_message(&words);
+    /// Makes the outcome last classified one that could not be understood, or with `server` a failure of the server, by
+    /// what was said.
+    pub fn malformed(&mut self, server: bool) {
+        self.outcome.kind = if server { OutcomeKind::Server } else { OutcomeKind::Malformed };
+        self.outcome.message = Some(cut(&redact(&self.words), Outcome::MESSAGE_LIMIT).into());
     }
 
     /// Says of the outcome last classified that it would be no better another time.
@@ -346,10 +348,27 @@ impl Core {
 }
 
 impl Core {
-    fn keep(&mut self, outcome: Outcome) -> u32 {
-        let kind = place(outcome.kind);
-        self.outcome = outcome;
-        kind
+    #[inline(never)]
+    fn note_wake(&mut self) {
+        self.out[5] = match self.scheduler.next_wake() {
+            // Not the time itself: as milliseconds it might be a little later.
+            Some(wake) if wake <= self.scheduler.now() => 0.0,
+            Some(wake) => wake.as_micros() as f64 / 1e3,
+            None => f64::INFINITY,
+        };
+    }
+
+    /// Keeps what an answer came to by its head and what else was said of it. Returns its kind, 0 if it came to nothing.
+    fn judge(&mut self, status: u16, unix: f64, by: fn(&Head<'_>, &str, Option<u64>) -> Option<Outcome>) -> u32 {
+        // A whole answer's, perhaps: not to be kept.
+        let words = take(&mut self.words);
+        let (headers, rest) = parted(&words);
+        let outcome = by(&Head { status, headers: &Lines(headers) }, rest, Some(unix as u64));
+        outcome.map_or(0, |outcome| {
+            let kind = outcome.kind as u32;
+            self.outcome = outcome;
+            kind
+        })
     }
 
     /// A call's own clocks, if it has any.
@@ -373,17 +392,10 @@ fn at(millis: f64) -> Timestamp {
     Timestamp::from_secs_f64(millis / 1e3)
 }
 
-/// Calls that can be under way at once: their places fill what a number has beside 32 bits of serial.
-const MOST_CALLS: u32 = 1 << 21;
-
-/// A ticket as a number that JavaScript holds exactly: serial · 2²¹ + index.
-fn handle(ticket: Ticket) -> Option<f64> {
-    (ticket.index < MOST_CALLS).then(|| f64::from(ticket.serial) * f64::from(MOST_CALLS) + f64::from(ticket.index))
-}
-
-fn ticket(handle: f64) -> Ticket {
-    let bits = handle as u64;
-    Ticket { index: bits as u32 % MOST_CALLS, serial: (bits / u64::from(MOST_CALLS)) as u32 }
+/// The words before the first NUL, and those after it.
+#[inline(never)]
+fn parted(words: &str) -> (&str, &str) {
+    halves(words, [0; 2]).unwrap_or((words, ""))
 }
 
 /// Headers as `name\nvalue\n…`, names in lower case, as `Headers` of the web gives them.
@@ -399,8 +411,4 @@ impl Headers for Lines<'_> {
         }
         None
     }
-}
-
-fn head<'a>(status: u16, headers: &'a Lines<'a>) -> Head<'a> {
-    Head { status, headers }
 }

@@ -5,10 +5,11 @@
 
 use crate::core::call::Failure;
 use crate::core::error::ErrorKind;
-use crate::core::metrics::{Counters, DISTRIBUTIONS, GAUGES, MetricsSnapshot, ScopeSnapshot};
+use crate::core::metrics::{Counters, DISTRIBUTIONS, GAUGES, LaneState, Scope, Summary};
 use crate::core::outcome::{Outcome, OutcomeKind};
-use crate::core::route::LaneId;
-use crate::core::scheduler::{LearnedLane, Notice, Scheduler};
+use crate::core::route::{LaneId, LaneKey};
+use crate::core::scheduler::{LearnedLane, Load, Notice, Scheduler};
+use crate::core::time::Timestamp;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -18,11 +19,6 @@ use alloc::vec::Vec;
 pub(super) struct Report {
     pub(super) numbers: Vec<f64>,
     pub(super) words: String,
-}
-
-/// An outcome's kind by its place in [`OutcomeKind::ALL`].
-pub(super) fn place(kind: OutcomeKind) -> u32 {
-    OutcomeKind::ALL.iter().position(|other| *other == kind).unwrap_or_default() as u32
 }
 
 /// The names of everything that is told as a number: a line for each list, its words set off by NULs. `js/src/names.ts`
@@ -48,6 +44,7 @@ impl Names {
         let mut names = Self { text: [0; 8192], length: 0 };
         let mut at = 0;
         while at < OutcomeKind::ALL.len() {
+            assert!(OutcomeKind::ALL[at] as usize == at, "kinds are told by their numbers");
             names.word(OutcomeKind::ALL[at].name());
             at += 1;
         }
@@ -55,6 +52,7 @@ impl Names {
         at = 0;
         while at < ErrorKind::ALL.len() {
             let kind = ErrorKind::ALL[at];
+            assert!(kind as usize == at, "kinds are told by their numbers");
             names.word(kind.name());
             names.word(kind.what_happened());
             names.word(kind.advice());
@@ -120,7 +118,7 @@ impl Report {
             self.number(record.route.index() as u32);
             self.number(record.sent.as_secs_f64());
             self.number(record.took.as_secs_f64());
-            self.number(place(record.kind));
+            self.number(record.kind as u32);
             self.number(record.status.map_or(f64::NAN, f64::from));
             self.maybe(record.message.as_deref());
             self.maybe(record.request_id.as_deref());
@@ -133,7 +131,7 @@ impl Report {
     }
 
     fn error(&mut self, kind: ErrorKind, outcome: Option<&Outcome>) {
-        self.number(ErrorKind::ALL.iter().position(|other| *other == kind).unwrap_or_default() as u32);
+        self.number(kind as u32);
         self.number(outcome.and_then(|outcome| outcome.status).map_or(f64::NAN, f64::from));
         let delay = outcome.and_then(|outcome| outcome.retry_after);
         self.number(delay.map_or(f64::NAN, |delay| delay.as_secs_f64()));
@@ -152,11 +150,11 @@ impl Report {
             Notice::Recovered { lane } => (2, Some(lane), [0.0; 3]),
             Notice::Breaker { lane, open } => (3, Some(lane), [f64::from(u8::from(open)), 0.0, 0.0]),
             Notice::Retry { attempts, kind, delay, .. } => {
-                (4, None, [attempts.into(), place(kind).into(), delay.as_secs_f64()])
+                (4, None, [attempts.into(), f64::from(kind as u32), delay.as_secs_f64()])
             }
             Notice::Failover { from, to, .. } => (5, None, [from.index() as f64, to.index() as f64, 0.0]),
             Notice::LowBalance { lane, limit } => (6, Some(lane), [f64::from(limit), 0.0, 0.0]),
-            Notice::Stopped { route, kind } => (7, None, [route.index() as f64, place(kind).into(), 0.0]),
+            Notice::Stopped { route, kind } => (7, None, [route.index() as f64, f64::from(kind as u32), 0.0]),
         };
         self.numbers.extend_from_slice(&[f64::from(event), a, b, c]);
         if let Some(lane) = lane {
@@ -165,11 +163,15 @@ impl Report {
     }
 
     fn lane(&mut self, lane: LaneId, scheduler: &Scheduler) {
-        if let Some(lane) = scheduler.lane(lane) {
-            self.word(&lane.account);
-            self.word(&lane.model);
-            self.maybe(lane.user_id.as_deref());
+        if let Some(key) = scheduler.lane(lane) {
+            self.lane_key(key);
         }
+    }
+
+    fn lane_key(&mut self, key: &LaneKey) {
+        self.word(&key.account);
+        self.word(&key.model);
+        self.maybe(key.user_id.as_deref());
     }
 
     /// What was learned of the limits.
@@ -181,23 +183,20 @@ impl Report {
         }
     }
 
-    /// Everything counted; `metrics` in js/src/metrics.ts reads it.
-    pub(super) fn snapshot(&mut self, snapshot: &MetricsSnapshot) {
-        let lists = [&snapshot.routes, &snapshot.models, &snapshot.workloads];
-        self.number(snapshot.uptime);
-        for count in [snapshot.queued, snapshot.backing_off, snapshot.in_flight] {
-            self.number(count as f64);
-        }
-        for list in lists {
-            self.number(list.len() as f64);
-        }
-        self.scope(&snapshot.total);
-        for list in lists {
-            for scope in list {
-                self.scope(scope);
-            }
-        }
-        for lane in &snapshot.lanes {
+    /// Everything counted, and the state of every lane; `metrics` in js/src/metrics.ts reads it.
+    pub(super) fn snapshot(&mut self, scheduler: &mut Scheduler, now: Timestamp) {
+        const LISTS: usize = 4;
+        let Load { queued, backing_off, in_flight } = scheduler.load();
+        let head = [now.as_secs_f64(), queued as f64, backing_off as f64, in_flight as f64];
+        self.numbers.extend_from_slice(&head);
+        // How long each list is comes first.
+        self.numbers.extend_from_slice(&[0.0; 3]);
+        self.scope("total", &scheduler.total());
+        scheduler.each_scope(&mut |list, name, scope| {
+            self.numbers[LISTS + list] += 1.0;
+            self.scope(name, scope);
+        });
+        scheduler.each_lane_state(now, &mut |lane| {
             self.numbers.extend_from_slice(&[
                 lane.limit.into(),
                 lane.measured.map_or(f64::NAN, f64::from),
@@ -207,21 +206,21 @@ impl Report {
                 lane.tokens_per_minute.unwrap_or(f64::NAN),
                 lane.release_lag,
             ]);
-            let (user, held_by) = (lane.user_id.as_deref().unwrap_or_default(), lane.held_by.unwrap_or_default());
-            for word in [&lane.account, &lane.model, user, lane.state, lane.breaker, held_by] {
+            self.lane_key(lane.key);
+            for word in [lane.state, lane.breaker, lane.held_by.unwrap_or_default()] {
                 self.word(word);
             }
-        }
+        });
     }
 
-    fn scope(&mut self, scope: &ScopeSnapshot) {
-        self.word(&scope.name);
+    fn scope(&mut self, name: &str, scope: &Scope) {
+        self.word(name);
         for count in scope.counters.values() {
             self.number(count as f64);
         }
-        for summary in scope.distributions() {
-            self.number(summary.count as f64);
-            self.numbers.extend_from_slice(&[summary.sum, summary.p50, summary.p90, summary.p99, summary.max]);
+        for histogram in [&scope.queue_wait, &scope.first_content, &scope.duration] {
+            let Summary { count, sum, p50, p90, p99, max } = histogram.summary();
+            self.numbers.extend_from_slice(&[count as f64, sum, p50, p90, p99, max]);
         }
     }
 }

@@ -1,7 +1,6 @@
 import { coreModule } from "#core-wasm";
 import { TidegateError } from "../errors.js";
-import { learnNames } from "../names.js";
-import { instantiate, names } from "./glue.js";
+import { instantiate } from "./glue.js";
 
 let given: WebAssembly.Module | undefined;
 let ready = false;
@@ -43,7 +42,6 @@ export function start(): void {
   if (ready) return;
   try {
     instantiate(given ?? coreModule());
-    learnNames(names());
   } catch (cause) {
     throw new CoreUnavailableError(cause);
   }

@@ -29,7 +29,7 @@ use self::timers::Timers;
 use super::backoff::RetryBudget;
 use super::breaker::BreakerState;
 use super::call::{Attempt, Call, Clocks, FailureKind, Phase, State, Ticket};
-use super::metrics::{Labels, LaneSnapshot, Metrics, MetricsSnapshot};
+use super::metrics::{Labels, LaneSnapshot, LaneState, Metrics, MetricsSnapshot, Scope};
 use super::outcome::{Outcome, OutcomeKind};
 use super::queue::{Class, Queue, WorkloadId};
 use super::route::{Candidate, Lane, LaneId, LaneKey, RouteId, RouteSpec, Stop};
@@ -446,6 +446,12 @@ impl Scheduler {
         self.timers.first().map(|(at, _)| at)
     }
 
+    /// The latest time it was told.
+    #[cfg(all(feature = "js", target_family = "wasm"))]
+    pub(crate) fn now(&self) -> Timestamp {
+        self.now
+    }
+
     /// The next thing to do; call it until it returns `None`.
     pub fn poll(&mut self, now: Timestamp) -> Option<Action> {
         let now = self.tick(now);
@@ -637,13 +643,51 @@ impl Scheduler {
 
     /// Everything counted so far, and the state of every lane.
     pub fn snapshot(&mut self, now: Timestamp) -> MetricsSnapshot {
-        let now = self.tick(now);
-        let (total, routes, models, workloads) = self.metrics.snapshot(
+        let mut lists = [const { Vec::new() }; 3];
+        self.each_scope(&mut |list, name, scope| lists[list].push(scope.snapshot(name)));
+        let [routes, models, workloads] = lists;
+        let mut lanes = Vec::new();
+        self.each_lane_state(now, &mut |lane| {
+            let LaneKey { account, model, user_id } = lane.key.clone();
+            lanes.push(LaneSnapshot {
+                account,
+                model,
+                user_id,
+                limit: lane.limit,
+                measured: lane.measured,
+                in_flight: lane.in_flight,
+                state: lane.state,
+                breaker: lane.breaker,
+                held_by: lane.held_by,
+                paused: lane.paused,
+                requests_per_minute: lane.requests_per_minute,
+                tokens_per_minute: lane.tokens_per_minute,
+                release_lag: lane.release_lag,
+            });
+        });
+        let Load { queued, backing_off, in_flight } = self.load();
+        let (uptime, total) = (self.now.as_secs_f64(), self.total().snapshot("total"));
+        MetricsSnapshot { uptime, queued, backing_off, in_flight, total, routes, models, workloads, lanes }
+    }
+
+    /// Everything counted so far.
+    pub(crate) fn total(&self) -> Scope {
+        self.metrics.total()
+    }
+
+    /// Shows what was counted of each route, model and workload, by the place of their list and their names.
+    pub(crate) fn each_scope(&self, show: &mut dyn FnMut(usize, &str, &Scope)) {
+        let lists: [&mut dyn Iterator<Item = &str>; 3] = [
             &mut self.config.routes.iter().map(|route| route.name.as_str()),
             &mut self.models.iter().map(|model| &*model.name),
             &mut self.workloads.iter().map(|workload| workload.spec.name.as_str()),
-        );
-        let mut lanes = Vec::new();
+        ];
+        self.metrics.each(lists, show);
+    }
+
+    /// Shows the state of each lane.
+    pub(crate) fn each_lane_state(&mut self, now: Timestamp, show: &mut dyn FnMut(LaneState<'_>)) {
+        let now = self.tick(now);
         for (_, lane) in &mut self.lanes {
             // A pause that is over is over, even if nobody has looked since.
             lane.ceiling.advance(now);
@@ -651,10 +695,8 @@ impl Scheduler {
             let [requests_per_minute, tokens_per_minute] = lane.quota.per_minute();
             let held = lane.held(now);
             let full = view.in_flight + view.lingering >= view.window;
-            lanes.push(LaneSnapshot {
-                account: lane.key.account.clone(),
-                model: lane.key.model.clone(),
-                user_id: lane.key.user_id.clone(),
+            show(LaneState {
+                key: &lane.key,
                 limit: view.window,
                 measured: view.measured,
                 in_flight: lane.in_flight.iter().sum(),
@@ -667,9 +709,6 @@ impl Scheduler {
                 release_lag: view.release_lag,
             });
         }
-        let Load { queued, backing_off, in_flight } = self.load();
-        let uptime = now.as_secs_f64();
-        MetricsSnapshot { uptime, queued, backing_off, in_flight, total, routes, models, workloads, lanes }
     }
 
     #[cfg_attr(target_family = "wasm", inline(never))]
