@@ -294,12 +294,20 @@ impl Scope {
 }
 
 /// Whom an attempt or a call is counted for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Labels {
     pub(crate) workload: usize,
     pub(crate) model: usize,
     /// What is counted of a call before it is sent, or after its end, is no route's.
     pub(crate) route: Option<usize>,
+}
+
+impl Labels {
+    /// As one number, which is faster to compare: this is asked several times a call.
+    fn key(self) -> u128 {
+        let route = self.route.map_or(0, |route| route + 1);
+        (self.workload as u128) << 64 | (self.model as u128) << 32 | route as u128
+    }
 }
 
 /// All counters of a gate: a scope for all that came under the same labels, in the order of the labels. Counting touches
@@ -310,7 +318,7 @@ pub(crate) struct Metrics(Vec<(Labels, Scope)>);
 impl Metrics {
     /// Where to count what concerns a workload, a model and perhaps a route.
     pub(crate) fn scope(&mut self, labels: Labels) -> &mut Scope {
-        let at = self.0.binary_search_by(|(other, _)| other.cmp(&labels)).unwrap_or_else(|at| {
+        let at = self.0.binary_search_by_key(&labels.key(), |(other, _)| other.key()).unwrap_or_else(|at| {
             self.0.insert(at, (labels, Scope::default()));
             at
         });

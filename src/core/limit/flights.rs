@@ -297,7 +297,7 @@ impl Flights {
 
     /// Whether any flight sent after `first` and before `last`, as the `rank`-th or higher, is still there.
     pub(super) fn holds_between(&self, first: Seq, last: Seq, rank: u32) -> bool {
-        let from = self.entries.partition_point(|entry| entry.seq <= first);
+        let from = self.place(Seq(first.0 + 1));
         self.entries[from..]
             .iter()
             .take_while(|entry| entry.seq < last)

@@ -1,8 +1,5 @@
 //! Refusals that have nothing to do with how many requests are in flight.
 
-#[cfg(not(feature = "std"))]
-use num_traits::Float as _;
-
 use super::flights::{Flights, Seq};
 
 /// Tells refusals at random from those of a cap.
@@ -29,8 +26,7 @@ pub(super) struct Noise {
     /// How often the suspicion was wrong.
     refuted: u32,
     run: Option<Run>,
-    /// How much likelier the outcomes of trying again at once are on a full account than by chance: the logarithm of the
-    /// ratio.
+    /// How many times likelier the outcomes of trying again at once are on a full account than by chance.
     doubt: f64,
 }
 
@@ -68,10 +64,10 @@ impl Noise {
     /// On a full account, a place tried again refuses so much oftener than by chance.
     const EXCESS: f64 = 0.25;
     /// Doubt below which the suspicion is confirmed, and above which it is refuted: one in seven and one in ten are wrong.
-    const CONFIRMED: f64 = -2.0;
-    const REFUTED: f64 = 2.3;
+    const CONFIRMED: f64 = 1.0 / 7.0;
+    const REFUTED: f64 = 10.0;
     /// So sure of it at most, for chance may end.
-    const LEAST_DOUBT: f64 = -4.0;
+    const LEAST_DOUBT: f64 = 1.0 / 55.0;
     /// So seldom chance may look like a fall of the cap.
     const CHANCE: f64 = 0.001;
     /// With a smaller share than this nothing need be ignored.
@@ -136,7 +132,7 @@ impl Noise {
                 && self.share > Self::MANY
                 && f64::from(window) <= (Self::SHRUNK * f64::from(self.peak)).max(1.0)
             {
-                (self.belief, self.doubt, self.run) = (Belief::Suspected, 0.0, None);
+                (self.belief, self.doubt, self.run) = (Belief::Suspected, 1.0, None);
             }
         }
     }
@@ -170,17 +166,18 @@ impl Noise {
         let chance = self.share.max(self.expected).clamp(0.01, 0.5);
         let ratio =
             if refused { (chance + Self::EXCESS) / chance } else { (1.0 - chance - Self::EXCESS) / (1.0 - chance) };
-        self.doubt = (self.doubt + ratio.ln()).max(Self::LEAST_DOUBT);
+        self.doubt = (self.doubt * ratio).max(Self::LEAST_DOUBT);
     }
 
     /// Refusals in a row that chance explains no more.
     fn longest_by_chance(&self) -> u32 {
         let share = self.share.max(self.expected).clamp(0.01, 0.5);
-        if self.belief == Belief::Suspected {
-            2
-        } else {
-            (Self::CHANCE.ln() / share.ln()).ceil().clamp(2.0, 8.0) as u32
+        let (mut length, mut chance) = (2, share * share);
+        while self.belief == Belief::Held && chance > Self::CHANCE && length < 8 {
+            length += 1;
+            chance *= share;
         }
+        length
     }
 }
 
@@ -189,8 +186,8 @@ mod tests {
     use super::*;
     use crate::core::time::Timestamp;
 
-    /// A full window of ten in which each request is answered before the next is sent, refused where `refuse` says so: whether
-    /// it was in the place of one that has just been refused is handed in. Returns the refusals that counted.
+    /// A full window of ten in which each request is answered before the next is sent, and refused where `refuse` says
+    /// so, which is told whether it takes the place of one just refused. Returns the refusals that counted.
     fn play(noise: &mut Noise, count: u32, mut refuse: impl FnMut(bool) -> bool) -> u32 {
         let mut flights = Flights::new();
         for _ in 0..9 {
