@@ -140,7 +140,7 @@ fn cases() -> Vec<Case> {
         case("storm: five caps a minute, 503s, breaks", Scenario::preset("storm").unwrap(), 300, (0.795, 0.0413)),
         case("storm, ten minutes of it", Scenario::preset("storm").unwrap(), 4000, (0.890, 0.0350)),
         case("constant 64, one in ten refused by chance", by_chance(constant(64), 0.1), 6000, (0.83, 0.0290)),
-        case("64 ↔ 16 every 120 s, one in ten by chance", by_chance(two_minutes, 0.1), 12_000, (0.855, 0.0720)),
+        case("64 ↔ 16 every 120 s, one in ten by chance", by_chance(two_minutes, 0.1), 12_000, (0.855, 0.0790)),
         clients("8 clients on 64, 10 min", 8, 64, (0.987, 0.0205)),
         clients("20 clients on 500, 10 min", 20, 500, (0.987, 0.0600)),
         Case { jobs: cancelling, ..case("a fifth gives up, constant 64", constant(64), 0, (0.982, 0.0045)) },

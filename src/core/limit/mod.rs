@@ -315,10 +315,8 @@ impl Ceiling {
             }
         }
 
-        let random = told.is_none()
-            && self.streak == 0
-            && self.penalties.serving.is_none()
-            && self.noise.refused(seq, flight.rank, flight.beyond, &self.flights);
+        let random =
+            told.is_none() && self.streak == 0 && self.noise.refused(seq, flight.rank, flight.beyond, &self.flights);
         if random {
             if was_probe {
                 // It told nothing, so it is sent again.
@@ -372,7 +370,7 @@ impl Ceiling {
                 self.streak = 0;
                 return;
             }
-        } else {
+        } else if !self.noise.is_believed() {
             // Following a rising cap is no excess: its fall must not be taken for our doing.
             if self.streak == 0 && planned && !climb.is_some_and(|climb| climb.follows()) {
                 self.penalties.suspect_at(if was_probe { self.window } else { earlier });
@@ -818,6 +816,7 @@ impl Ceiling {
             && self.penalties.is_likely()
             && self.penalties.suspect().is_none()
             && self.penalties.serving.is_none()
+            && !self.noise.is_believed()
         {
             // Where excesses are punished, one we did not notice may have been, too.
             self.penalties.suspect_at(self.window.saturating_sub(1));

@@ -132,7 +132,9 @@ impl Noise {
                 && self.share > Self::MANY
                 && f64::from(window) <= (Self::SHRUNK * f64::from(self.peak)).max(1.0)
             {
-                (self.belief, self.doubt, self.run) = (Belief::Suspected, 1.0, None);
+                // The deeper it sank by single falls, the likelier.
+                let sunk = f64::from(window) / (Self::SHRUNK * f64::from(self.peak.max(2)));
+                (self.belief, self.doubt, self.run) = (Belief::Suspected, sunk, None);
             }
         }
     }
