@@ -120,6 +120,13 @@ impl Mailboxes {
         (mailbox.serial == ticket.serial).then_some(mailbox)
     }
 
+    /// Sees to it that a call is woken when there is something for it. What it replaces is to be dropped without the lock.
+    fn wait(&mut self, ticket: Ticket, cx: &Context<'_>) -> Option<Waker> {
+        let mailbox = self.get(ticket)?;
+        let waits = mailbox.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if waits { None } else { mailbox.waker.replace(cx.waker().clone()) }
+    }
+
     /// Closes a mailbox. What it held for a waker is to be dropped without the lock.
     fn close(&mut self, ticket: Ticket) -> Option<Waker> {
         self.get(ticket)?;
@@ -548,6 +555,12 @@ impl Call {
         if let Some(order) = state.take_order(self.ticket, effects) {
             return Ok(order);
         }
+        if let Some(home) = runtime::home() {
+            // Its watch looks out.
+            effects.dropped = state.mailboxes.wait(self.ticket, cx);
+            state.see_watched(home, effects);
+            return Err(None);
+        }
         let now = self.gate.clock.now();
         if state.next_wake() <= now {
             state.pump(now, effects);
@@ -555,18 +568,9 @@ impl Call {
                 return Ok(order);
             }
         }
-        let waiters = state.mailboxes.count;
-        if let Some(mailbox) = state.mailboxes.get(self.ticket)
-            && !mailbox.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))
-        {
-            effects.dropped = mailbox.waker.replace(cx.waker().clone());
-        }
-        if let Some(home) = runtime::home() {
-            state.see_watched(home, effects);
-            return Err(None);
-        }
+        effects.dropped = state.mailboxes.wait(self.ticket, cx);
         if self.look <= now {
-            let span = LOOK + LOOK_PER_WAITER * waiters;
+            let span = LOOK + LOOK_PER_WAITER * state.mailboxes.count;
             self.look = now + span.mul_f64(1.0 + state.rng.f64());
         }
         Err(Some(state.look_at(now, self.ticket).min(self.look)))
