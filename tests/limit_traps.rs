@@ -90,6 +90,15 @@ fn rejections_that_overtake_each_other_measure_the_cap_all_the_same() {
 }
 
 #[test]
+fn a_cap_that_was_told_before_is_climbed_back_to_without_exceeding_it() {
+    let provider = Provider { bodies: true, ..Provider::new(step_cap()) };
+    let load = jobs(&provider, 40.0, 3600.0);
+    let told = run(&provider, &load, 1);
+    // Probes and falls cost some 200 in an hour; were the old level exceeded each time, it would be 300.
+    assert!(told.rejections <= 240, "{} rejections", told.rejections);
+}
+
+#[test]
 fn a_burst_after_an_idle_time_neither_storms_the_cap_nor_feels_its_way_from_nothing() {
     let (mut limit, sent, mut rng) = burst(60, 12);
     for &seq in &sent[48..] {

@@ -108,6 +108,8 @@ pub struct Ceiling {
     /// The climb stops here.
     bound: Option<u32>,
     told_limit: Option<u32>,
+    /// The highest it was ever told to be.
+    told_peak: u32,
     delays: Delays,
     drift: Drift,
     /// The same as long as little is known of it; halves whenever the cap is found where it was.
@@ -178,6 +180,7 @@ impl Ceiling {
             burst_at: None,
             bound: None,
             told_limit: None,
+            told_peak: 0,
             delays: Delays::default(),
             drift: Drift::starting_at(now, params.memory.as_secs_f64(), 0.0),
             rests: 0,
@@ -332,6 +335,7 @@ impl Ceiling {
         let mut earlier = self.flights.met_by(seq, flight, self.delays.prompt());
         self.lately.refuted(earlier);
         let told = told.and_then(|told| read_told(told, &mut earlier, &mut self.told_limit));
+        self.told_peak = self.told_peak.max(self.told_limit.unwrap_or(0));
         if seq < self.epoch {
             self.correct_downwards(now, seq, flight, told);
             return;
@@ -661,7 +665,8 @@ impl Ceiling {
             return;
         }
         if was_probe && self.streak == 0 {
-            self.bound = None;
+            // Told the cap's peak, it need not be exceeded to be found again.
+            self.bound = Some(self.told_peak).filter(|&peak| peak > self.window);
             self.climb_from_here(self.usual_gain());
         }
         self.penalties.admitted(self.clock, self.window);
