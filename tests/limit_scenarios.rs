@@ -174,7 +174,7 @@ fn scenarios() -> Vec<Scenario> {
             let (provider, load) = constant(64, 1800.0)(0);
             (Provider { bodies: true, ..provider }, Load { clients: 8, ..load })
         }),
-        scenario("20 clients on 500, 10 min", 0.994, 0.0620, |_| {
+        scenario("20 clients on 500, 10 min", 0.994, 0.0700, |_| {
             let (provider, load) = constant(500, 600.0)(0);
             (provider, Load { clients: 20, ..load })
         }),

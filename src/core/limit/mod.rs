@@ -294,8 +294,8 @@ impl Ceiling {
 
     /// `seq` ended with a 429 for concurrency. `told`: what its body says of the account's concurrency.
     ///
-    /// A `retry_after` puts off the next probe if this was one, and else pauses all sending, by at most a minute; the
-    /// request itself waits all of it, which is the caller's business.
+    /// A `retry_after` puts off the next probe if this was one, and else pauses all sending, by at most a minute, unless
+    /// refusals come by chance and this is one of them; the request itself waits all of it, which is the caller's business.
     pub fn on_slot_rejected(
         &mut self,
         now: Timestamp,
@@ -310,6 +310,15 @@ impl Ceiling {
         self.rejections += 1;
         self.delays.answered(now.secs_since(flight.sent));
         Delay::observe(&mut self.delays.rejection, now.secs_since(flight.sent));
+        let random =
+            told.is_none() && self.streak == 0 && self.noise.refused(seq, flight.rank, flight.beyond, &self.flights);
+        if random && self.noise.is_believed() {
+            if was_probe {
+                // It told nothing, so it is sent again.
+                self.last_probe = Timestamp::ZERO;
+            }
+            return;
+        }
         if let Some(wait) = retry_after {
             if was_probe {
                 self.probe_not_before = now + wait.min(Duration::from_secs(600));
@@ -317,14 +326,7 @@ impl Ceiling {
                 self.pause_for(now, wait.as_secs_f64().min(Self::LONGEST_PAUSE));
             }
         }
-
-        let random =
-            told.is_none() && self.streak == 0 && self.noise.refused(seq, flight.rank, flight.beyond, &self.flights);
         if random {
-            if was_probe {
-                // It told nothing, so it is sent again.
-                self.last_probe = Timestamp::ZERO;
-            }
             return;
         }
 

@@ -10,8 +10,8 @@ use super::flights::{Flights, Seq};
 ///
 /// What tells them apart is the next request, sent at once into the same place: chance refuses it no oftener than any, a
 /// full account does. So after some falls that are over at once, the next refusals are answered that way, until their
-/// outcomes decide (a sequential test after Wald). If they speak for chance, only so many refusals in a row count from then on
-/// as chance hardly explains. If they don't, the next suspicion takes eight times as many falls.
+/// outcomes decide (a sequential test after Wald). If they speak for chance, only so many refusals in a row count from
+/// then on as chance hardly explains. If they don't, the next suspicion takes eight times as many falls.
 #[derive(Debug, Default)]
 pub(super) struct Noise {
     belief: Belief,
@@ -102,6 +102,8 @@ impl Noise {
             return false;
         }
         let run = match self.run {
+            // Far below it, it is no trial of the same place.
+            Some(run) if rank < run.rank - run.rank / 8 => Run { first: seq, rank, beyond, length: 1 },
             Some(run) if !flights.holds_between(run.first, seq, run.rank) => {
                 self.tried_again(run, true);
                 Run { rank: run.rank.min(rank), length: run.length + 1, ..run }

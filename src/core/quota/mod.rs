@@ -87,7 +87,7 @@ impl Quota {
 
     /// When a request of about `tokens` tokens may be sent (up to 1: nobody knows how many); `now` if at once.
     pub fn opens_at(&mut self, now: Timestamp, tokens: u64) -> Timestamp {
-        // Who sends little would be as careful for days: his first request lets in only a few more.
+        // Whoever sends little would be as careful for days: the first request lets in only a few more.
         if now >= self.closed_until + Self::NEWS {
             self.rejections = 0;
             self.doubt = f64::MAX;
