@@ -92,6 +92,7 @@ fn cases() -> Vec<Case> {
         scenario.windows[0].retry_after = RetryAfter { form: RetryAfterForm::Seconds, seconds: 1.0 };
         scenario
     };
+    let plenty = constant(500).with_service_time(0.3);
     let two_minutes = steps(&[(0.0, 64), (120.0, 16)], Some(240.0));
     let short_steps = steps(&[(0.0, 64), (60.0, 16)], Some(120.0)).with_service_time(0.5);
     vec![
@@ -146,6 +147,7 @@ fn cases() -> Vec<Case> {
         case("storm, ten minutes of it", Scenario::preset("storm").unwrap(), 4000, (0.890, 0.0350)),
         case("constant 64, one in ten refused by chance", by_chance(constant(64), 0.1), 6000, (0.83, 0.0290)),
         case("the same, each asking to wait a second", asking(by_chance(constant(64), 0.1)), 6000, (0.55, 0.0320)),
+        case("constant 500, requests of 0.3 s, the same", by_chance(plenty, 0.1), 40_000, (0.42, 0.0150)),
         case("64 ↔ 16 every 120 s, one in ten by chance", by_chance(two_minutes, 0.1), 12_000, (0.855, 0.0790)),
         clients("8 clients on 64, 10 min", 8, 64, (0.987, 0.0205)),
         clients("20 clients on 500, 10 min", 20, 500, (0.987, 0.0600)),

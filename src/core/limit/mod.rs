@@ -310,8 +310,13 @@ impl Ceiling {
         self.rejections += 1;
         self.delays.answered(now.secs_since(flight.sent));
         Delay::observe(&mut self.delays.rejection, now.secs_since(flight.sent));
-        let random =
-            told.is_none() && self.streak == 0 && self.noise.refused(seq, flight.rank, flight.beyond, &self.flights);
+        if !flight.beyond {
+            self.noise.refused();
+        }
+        let rate = f64::from(self.window) / self.service.unwrap_or(Self::SERVICE).max(0.001);
+        let random = told.is_none()
+            && self.streak == 0
+            && self.noise.ignores(seq, flight.rank, flight.beyond, rate, &self.flights);
         if random && self.noise.is_believed() {
             if was_probe {
                 // It told nothing, so it is sent again.
@@ -648,8 +653,10 @@ impl Ceiling {
             flight.level
         };
         self.flights.confirm(seq, met);
-        if first && self.noise.admitted(seq, flight.rank, flight.beyond) && self.penalties.serving.is_none() {
-            // The falls were none.
+        if first && self.noise.admitted(seq, flight.rank, flight.beyond) {
+            // The falls were none, and what looked like punishment was not.
+            self.penalties = Penalties::new();
+            self.bound = None;
             self.climb_from_here(self.params.first_gain);
         }
         if first && seq >= self.epoch {

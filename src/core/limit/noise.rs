@@ -20,6 +20,8 @@ pub(super) struct Noise {
     seen: u32,
     /// The same when the suspicion was confirmed.
     expected: f64,
+    /// Requests inside the window that were let in since one was refused.
+    quiet: u32,
     /// The highest window since the cap was last found, and the falls since.
     peak: u32,
     falls: u32,
@@ -68,10 +70,12 @@ impl Noise {
     const REFUTED: f64 = 10.0;
     /// So sure of it at most, for chance may end.
     const LEAST_DOUBT: f64 = 1.0 / 55.0;
-    /// So seldom chance may look like a fall of the cap.
-    const CHANCE: f64 = 0.001;
-    /// With a smaller share than this nothing need be ignored.
-    const LEAST: f64 = 0.002;
+    /// So long, in seconds, it may take on average until chance looks like a fall of the cap.
+    const SELDOM: f64 = 100.0;
+    /// And so many refusals in a row are no chance at any rate.
+    const LONGEST: u32 = 12;
+    /// So many let in, and as many as are in flight, without a refusal between them: it is over.
+    const QUIET: u32 = 400;
 
     /// A request was let in for the first time; it had been sent as the `rank`-th in flight, inside the window or
     /// `beyond` it. True if refusals at random are believed in from now on.
@@ -87,17 +91,23 @@ impl Noise {
                 (self.belief, self.expected, self.doubt) = (Belief::Held, self.share, Self::LEAST_DOUBT);
                 return true;
             }
-            Belief::Held if self.share < Self::LEAST => *self = Self { refuted: self.refuted, ..Self::default() },
+            // Refusals are heard of sooner than what was let in before them.
+            Belief::Held if self.quiet > Self::QUIET + 2 * self.peak => {
+                *self = Self { refuted: self.refuted, ..Self::default() };
+            }
             _ => {}
         }
         false
     }
 
-    /// `seq`, sent as the `rank`-th in flight, was refused. True if that says nothing of the cap.
-    pub(super) fn refused(&mut self, seq: Seq, rank: u32, beyond: bool, flights: &Flights) -> bool {
-        if !beyond {
-            self.count(1.0);
-        }
+    /// A request inside the window was refused.
+    pub(super) fn refused(&mut self) {
+        self.count(1.0);
+    }
+
+    /// Whether it says nothing of the cap that `seq`, sent as the `rank`-th in flight, was refused, where about `rate`
+    /// requests are sent a second.
+    pub(super) fn ignores(&mut self, seq: Seq, rank: u32, beyond: bool, rate: f64, flights: &Flights) -> bool {
         if self.belief == Belief::None || (self.belief == Belief::Suspected && beyond) {
             return false;
         }
@@ -119,7 +129,7 @@ impl Noise {
             *self = Self { share: self.share, seen: self.seen, refuted: (self.refuted + 3).min(8), ..Self::default() };
             return false;
         }
-        let random = run.length < self.longest_by_chance();
+        let random = run.length < self.longest_by_chance(rate);
         self.run = Some(run).filter(|_| random);
         random
     }
@@ -157,6 +167,7 @@ impl Noise {
     }
 
     fn count(&mut self, refused: f64) {
+        self.quiet = if refused > 0.0 { 0 } else { self.quiet.saturating_add(1) };
         self.seen = (self.seen + 1).min(Self::MEMORY);
         self.share += (refused - self.share) / f64::from(self.seen);
     }
@@ -173,13 +184,13 @@ impl Noise {
         self.doubt = (self.doubt * ratio).max(Self::LEAST_DOUBT);
     }
 
-    /// Refusals in a row that chance explains no more.
-    fn longest_by_chance(&self) -> u32 {
+    /// Refusals in a row that chance explains no more, of `rate` requests a second.
+    fn longest_by_chance(&self, rate: f64) -> u32 {
         let share = self.share.max(self.expected).clamp(0.01, 0.5);
-        let (mut length, mut chance) = (2, share * share);
-        while self.belief == Belief::Held && chance > Self::CHANCE && length < 8 {
+        let (mut length, mut each) = (2, share * share * rate * Self::SELDOM);
+        while self.belief == Belief::Held && each > 1.0 && length < Self::LONGEST {
             length += 1;
-            chance *= share;
+            each *= share;
         }
         length
     }
@@ -205,7 +216,10 @@ mod tests {
             again = false;
             if !refused {
                 noise.admitted(seq, 10, false);
-            } else if noise.refused(seq, 10, false, &flights) {
+                continue;
+            }
+            noise.refused();
+            if noise.ignores(seq, 10, false, 10.0, &flights) {
                 again = true;
             } else {
                 counted += 1;
