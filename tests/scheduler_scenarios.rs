@@ -96,7 +96,7 @@ fn cases() -> Vec<Case> {
     let two_minutes = steps(&[(0.0, 64), (120.0, 16)], Some(240.0));
     let short_steps = steps(&[(0.0, 64), (60.0, 16)], Some(120.0)).with_service_time(0.5);
     vec![
-        case("constant 8", constant(8), 800, (0.994, 0.0139)),
+        case("constant 8", constant(8), 800, (0.994, 0.0105)),
         case("constant 64", constant(64), 6000, (0.993, 0.0039)),
         case("constant 500", constant(500), 30_000, (0.991, 0.0044)),
         case("constant 2500", constant(2500), 60_000, (0.973, 0.0040)),
