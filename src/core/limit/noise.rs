@@ -56,7 +56,7 @@ impl Noise {
     /// Falls that raise the first suspicion, or half as many as the window has slots, if that is more …
     const FALLS: u32 = 3;
     /// … where so large a share is refused.
-    const MANY: f64 = 0.015;
+    const MANY: f64 = 0.03;
     /// … and has shrunk the window to this share.
     const SHRUNK: f64 = 0.5;
     /// A streak of so many refusals is no chance.
