@@ -100,32 +100,105 @@ impl Delays {
     }
 }
 
-/// How fast the cap has been moving lately, in slots a second; old movement fades with time constant `tau`.
+/// A rate that old movement fades out of, with time constant `tau`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Drift {
+struct Drift {
     rate: f64,
     at: Timestamp,
     tau: f64,
 }
 
 impl Drift {
-    pub(super) fn starting_at(now: Timestamp, tau: f64, rate: f64) -> Self {
-        Self { rate, at: now, tau }
-    }
-
-    pub(super) fn rate(&self, now: Timestamp) -> f64 {
+    fn rate(&self, now: Timestamp) -> f64 {
         self.rate * (-now.secs_since(self.at) / self.tau).exp()
     }
 
-    /// The cap was found where it was expected.
-    pub(super) fn halve(&mut self) {
-        self.rate /= 2.0;
+    fn moved(&mut self, now: Timestamp, by: f64) {
+        self.rate = self.rate(now) + by / self.tau;
+        self.at = now;
+    }
+}
+
+/// How fast the cap is expected to move, by how it has moved.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Motion {
+    /// Slots a second it has been found to move.
+    seen: Drift,
+    /// Shares of itself a second it may move unseen, as long as little is known of it.
+    unsettled: Drift,
+    /// How often in a row it was found where it had been.
+    rests: u32,
+}
+
+impl Motion {
+    /// A first measurement says where the cap is, not that it rests: it counts as a movement by this share of itself.
+    const UNSETTLED: f64 = 0.5;
+    /// Share of the window by which a cap at rest is assumed to drift, per second: 2 % a minute.
+    const RESTLESSNESS: f64 = 0.02 / 60.0;
+
+    /// Of a cap that has been moving by `rate` slots a second; `tau` in seconds.
+    pub(super) fn starting_at(now: Timestamp, tau: f64, rate: f64) -> Self {
+        let drift = |rate| Drift { rate, at: now, tau };
+        Self { seen: drift(rate), unsettled: drift(0.0), rests: 0 }
+    }
+
+    /// Slots a second it has been found to move lately.
+    pub(super) fn rate(&self, now: Timestamp) -> f64 {
+        self.seen.rate(now)
+    }
+
+    /// Slots a second it may be moving, where it is about `window`.
+    pub(super) fn expected(&self, now: Timestamp, window: u32) -> f64 {
+        let unseen = self.unsettled.rate(now) + Self::RESTLESSNESS / f64::from(self.rests.saturating_add(1));
+        self.seen.rate(now) + unseen * f64::from(window).max(4.0)
+    }
+
+    /// The cap was met for the first time.
+    pub(super) fn first_met(&mut self, now: Timestamp) {
+        self.unsettled.moved(now, Self::UNSETTLED);
     }
 
     /// The cap was found `slots` away from where it had been.
     pub(super) fn moved(&mut self, now: Timestamp, slots: f64) {
-        self.rate = self.rate(now) + slots / self.tau;
-        self.at = now;
+        self.seen.moved(now, slots);
+        self.rests = 0;
+    }
+
+    /// The cap was found where it had been.
+    pub(super) fn rested(&mut self) {
+        self.unsettled.rate /= 2.0;
+        self.rests = self.rests.saturating_add(1);
+    }
+}
+
+/// How fast the cap rises from where it is met to where it is met next.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Rise {
+    /// When and where it was met last; `None` after it fell.
+    met: Option<(Timestamp, u32)>,
+    /// Slots a second by which it had risen then.
+    pace: f64,
+}
+
+impl Rise {
+    /// A rising cap is followed at this share of its pace, so that following it is seldom rejected.
+    const FOLLOWED: f64 = 0.85;
+
+    /// A climb met the cap at `level`. Returns by how many slots a second to follow it, if it has risen twice running.
+    pub(super) fn met(&mut self, now: Timestamp, level: u32) -> Option<f64> {
+        let pace = match self.met.replace((now, level)) {
+            Some((since, from)) if level > from && is_material(level, from) => {
+                f64::from(level - from) / now.secs_since(since)
+            }
+            _ => 0.0,
+        };
+        let followed = pace.min(core::mem::replace(&mut self.pace, pace)) * Self::FOLLOWED;
+        (followed > 0.0).then_some(followed)
+    }
+
+    /// The cap was met at `level`, where it had been.
+    pub(super) fn stopped(&mut self, now: Timestamp, level: u32) {
+        (self.met, self.pace) = (Some((now, level)), 0.0);
     }
 }
 
@@ -246,11 +319,44 @@ mod tests {
     }
 
     #[test]
-    fn drift_fades_with_its_time_constant() {
-        let mut drift = Drift::starting_at(Timestamp::ZERO, 120.0, 0.0);
-        drift.moved(Timestamp::ZERO, 12.0);
-        assert!((drift.rate(Timestamp::ZERO) - 0.1).abs() < 1e-9);
-        assert!((drift.rate(Timestamp::from_secs_f64(120.0)) - 0.1 / std::f64::consts::E).abs() < 1e-9);
+    fn motion_fades_with_its_time_constant() {
+        let at = Timestamp::from_secs_f64;
+        let mut motion = Motion::starting_at(at(0.0), 120.0, 0.0);
+        motion.moved(at(0.0), 12.0);
+        assert!((motion.rate(at(0.0)) - 0.1).abs() < 1e-9);
+        assert!((motion.rate(at(120.0)) - 0.1 / std::f64::consts::E).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_cap_that_is_found_where_it_was_is_expected_to_stay() {
+        let at = Timestamp::from_secs_f64;
+        let mut motion = Motion::starting_at(at(0.0), 120.0, 0.0);
+        let unknown = motion.expected(at(0.0), 100);
+        motion.first_met(at(0.0));
+        let mut last = motion.expected(at(0.0), 100);
+        assert!(last > 10.0 * unknown, "where it was met once, it may be anywhere soon");
+        for _ in 0..5 {
+            motion.rested();
+            let now = motion.expected(at(0.0), 100);
+            assert!(now < 0.7 * last, "{now} after {last}");
+            last = now;
+        }
+        motion.moved(at(0.0), 12.0);
+        assert!(motion.expected(at(0.0), 100) > last + 0.1);
+    }
+
+    #[test]
+    fn a_cap_is_followed_once_it_rose_twice_running() {
+        let at = Timestamp::from_secs_f64;
+        let mut rise = Rise::default();
+        assert_eq!(rise.met(at(0.0), 20), None);
+        assert_eq!(rise.met(at(10.0), 30), None, "once may be chance");
+        assert_eq!(rise.met(at(20.0), 50), Some(0.85), "by the slower of both");
+        assert_eq!(rise.met(at(30.0), 51), None, "not material");
+        assert_eq!(rise.met(at(40.0), 70), None);
+        rise.stopped(at(50.0), 70);
+        assert_eq!((rise.met(at(60.0), 80), rise.met(at(70.0), 90)), (None, Some(0.85)));
+        assert_eq!(rise.met(at(80.0), 40), None, "it fell");
     }
 
     #[test]

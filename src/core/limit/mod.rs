@@ -33,7 +33,7 @@ use num_traits::Float as _;
 use self::climb::{Climb, Mode, retreat};
 use self::flights::{Flight, Flights};
 use self::lag::{Blame, Lag};
-use self::measurement::{Delays, Drift, Proved, is_material, read_told};
+use self::measurement::{Delays, Motion, Proved, Rise, is_material, read_told};
 use self::noise::Noise;
 use self::outage::Outage;
 use self::penalty::{Penalties, Verdict};
@@ -111,15 +111,8 @@ pub struct Ceiling {
     /// The highest it was ever told to be.
     told_peak: u32,
     delays: Delays,
-    drift: Drift,
-    /// The same as long as little is known of it; halves whenever the cap is found where it was.
-    unsettled: Drift,
-    /// How often in a row it was found where it had been.
-    rests: u32,
-    /// When the cap was last met, and where; `u32::MAX` while that is not known.
-    met_at: (Timestamp, u32),
-    /// How fast it had been rising then, in slots a second.
-    rise: f64,
+    motion: Motion,
+    rise: Rise,
     lately: Proved,
     lag: Lag,
     noise: Noise,
@@ -136,14 +129,8 @@ impl Ceiling {
     const SERVICE: f64 = 10.0;
     /// A Retry-After of a single rejection pauses everything for no longer than this, in seconds.
     const LONGEST_PAUSE: f64 = 60.0;
-    /// A first measurement says where the cap is, not that it rests: it counts as a movement by this share of itself.
-    const UNSETTLED: f64 = 0.5;
-    /// Share of the window by which a cap at rest is assumed to drift, per second: 2 % a minute.
-    const RESTLESSNESS: f64 = 0.02 / 60.0;
     /// Rejections that take longer than this, in seconds, make climbs stride out.
     const SHORT_FEEDBACK: f64 = 0.1;
-    /// A rising cap is followed at this share of its pace, so that following it is seldom rejected.
-    const TREND: f64 = 0.85;
     /// So few places of a window may lag; an eighth of a large one.
     const FEW: u32 = 4;
     /// Before any rejection a climb goes up to here on silence alone …
@@ -182,11 +169,8 @@ impl Ceiling {
             told_limit: None,
             told_peak: 0,
             delays: Delays::default(),
-            drift: Drift::starting_at(now, params.memory.as_secs_f64(), 0.0),
-            rests: 0,
-            unsettled: Drift::starting_at(now, params.memory.as_secs_f64(), 0.0),
-            met_at: (now, u32::MAX),
-            rise: 0.0,
+            motion: Motion::starting_at(now, params.memory.as_secs_f64(), 0.0),
+            rise: Rise::default(),
             lately: Proved::default(),
             lag: Lag::default(),
             noise: Noise::default(),
@@ -392,8 +376,7 @@ impl Ceiling {
 
         if was_probe {
             self.rested();
-            self.met_at = (now, measured);
-            self.rise = 0.0;
+            self.rise.stopped(now, measured);
             self.probed(now, rng);
             if told.is_some() {
                 self.believe(measured);
@@ -507,7 +490,7 @@ impl Ceiling {
             rejection: self.delays.rejection,
             headers: self.delays.headers,
             early: self.delays.early,
-            drift: self.drift.rate(now.max(self.clock)),
+            drift: self.motion.rate(now.max(self.clock)),
             punishment: Some(self.penalties.learned),
             told_limit: self.told_limit,
         }
@@ -529,7 +512,7 @@ impl Ceiling {
             self.delays.early = learned.early;
         }
         if (0.0..=1e6).contains(&learned.drift) {
-            self.drift = Drift::starting_at(now, self.params.memory.as_secs_f64(), learned.drift);
+            self.motion = Motion::starting_at(now, self.params.memory.as_secs_f64(), learned.drift);
         }
         if let Some(punishment) = learned.punishment.filter(|punishment| punishment.is_valid()) {
             self.penalties.learned = punishment;
@@ -686,8 +669,7 @@ impl Ceiling {
             // Beside other clients our share wavers by about its root.
             let moved = f64::from(last.saturating_sub(self.window)) - f64::from(self.window).sqrt() / 4.0;
             if moved > 0.0 {
-                self.drift.moved(self.clock, moved);
-                self.rests = 0;
+                self.motion.moved(self.clock, moved);
             }
             self.measured = Some(self.window);
         }
@@ -776,18 +758,12 @@ impl Ceiling {
     fn end_climb(&mut self, now: Timestamp, by: (Seq, Timestamp), climb: Climb, measured: u32, told: bool) {
         let material = self.measured.is_none_or(|last| is_material(measured, last));
         if let Some(last) = self.measured.filter(|_| material && self.penalties.serving.is_none()) {
-            self.drift.moved(now, f64::from(measured.abs_diff(last)));
-            self.rests = 0;
+            self.motion.moved(now, f64::from(measured.abs_diff(last)));
         }
-        let gained = measured.saturating_sub(self.met_at.1);
-        let rise =
-            if is_material(measured, self.met_at.1) { f64::from(gained) / now.secs_since(self.met_at.0) } else { 0.0 };
-        let trend = rise.min(self.rise) * Self::TREND;
-        self.rise = rise;
-        self.met_at = (now, measured);
         if self.measured.is_none() {
-            self.unsettled.moved(now, Self::UNSETTLED);
+            self.motion.first_met(now);
         }
+        let trend = self.rise.met(now, measured);
         if told {
             self.believe(measured);
         } else if material {
@@ -801,22 +777,21 @@ impl Ceiling {
             self.set_window(climb.from.max(measured));
         }
         self.proved = (0, None);
-        if trend > 0.0 && !self.penalties.is_likely() {
+        if let Some(trend) = trend.filter(|_| !self.penalties.is_likely()) {
             self.mode = Mode::Climb(Climb::following(now, self.window, trend));
         }
     }
 
     /// Rejected inside the window: the cap fell.
     fn fell(&mut self, now: Timestamp, measured: u32, told: bool, rng: &mut fastrand::Rng) {
-        self.met_at = (now, u32::MAX);
-        self.rise = 0.0;
+        self.rise = Rise::default();
         self.proved = (0, None);
         if told {
             // A punished fall is our own doing: it says nothing of how the cap moves.
             let own = self.penalties.serving.is_some();
             if !own && self.window > measured && is_material(measured, self.window) {
                 // What it says of how far the cap may rise again is measured by what is left.
-                self.drift.moved(now, f64::from((self.window - measured).min(measured)));
+                self.motion.moved(now, f64::from((self.window - measured).min(measured)));
             }
             self.believe(measured);
             if self.flights.len() == 0 {
@@ -871,8 +846,7 @@ impl Ceiling {
 
     /// The cap was found where it had been.
     fn rested(&mut self) {
-        self.unsettled.halve();
-        self.rests = self.rests.saturating_add(1);
+        self.motion.rested();
         self.noise.found(self.window);
     }
 
@@ -909,9 +883,7 @@ impl Ceiling {
         let service = self.service.unwrap_or(Self::SERVICE);
         let window = f64::from(self.window);
         let price = self.penalties.price(self.params.price);
-        let drift = self.drift.rate(now)
-            + (self.unsettled.rate(now) + Self::RESTLESSNESS / f64::from(self.rests.saturating_add(1)))
-                * window.max(4.0);
+        let drift = self.motion.expected(now, self.window);
         let longest =
             (100.0 * service / window).clamp(120.0, (10.0 * service).max(600.0)) * (price / self.params.price).sqrt();
         // `min` before `max`: neither can be NaN's victim, and a tiny `longest` doesn't panic as `clamp` would.
