@@ -89,6 +89,42 @@ impl Climb {
     }
 }
 
+/// How far a climb may go as long as no rejection has shown how late they come: some way blindly, beyond that not too far
+/// ahead of what is known to have been let in, or has been out there for long.
+#[derive(Debug)]
+pub(super) struct Outlook {
+    /// When the window was last noted, and what it was then and every half second before.
+    noted: (Timestamp, [u32; 5]),
+}
+
+impl Outlook {
+    /// A climb goes up to here on silence alone …
+    const BLIND: u32 = 300;
+    /// … and from there to so many times the window it had [`Self::LATE`] seconds ago: a rejection that is so late is
+    /// believed in no more.
+    const AHEAD: u32 = 5;
+    const LATE: f64 = 2.0;
+
+    pub(super) fn starting_at(now: Timestamp) -> Self {
+        Self { noted: (now, [0; 5]) }
+    }
+
+    /// The window is `window` now.
+    pub(super) fn observe(&mut self, now: Timestamp, window: u32) {
+        if now.secs_since(self.noted.0) >= Self::LATE / 4.0 {
+            let [first, second, third, fourth, _] = self.noted.1;
+            self.noted = (now, [window, first, second, third, fourth]);
+        }
+    }
+
+    /// How far it reaches, where `answered` are known to have been let in; not so far if nothing has shown yet how far
+    /// away the server is.
+    pub(super) fn reaches(&self, answered: u32, knows_the_way: bool) -> u32 {
+        let blind = if knows_the_way { Self::BLIND } else { Self::BLIND / 4 };
+        (2 * answered).max(Self::AHEAD * self.noted.1[4]).max(blind)
+    }
+}
+
 /// How far to step back from `measured` after the `streak`-th rejection in a row below the window.
 ///
 /// The first says where the cap was when it fell; if the next is rejected as well the cap is somewhere below, and the

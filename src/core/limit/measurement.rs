@@ -255,24 +255,49 @@ fn tolerance(slots: u32) -> f64 {
     0.03 * f64::from(slots) + 1.0
 }
 
-/// Reads a body that states the account's concurrency and limit.
-///
-/// `earlier` is our own occupancy as the rejected request met it; it is lowered if the server counts less. Returns our
-/// share of the cap if the body settles it better than our own count: alone on the account that is the limit itself;
-/// beside others it is only believed where it has just fallen, for a limit shared among several is what each one's
-/// own count measures better.
-pub(super) fn read_told(told: Told, earlier: &mut u32, last_limit: &mut Option<u32>) -> Option<u32> {
-    let admitted = told.current.saturating_sub(1);
-    let others = admitted.saturating_sub(*earlier);
-    *earlier = (*earlier).min(admitted);
-    let fell = last_limit.is_some_and(|last| told.limit < last);
-    *last_limit = Some(told.limit);
-    if f64::from(others) <= tolerance(told.limit) {
-        Some(told.limit)
-    } else if fell {
-        Some(told.limit.saturating_sub(others).max(1))
-    } else {
-        None
+/// What bodies state of the account's limit.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stated {
+    limit: Option<u32>,
+    peak: u32,
+}
+
+impl Stated {
+    /// With the limit that was stated before a restart.
+    pub(super) fn of(limit: Option<u32>) -> Self {
+        Self { limit, peak: limit.unwrap_or(0) }
+    }
+
+    /// The limit as last stated.
+    pub(super) fn limit(&self) -> Option<u32> {
+        self.limit
+    }
+
+    /// The highest that was stated, or 0.
+    pub(super) fn peak(&self) -> u32 {
+        self.peak
+    }
+
+    /// Reads what a rejection's body states.
+    ///
+    /// `earlier` is our own occupancy as the rejected request met it; it is lowered if the server counts less. Returns our
+    /// share of the cap if the body settles it better than our own count: alone on the account that is the limit itself;
+    /// beside others it is only believed where it has just fallen, for a limit shared among several is what each one's
+    /// own count measures better.
+    pub(super) fn read(&mut self, told: Told, earlier: &mut u32) -> Option<u32> {
+        let admitted = told.current.saturating_sub(1);
+        let others = admitted.saturating_sub(*earlier);
+        *earlier = (*earlier).min(admitted);
+        let fell = self.limit.is_some_and(|last| told.limit < last);
+        self.limit = Some(told.limit);
+        self.peak = self.peak.max(told.limit);
+        if f64::from(others) <= tolerance(told.limit) {
+            Some(told.limit)
+        } else if fell {
+            Some(told.limit.saturating_sub(others).max(1))
+        } else {
+            None
+        }
     }
 }
 
@@ -361,29 +386,27 @@ mod tests {
 
     #[test]
     fn a_body_settles_the_cap_alone_and_beside_others_only_where_it_fell() {
-        let (mut earlier, mut last) = (25, None);
-        let told = Told { current: 26, limit: 25 };
-        assert_eq!(read_told(told, &mut earlier, &mut last), Some(25));
+        let mut earlier = 25;
+        assert_eq!(Stated::default().read(Told { current: 26, limit: 25 }, &mut earlier), Some(25));
 
         // 10 of ours among 50: the limit says nothing of our share …
-        let (mut earlier, mut last) = (10, Some(50));
-        assert_eq!(read_told(Told { current: 51, limit: 50 }, &mut earlier, &mut last), None);
+        let (mut earlier, mut stated) = (10, Stated::of(Some(50)));
+        assert_eq!(stated.read(Told { current: 51, limit: 50 }, &mut earlier), None);
         // … until it falls.
-        assert_eq!(read_told(Told { current: 51, limit: 45 }, &mut earlier, &mut last), Some(5));
-        assert_eq!(last, Some(45));
+        assert_eq!(stated.read(Told { current: 51, limit: 45 }, &mut earlier), Some(5));
+        assert_eq!((stated.limit(), stated.peak()), (Some(45), 50));
 
         // The server counts less than we do: ours is corrected.
-        let (mut earlier, mut last) = (30, None);
-        assert_eq!(read_told(Told { current: 26, limit: 25 }, &mut earlier, &mut last), Some(25));
+        let mut earlier = 30;
+        assert_eq!(Stated::default().read(Told { current: 26, limit: 25 }, &mut earlier), Some(25));
         assert_eq!(earlier, 25);
     }
 
     #[test]
     fn absurd_bodies_do_no_harm() {
         for (current, limit) in [(0, 0), (u32::MAX, 0), (0, u32::MAX), (u32::MAX, u32::MAX), (1, 1)] {
-            for earlier in [0, 1, u32::MAX] {
-                let (mut earlier, mut last) = (earlier, Some(u32::MAX));
-                let _ = read_told(Told { current, limit }, &mut earlier, &mut last);
+            for mut earlier in [0, 1, u32::MAX] {
+                let _ = Stated::of(Some(u32::MAX)).read(Told { current, limit }, &mut earlier);
             }
         }
     }

@@ -23,6 +23,7 @@ mod noise;
 mod outage;
 mod params;
 mod penalty;
+mod probe;
 mod view;
 
 use core::time::Duration;
@@ -30,13 +31,14 @@ use core::time::Duration;
 #[cfg(not(feature = "std"))]
 use num_traits::Float as _;
 
-use self::climb::{Climb, Mode, retreat};
+use self::climb::{Climb, Mode, Outlook, retreat};
 use self::flights::{Flight, Flights};
 use self::lag::{Blame, Lag};
-use self::measurement::{Delays, Motion, Proved, Rise, is_material, read_told};
+use self::measurement::{Delays, Motion, Proved, Rise, Stated, is_material};
 use self::noise::Noise;
 use self::outage::Outage;
 use self::penalty::{Penalties, Verdict};
+use self::probe::{Probe, jitter};
 use crate::core::outcome::Told;
 use crate::core::time::Timestamp;
 
@@ -86,8 +88,7 @@ pub struct Ceiling {
     measured: Option<u32>,
     /// The highest level this climb has reached for sure, and by which request.
     proved: (u32, Option<Seq>),
-    /// The window every half second until the first rejection, the latest first, and when that was.
-    aged: (Timestamp, [u32; 5]),
+    outlook: Outlook,
     flights: Flights,
     /// Requests sent before this one belong to an episode already judged.
     epoch: Seq,
@@ -95,21 +96,12 @@ pub struct Ceiling {
     streak: u32,
     /// While `streak > 0`: the one request out to see if the retreat is deep enough.
     canary: Option<Seq>,
-    /// The one request out beyond a held window.
-    probe: Option<Seq>,
-    last_probe: Timestamp,
-    /// A probe's rejection came with a Retry-After.
-    probe_not_before: Timestamp,
-    /// Factor on the interval to the next probe, so that clients don't probe in step.
-    jitter: f64,
-    next_jitter: f64,
+    probe: Probe,
     /// The request whose rejection measured the last burst: the rest of the burst corrects it.
     burst_at: Option<(Seq, Timestamp)>,
     /// The climb stops here.
     bound: Option<u32>,
-    told_limit: Option<u32>,
-    /// The highest it was ever told to be.
-    told_peak: u32,
+    stated: Stated,
     delays: Delays,
     motion: Motion,
     rise: Rise,
@@ -133,12 +125,6 @@ impl Ceiling {
     const SHORT_FEEDBACK: f64 = 0.1;
     /// So few places of a window may lag; an eighth of a large one.
     const FEW: u32 = 4;
-    /// Before any rejection a climb goes up to here on silence alone …
-    const BLIND: u32 = 300;
-    /// … and from there to so many times the window it had [`Self::LATE`] seconds ago: a rejection that is so late is
-    /// believed in no more.
-    const OUTLOOK: u32 = 5;
-    const LATE: f64 = 2.0;
 
     /// A limit that knows nothing but `params`.
     pub fn new(now: Timestamp, params: Params) -> Self {
@@ -154,20 +140,15 @@ impl Ceiling {
             mode: Mode::Climb(climb),
             measured: None,
             proved: (0, None),
-            aged: (now, [0; 5]),
+            outlook: Outlook::starting_at(now),
             epoch: flights.next_seq(),
             flights,
             streak: 0,
             canary: None,
-            probe: None,
-            last_probe: now,
-            probe_not_before: now,
-            jitter: 1.0,
-            next_jitter: 1.0,
+            probe: Probe::starting_at(now),
             burst_at: None,
             bound: None,
-            told_limit: None,
-            told_peak: 0,
+            stated: Stated::default(),
             delays: Delays::default(),
             motion: Motion::starting_at(now, params.memory.as_secs_f64(), 0.0),
             rise: Rise::default(),
@@ -224,10 +205,10 @@ impl Ceiling {
             Mode::Climb(climb)
                 if climb.follows()
                     && in_flight == self.window
-                    && self.probe.is_none()
+                    && !self.probe.is_out()
                     && now >= self.probe_due(now) =>
             {
-                self.next_jitter = jitter(rng);
+                self.probe.allowed(rng);
                 self.mode = Mode::Hold;
                 Admission::Risky
             }
@@ -235,9 +216,9 @@ impl Ceiling {
                 (in_flight < climb.level || now >= climb.next) && in_flight < self.summit().min(self.outlook()),
             ),
             Mode::Hold => {
-                let due = in_flight == self.window && self.probe.is_none() && now >= self.probe_due(now);
+                let due = in_flight == self.window && !self.probe.is_out() && now >= self.probe_due(now);
                 if due {
-                    self.next_jitter = jitter(rng);
+                    self.probe.allowed(rng);
                 }
                 risky_if(due)
             }
@@ -257,9 +238,7 @@ impl Ceiling {
                     climb.reached(now, self.flights.len(), self.delays.feedback());
                 }
                 Mode::Hold => {
-                    self.probe.get_or_insert(seq);
-                    self.last_probe = now;
-                    self.jitter = self.next_jitter;
+                    self.probe.sent(now, seq);
                 }
             }
         }
@@ -289,7 +268,7 @@ impl Ceiling {
         rng: &mut fastrand::Rng,
     ) {
         let now = self.tick(now);
-        let was_probe = self.probe == Some(seq);
+        let was_probe = self.probe.is(seq);
         let Some(flight) = self.take(seq) else { return };
         self.rejections += 1;
         self.delays.answered(now.secs_since(flight.sent));
@@ -304,13 +283,13 @@ impl Ceiling {
         if random && self.noise.is_believed() {
             if was_probe {
                 // It told nothing, so it is sent again.
-                self.last_probe = Timestamp::ZERO;
+                self.probe.void();
             }
             return;
         }
         if let Some(wait) = retry_after {
             if was_probe {
-                self.probe_not_before = now + wait.min(Duration::from_secs(600));
+                self.probe.put_off(now + wait.min(Duration::from_secs(600)));
             } else {
                 self.pause_for(now, wait.as_secs_f64().min(Self::LONGEST_PAUSE));
             }
@@ -325,8 +304,7 @@ impl Ceiling {
         self.flights.end_lingering(now);
         let mut earlier = self.flights.met_by(seq, flight, self.delays.prompt());
         self.lately.refuted(earlier);
-        let told = told.and_then(|told| read_told(told, &mut earlier, &mut self.told_limit));
-        self.told_peak = self.told_peak.max(self.told_limit.unwrap_or(0));
+        let told = told.and_then(|told| self.stated.read(told, &mut earlier));
         if seq < self.epoch {
             self.correct_downwards(now, seq, flight, told);
             return;
@@ -377,16 +355,16 @@ impl Ceiling {
         if was_probe {
             self.rested();
             self.rise.stopped(now, measured);
-            self.probed(now, rng);
+            self.probe.tried(now, rng);
             if told.is_some() {
                 self.believe(measured);
             }
         } else if let Some(climb) = climb {
             self.mode = Mode::Hold;
-            self.probed(now, rng);
+            self.probe.tried(now, rng);
             self.end_climb(now, (seq, flight.sent), climb, measured, told.is_some());
         } else {
-            self.probed(now, rng);
+            self.probe.tried(now, rng);
             self.fell(now, measured, told.is_some(), rng);
         }
     }
@@ -492,7 +470,7 @@ impl Ceiling {
             early: self.delays.early,
             drift: self.motion.rate(now.max(self.clock)),
             punishment: Some(self.penalties.learned),
-            told_limit: self.told_limit,
+            told_limit: self.stated.limit(),
         }
     }
 
@@ -517,7 +495,7 @@ impl Ceiling {
         if let Some(punishment) = learned.punishment.filter(|punishment| punishment.is_valid()) {
             self.penalties.learned = punishment;
         }
-        self.told_limit = learned.told_limit;
+        self.stated = Stated::of(learned.told_limit);
         if learned.window >= 1 {
             if learned.measured && self.penalties.is_likely() {
                 self.believe(learned.window);
@@ -557,7 +535,7 @@ impl Ceiling {
             in_flight: self.flights.len().saturating_sub(lingering),
             lingering,
             measured: self.measured,
-            told_limit: self.told_limit,
+            told_limit: self.stated.limit(),
             state: self.state(),
             rejections: self.rejections,
             outages: self.outages,
@@ -598,9 +576,8 @@ impl Ceiling {
             self.confirm(seq, false);
         }
         self.flights.end_lingering(now);
-        if self.rejections == 0 && now.secs_since(self.aged.0) >= Self::LATE / 4.0 {
-            let [first, second, third, fourth, _] = self.aged.1;
-            self.aged = (now, [self.window, first, second, third, fourth]);
+        if self.rejections == 0 {
+            self.outlook.observe(now, self.window);
         }
         now
     }
@@ -650,7 +627,7 @@ impl Ceiling {
             }
         }
         self.outage.admitted(seq);
-        let was_probe = self.probe == Some(seq);
+        let was_probe = self.probe.is(seq);
         self.settle_roles(seq);
         if seq < self.epoch {
             self.correct_upwards(seq, flight.sent, if first { met } else { self.flights.through(seq) });
@@ -658,7 +635,7 @@ impl Ceiling {
         }
         if was_probe && self.streak == 0 {
             // Told the cap's peak, it need not be exceeded to be found again.
-            self.bound = Some(self.told_peak).filter(|&peak| peak > self.window);
+            self.bound = Some(self.stated.peak()).filter(|&peak| peak > self.window);
             self.climb_from_here(self.usual_gain());
         }
         self.penalties.admitted(self.clock, self.window);
@@ -836,7 +813,7 @@ impl Ceiling {
         }
         self.mode = Mode::Hold;
         self.bound = None;
-        self.probed(now, rng);
+        self.probe.tried(now, rng);
     }
 
     /// Where a climb ends of itself.
@@ -850,14 +827,12 @@ impl Ceiling {
         self.noise.found(self.window);
     }
 
-    /// How far a climb may go as long as no rejection has shown how late they come: some way blindly, beyond that not
-    /// too far ahead of what is known to have been let in, or has been out there for long.
+    /// How far a climb may go.
     fn outlook(&self) -> u32 {
         if self.rejections > 0 {
             return u32::MAX;
         }
-        let blind = if self.delays.knows_the_way() { Self::BLIND } else { Self::BLIND / 4 };
-        (2 * self.flights.answered()).max(Self::OUTLOOK * self.aged.1[4]).max(blind)
+        self.outlook.reaches(self.flights.answered(), self.delays.knows_the_way())
     }
 
     fn climb_from_here(&mut self, gain: f64) {
@@ -872,23 +847,12 @@ impl Ceiling {
         if self.rejections > 0 { gain.min(self.params.first_gain) } else { self.params.first_gain }
     }
 
-    /// The cap was tried just now, in one way or another.
-    fn probed(&mut self, now: Timestamp, rng: &mut fastrand::Rng) {
-        self.last_probe = now;
-        self.jitter = jitter(rng);
-    }
-
-    /// The moment of the next probe: where the slots a drifting cap leaves unused cost as much as a rejection.
+    /// The moment of the next probe.
     fn probe_due(&self, now: Timestamp) -> Timestamp {
         let service = self.service.unwrap_or(Self::SERVICE);
-        let window = f64::from(self.window);
-        let price = self.penalties.price(self.params.price);
         let drift = self.motion.expected(now, self.window);
-        let longest =
-            (100.0 * service / window).clamp(120.0, (10.0 * service).max(600.0)) * (price / self.params.price).sqrt();
-        // `min` before `max`: neither can be NaN's victim, and a tiny `longest` doesn't panic as `clamp` would.
-        let interval = (2.0 * price * service / drift).sqrt().min(longest).max(1.0);
-        self.last_probe.plus_secs(interval * self.jitter).max(self.probe_not_before)
+        let price = self.penalties.price(self.params.price);
+        self.probe.due(Probe::interval(service, self.window, drift, price, price / self.params.price))
     }
 
     /// When planned learning can go on although nothing happens.
@@ -912,7 +876,7 @@ impl Ceiling {
     }
 
     fn settle_roles(&mut self, seq: Seq) {
-        self.probe = self.probe.filter(|&probe| probe != seq);
+        self.probe.settle(seq);
         self.canary = self.canary.filter(|&canary| canary != seq);
     }
 
@@ -933,9 +897,4 @@ impl Ceiling {
 
 fn risky_if(yes: bool) -> Admission {
     if yes { Admission::Risky } else { Admission::No }
-}
-
-/// A factor between 0.75 and 1.25.
-fn jitter(rng: &mut fastrand::Rng) -> f64 {
-    0.75 + 0.5 * rng.f64()
 }
