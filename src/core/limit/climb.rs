@@ -14,6 +14,15 @@ pub(super) enum Mode {
     Climb(Climb),
 }
 
+impl Mode {
+    pub(super) fn climb(self) -> Option<Climb> {
+        match self {
+            Self::Climb(climb) => Some(climb),
+            Self::Hold => None,
+        }
+    }
+}
+
 /// A paced climb: a level rises evenly above the window, so far within the time a rejection takes to arrive. That many
 /// are too many when the cap is met, however long silence has to last before it means "let in".
 #[derive(Clone, Copy, Debug)]

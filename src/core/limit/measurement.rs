@@ -63,6 +63,12 @@ impl Delays {
         self.fastest = Some(self.fastest.map_or(seconds, |best| best.min(seconds)));
     }
 
+    /// A rejection came `seconds` after its request was sent.
+    pub(super) fn rejected(&mut self, seconds: f64) {
+        self.answered(seconds);
+        Delay::observe(&mut self.rejection, seconds);
+    }
+
     /// A request completed after `total` seconds, and its head came after `headers`.
     pub(super) fn completed(&mut self, headers: Option<f64>, total: f64) {
         // A server that answers head and body together tells nothing early, whatever the driver reports.

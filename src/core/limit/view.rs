@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Delay, Punishment};
+use super::climb::{Climb, Mode};
+use super::flights::Flights;
+use super::measurement::{Motion, Stated};
+use super::{Ceiling, Delay, Punishment};
+use crate::core::time::Timestamp;
 
 /// What the limit is doing, for metrics and events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -144,6 +148,96 @@ impl Learned {
             }),
             told_limit: known(told_limit).map(|limit| limit as u32),
         })
+    }
+}
+
+impl Ceiling {
+    /// What is worth saving for the next start.
+    pub fn learned(&self, now: Timestamp) -> Learned {
+        Learned {
+            // Under a penalty the level before it is what is known of the cap.
+            window: match (self.penalties.serving, self.mode) {
+                (Some(penalty), _) => penalty.level.clamp(1, self.max),
+                // What an earlier run knew and this one has not come to yet.
+                (None, Mode::Climb(climb)) if self.rejections == 0 => self.window.max(climb.expected),
+                _ => self.window,
+            },
+            measured: self.measured.is_some(),
+            service: self.service,
+            rejection: self.delays.rejection,
+            headers: self.delays.headers,
+            early: self.delays.early,
+            drift: self.motion.rate(now.max(self.clock)),
+            punishment: Some(self.penalties.learned),
+            told_limit: self.stated.limit(),
+        }
+    }
+
+    /// Starts from what an earlier [`learned`](Self::learned) saved; whatever of it is out of range is left out.
+    ///
+    /// The first climb strides out to the saved window, as to a hint, for the cap may have moved since; what is learned of
+    /// delays and punishment is simply believed. For a fresh limit: nothing changes once a request was sent.
+    pub fn restore(&mut self, now: Timestamp, learned: Learned) {
+        let now = self.tick(now);
+        if self.flights.next_seq() != Flights::new().next_seq() {
+            return;
+        }
+        self.service = learned.service.filter(|service| (0.0..=86_400.0).contains(service));
+        self.delays.rejection = learned.rejection.filter(|delay| delay.is_valid());
+        self.delays.headers = learned.headers.filter(|delay| delay.is_valid());
+        if (0.0..=1.0).contains(&learned.early) {
+            self.delays.early = learned.early;
+        }
+        if (0.0..=1e6).contains(&learned.drift) {
+            self.motion = Motion::starting_at(now, self.params.memory.as_secs_f64(), learned.drift);
+        }
+        if let Some(punishment) = learned.punishment.filter(|punishment| punishment.is_valid()) {
+            self.penalties.learned = punishment;
+        }
+        self.stated = Stated::of(learned.told_limit);
+        if learned.window >= 1 {
+            if learned.measured && self.penalties.is_likely() {
+                self.believe(learned.window);
+                self.mode = Mode::Hold;
+            } else {
+                let gain = self.params.first_gain;
+                self.mode = Mode::Climb(Climb::starting_at(now, 0, self.window, gain).expecting(learned.window));
+            }
+        }
+    }
+
+    /// A picture of the limit for metrics and events.
+    pub fn view(&self) -> View {
+        let lingering = self.flights.lingering();
+        View {
+            window: self.window,
+            in_flight: self.flights.len().saturating_sub(lingering),
+            lingering,
+            measured: self.measured,
+            told_limit: self.stated.limit(),
+            state: self.state(),
+            rejections: self.rejections,
+            outages: self.outages,
+            service: self.service,
+            price: self.penalties.price(self.params.price),
+            release_lag: self.lag.hold(),
+        }
+    }
+
+    fn state(&self) -> State {
+        if self.pause > self.clock {
+            State::Paused
+        } else if self.outage.is_half_open() {
+            State::HalfOpen
+        } else if self.penalties.serving.is_some() {
+            State::Penalised
+        } else if self.streak > 0 {
+            State::Retreating
+        } else if let Mode::Climb(_) = self.mode {
+            State::Climbing
+        } else {
+            State::Holding
+        }
     }
 }
 
