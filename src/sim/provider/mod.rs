@@ -20,21 +20,25 @@
 //! # Ok::<(), tidegate::sim::ScenarioError>(())
 //! ```
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+mod lane;
+mod plan;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-
 use crate::core::time::Timestamp;
+use bytes::Bytes;
 
+use self::lane::Lane;
+use self::plan::duration;
 use super::cap::CapTrack;
 use super::errors::{self, ErrorBody};
-use super::pace::{self, Pace};
-use super::scenario::{Balance, Faults, Rate, Scenario, ScenarioError, Window};
-use super::tally::{ClientTally, LaneTally, RejectReason, Sample, Tally};
+use super::pace;
+use super::scenario::{Balance, Scenario, ScenarioError, Window};
+use super::tally::{ClientTally, RejectReason, Sample, Tally};
+
+pub use self::plan::{End, Plan};
 
 /// The wall clock at the provider's start unless [`Provider::set_wall_clock`] says otherwise: 2026-01-01, so that
 /// runs without sockets are the same each time.
@@ -133,88 +137,6 @@ pub struct Admission {
     pub headers: Vec<(&'static str, String)>,
 }
 
-/// What will happen to an admitted request. All times count from its arrival.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// When inference starts. Until then only signs of life are sent.
-    pub wait: Duration,
-    /// The time between signs of life while waiting.
-    pub keep_alive: Duration,
-    /// When the head of the answer (status 200 and headers) is sent.
-    pub headers: Duration,
-    /// When the first token comes.
-    pub first_token: Duration,
-    /// When the last token comes, if nothing goes wrong.
-    pub last_token: Duration,
-    /// Pieces of content the whole answer has, at least 1 (2 with reasoning).
-    pub chunks: u32,
-    /// Pieces that are delivered before the [`end`](Self::end); all of them in a whole answer, none in an empty one.
-    pub delivered: u32,
-    /// Length of the whole answer in tokens, reasoning included.
-    pub output_tokens: u32,
-    /// Of these reasoning.
-    pub reasoning_tokens: u32,
-    /// The answer was cut at the request's `max_tokens` (`finish_reason: "length"`).
-    pub length: bool,
-    /// How it ends.
-    pub end: End,
-}
-
-/// How an admitted request ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum End {
-    /// With its whole answer.
-    Complete,
-    /// The connection breaks mid-way.
-    Cut,
-    /// Nothing more comes, and the connection stays open.
-    Stall,
-    /// HTTP ends well, but without `finish_reason` and `[DONE]`.
-    CleanEnd,
-    /// 200 and no body.
-    EmptyBody,
-    /// 200 and blank lines only.
-    BlankBody,
-    /// 200 and something unreadable.
-    Garbage,
-    /// An `error` object in a 200.
-    ErrorObject,
-    /// `finish_reason: "insufficient_system_resource"`.
-    InsufficientResource,
-    /// Inference did not start in time, so the provider hung up (the 10-minute rule).
-    HangUp,
-}
-
-impl Plan {
-    /// When piece `index` (from 0) of the content is sent: the first with the first token, the last with the last.
-    pub fn chunk_at(&self, index: u32) -> Duration {
-        let span = self.last_token.saturating_sub(self.first_token);
-        match self.chunks {
-            0 | 1 => self.last_token,
-            n if index >= n - 1 => self.last_token,
-            n => {
-                let share = span.as_micros() * u128::from(index) / u128::from(n - 1);
-                self.first_token.saturating_add(Duration::from_micros(u64::try_from(share).unwrap_or(u64::MAX)))
-            }
-        }
-    }
-
-    /// When it ends and its slot is free; `None` if it stalls, and ends only when the client goes away.
-    pub fn ends_at(&self) -> Option<Duration> {
-        match self.end {
-            End::Complete => Some(self.last_token),
-            End::Cut | End::CleanEnd | End::ErrorObject | End::InsufficientResource => {
-                Some(self.chunk_at(self.delivered.saturating_sub(1)))
-            }
-            End::EmptyBody | End::BlankBody | End::Garbage => Some(self.first_token),
-            End::HangUp => Some(self.headers.max(self.wait)),
-            End::Stall => None,
-        }
-    }
-}
-
 /// The places of a lane at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Room {
@@ -269,184 +191,6 @@ struct Flight {
     end: End,
 }
 
-/// The requests of one account to one model.
-#[derive(Debug)]
-struct Lane {
-    account: usize,
-    model: String,
-    track: CapTrack,
-    punish_to: f64,
-    punished_until: Timestamp,
-    in_flight: u32,
-    /// In flight by `user_id`; kept only where the scenario limits it.
-    by_user: HashMap<Box<str>, u32>,
-    /// Requests that are over and still counted, by the time their place is given back.
-    lingering: BinaryHeap<Reverse<(Timestamp, Option<Box<str>>)>>,
-    pace: Pace,
-    slot_rejections: u64,
-    peak: u32,
-    /// The first arrival. Before it nothing is counted: asking for the cap is not traffic.
-    from: Option<Timestamp>,
-    /// Up to here the integrals reach.
-    at: Timestamp,
-    integrals: Integrals,
-    /// The integrals when a request last ended.
-    at_last_end: (Timestamp, Integrals),
-    timeline: Vec<Sample>,
-    sample_every: Duration,
-    next_sample: Timestamp,
-}
-
-/// Slot-microseconds.
-#[derive(Clone, Copy, Debug, Default)]
-struct Integrals {
-    offered: u128,
-    used: u128,
-}
-
-impl Lane {
-    fn new(account: usize, model: &str, track: CapTrack, punish_to: f64, rate: &Rate) -> Self {
-        Self {
-            account,
-            model: model.to_owned(),
-            track,
-            punish_to,
-            punished_until: Timestamp::ZERO,
-            in_flight: 0,
-            by_user: HashMap::new(),
-            lingering: BinaryHeap::new(),
-            pace: Pace::new(rate),
-            slot_rejections: 0,
-            peak: 0,
-            from: None,
-            at: Timestamp::ZERO,
-            integrals: Integrals::default(),
-            at_last_end: (Timestamp::ZERO, Integrals::default()),
-            timeline: Vec::new(),
-            sample_every: Duration::from_secs(1),
-            next_sample: Timestamp::ZERO,
-        }
-    }
-
-    /// A request arrives; the first one begins the count.
-    fn begin(&mut self, now: Timestamp) {
-        if self.from.is_none() {
-            self.from = Some(now);
-            self.at = now;
-            self.at_last_end.0 = now;
-            self.next_sample = now;
-        }
-    }
-
-    /// The cap at `self.at` without a cut for an excess.
-    fn uncut(&mut self, account_cap: u32) -> u32 {
-        self.track.at(self.at).min(account_cap)
-    }
-
-    /// The cap in force at `self.at`.
-    fn cap(&mut self, account_cap: u32) -> u32 {
-        let cap = self.uncut(account_cap);
-        if self.at < self.punished_until {
-            // `as` truncates: the share is rounded down, but a punished account keeps one request.
-            ((f64::from(cap) * self.punish_to) as u32).max(cap.min(1))
-        } else {
-            cap
-        }
-    }
-
-    /// Follows the lane up to `to`: integrals, samples, and requests that stop lingering.
-    fn advance(&mut self, to: Timestamp, account_cap: u32) {
-        if self.from.is_none() {
-            self.at = to;
-        }
-        self.forget_lingering();
-        while self.at < to {
-            let cap = self.cap(account_cap);
-            let mut next = to;
-            for change in [self.track.next_change(self.at), Some(self.punished_until), self.next_linger_end()] {
-                next = change.filter(|&change| change > self.at).map_or(next, |change| next.min(change));
-            }
-            let span = u128::from(next.as_micros() - self.at.as_micros());
-            self.integrals.offered += span * u128::from(cap);
-            self.integrals.used += span * u128::from(cap.min(self.in_flight));
-            while self.next_sample < next {
-                self.sample(cap);
-            }
-            self.at = next;
-            self.forget_lingering();
-        }
-    }
-
-    fn sample(&mut self, cap: u32) {
-        self.timeline.push(Sample {
-            at: self.next_sample.as_secs_f64(),
-            cap,
-            in_flight: self.in_flight,
-            rejected: self.slot_rejections,
-        });
-        if self.timeline.len() >= LaneTally::MAX_SAMPLES {
-            let mut keep = false;
-            self.timeline.retain(|_| {
-                keep = !keep;
-                keep
-            });
-            self.sample_every *= 2;
-        }
-        self.next_sample += self.sample_every;
-    }
-
-    fn next_linger_end(&self) -> Option<Timestamp> {
-        self.lingering.peek().map(|Reverse((at, _))| *at)
-    }
-
-    fn forget_lingering(&mut self) {
-        while self.next_linger_end().is_some_and(|at| at <= self.at) {
-            if let Some(Reverse((_, user))) = self.lingering.pop() {
-                self.release(user.as_deref());
-            }
-        }
-    }
-
-    fn release_at(&mut self, at: Timestamp, now: Timestamp, user: Option<Box<str>>) {
-        if at > now {
-            self.lingering.push(Reverse((at, user)));
-        } else {
-            self.release(user.as_deref());
-        }
-    }
-
-    fn release(&mut self, user: Option<&str>) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        if let Some(user) = user
-            && let Some(count) = self.by_user.get_mut(user)
-        {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.by_user.remove(user);
-            }
-        }
-        self.at_last_end = (self.at, self.integrals);
-    }
-
-    /// `None` before the first arrival.
-    fn tally(&mut self, account: &str, account_cap: u32) -> Option<LaneTally> {
-        let from = self.from?;
-        let (to, integrals) = if self.in_flight > 0 { (self.at, self.integrals) } else { self.at_last_end };
-        Some(LaneTally {
-            account: account.to_owned(),
-            model: self.model.clone(),
-            cap: self.cap(account_cap),
-            in_flight: self.in_flight,
-            peak_in_flight: self.peak,
-            from: from.as_secs_f64(),
-            to: to.as_secs_f64(),
-            offered: integrals.offered as f64 / 1e6,
-            used: integrals.used as f64 / 1e6,
-            timeline: self.timeline.clone(),
-        })
-    }
-}
-
 /// A well-mixed seed for the `index`-th draw of a kind (the finalizer of splitmix64,
 /// <https://prng.di.unimi.it/splitmix64.c>).
 fn mix(seed: u64, kind: u64, index: u64) -> u64 {
@@ -460,15 +204,6 @@ const CAP_DRAW: u64 = 1;
 const ARRIVAL_DRAW: u64 = 2;
 const PLAN_DRAW: u64 = 3;
 const LAG_DRAW: u64 = 4;
-
-fn whole_micros(d: Duration) -> Duration {
-    Duration::from_micros(u64::try_from(d.as_micros()).unwrap_or(u64::MAX))
-}
-
-fn duration(secs: f64) -> Duration {
-    // Cut to the microsecond, the clock's unit; absurd lengths are the longest.
-    whole_micros(Duration::try_from_secs_f64(secs).unwrap_or(Duration::MAX))
-}
 
 impl Provider {
     /// A provider that follows `scenario`; `seed` fixes everything random.
@@ -954,62 +689,10 @@ impl Provider {
         Admission { id, plan, headers: self.rate_headers(index) }
     }
 
-    /// What happens to the `admission`-th admitted request. Every plan takes the same draws in the same order.
+    /// What happens to the `admission`-th admitted request.
     fn plan(&self, admission: u64, arrival: &Arrival<'_>) -> Plan {
-        let mut rng = fastrand::Rng::with_seed(mix(self.seed, PLAN_DRAW, admission));
-        let service = &self.scenario.service;
-        let queue = &self.scenario.queue;
-        let wanted = (service.output_tokens.draw(&mut rng).round() as u32).max(1);
-        let first = service.first_token.draw(&mut rng);
-        let drawn = service.time.as_ref().map(|time| time.draw(&mut rng));
-        let waits = rng.f64() < queue.probability;
-        let wait = queue.wait.draw(&mut rng);
-        let (fault, depth) = (rng.f64(), rng.f64());
-
-        let output_tokens = wanted.min(arrival.max_tokens.max(1));
-        let time = match (arrival.service, drawn) {
-            (Some(time), _) => whole_micros(time),
-            (None, Some(drawn)) => duration(drawn),
-            (None, None) => duration(first + f64::from(output_tokens) / service.tokens_per_second),
-        };
-        let wait = if waits { duration(wait) } else { Duration::ZERO };
-        let hang_up_after = duration(queue.hang_up_after);
-        let keep_alive = duration(queue.keep_alive);
-        let first_token = wait.saturating_add(duration(first).min(time));
-        let last_token = wait.saturating_add(time);
-        // Reasoning and answer have a piece each at least.
-        let chunks = output_tokens.div_ceil(service.chunk_tokens.max(1)).max(1 + u32::from(arrival.thinking));
-        let end = if wait > hang_up_after { End::HangUp } else { planned_end(&self.scenario.faults, fault) };
-        let delivered = match end {
-            End::Complete => chunks,
-            End::EmptyBody | End::BlankBody | End::Garbage | End::HangUp => 0,
-            // At least the first piece, and never the last unless it is the only one.
-            _ => 1 + (depth * f64::from(chunks.saturating_sub(1))) as u32,
-        };
-        let wait = wait.min(hang_up_after);
-        let mut plan = Plan {
-            wait,
-            keep_alive,
-            headers: Duration::ZERO,
-            first_token,
-            last_token,
-            chunks,
-            delivered,
-            output_tokens,
-            reasoning_tokens: if arrival.thinking { output_tokens / 3 } else { 0 },
-            length: wanted > output_tokens,
-            end,
-        };
-        let first_byte = match end {
-            End::HangUp => wait,
-            _ if arrival.stream => first_token,
-            // A single object comes when it is complete; of one that stalls, half comes early.
-            _ => plan.ends_at().unwrap_or(first_token),
-        };
-        if !service.early_headers {
-            plan.headers = if wait >= keep_alive { keep_alive } else { first_byte };
-        }
-        plan
+        let rng = fastrand::Rng::with_seed(mix(self.seed, PLAN_DRAW, admission));
+        Plan::draw(&self.scenario, rng, arrival)
     }
 
     fn charge(&mut self, now: Timestamp, account: usize, tokens: u64) {
@@ -1065,30 +748,10 @@ fn reason_of_status(status: u16) -> RejectReason {
     }
 }
 
-/// The fault that a draw from [0, 1) picks.
-fn planned_end(faults: &Faults, draw: f64) -> End {
-    let mut below = 0.0;
-    for (probability, end) in [
-        (faults.cut, End::Cut),
-        (faults.stall, End::Stall),
-        (faults.clean_end, End::CleanEnd),
-        (faults.empty_body, End::EmptyBody),
-        (faults.blank_body, End::BlankBody),
-        (faults.garbage, End::Garbage),
-        (faults.error_object, End::ErrorObject),
-        (faults.insufficient_resource, End::InsufficientResource),
-    ] {
-        below += probability;
-        if draw < below {
-            return end;
-        }
-    }
-    End::Complete
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::scenario::{Account, BodyStyle, Cap, Dist, Punish, Queue, Rate, RetryAfter};
+    use super::super::scenario::{Account, BodyStyle, Cap, Dist, Faults, Punish, Queue, Rate, RetryAfter};
+    use super::super::tally::LaneTally;
     use super::*;
     use proptest::prelude::*;
 

@@ -26,53 +26,42 @@
 //! # Ok(()) }
 //! ```
 
-use std::convert::Infallible;
+mod connection;
+mod script;
+mod steering;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
-use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, Sleep};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+use self::connection::{accept, listen};
+use self::script::{Answer, Script};
+use self::steering::steer;
 use crate::core::time::Timestamp;
 
 use super::completion::{self, Completion};
 use super::errors;
-use super::oracle::{self, Jobs};
-use super::provider::{Admission, Arrival, Decision, End, FlightId, Plan, Provider, Rejected};
+use super::provider::{Admission, Arrival, Decision, End, FlightId, Provider, Rejected};
 use super::request::Asked;
-use super::scenario::{BodyStyle, Scenario, ScenarioError};
+use super::scenario::{Scenario, ScenarioError};
 use super::tally::{RejectReason, Tally};
-
-/// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
-const BACKLOG: u32 = 16_384;
 
 /// The longest request body read.
 const MAX_BODY: usize = 64 << 20;
-
-/// A frame of a body is sent on when it has grown to this, even if more is due.
-const FRAME_SIZE: usize = 16 << 10;
-
-/// What was written before a connection breaks gets this long to be sent: hyper drops what it still buffers.
-const FLUSH_TIME: Duration = Duration::from_millis(10);
 
 /// Why a server could not start.
 #[derive(Debug, Error)]
@@ -326,116 +315,6 @@ impl Drop for Slot {
     }
 }
 
-fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A server that died can be started again on its port.
-    #[cfg(unix)]
-    socket.set_reuseaddr(true)?;
-    socket.bind(addr)?;
-    socket.listen(BACKLOG)
-}
-
-async fn accept(listener: TcpListener, shared: Arc<Shared>, mut phase: watch::Receiver<Phase>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(connection(stream, Arc::clone(&shared), phase.clone()));
-                }
-                // Out of file descriptors, or the client has gone already: neither is a reason to stop.
-                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-            },
-            _ = connections.join_next(), if !connections.is_empty() => {}
-            changed = phase.changed() => if changed.is_err() || *phase.borrow() != Phase::Running { break },
-        }
-    }
-    drop(listener);
-    while connections.join_next().await.is_some() {}
-}
-
-/// A connection that can be made to end with a TCP reset.
-struct Connection {
-    io: TokioIo<TcpStream>,
-    reset: Arc<AtomicBool>,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        if self.reset.load(Ordering::Relaxed) {
-            // If it fails the connection ends without a reset, which still is an end without an answer.
-            let _ = self.io.inner().set_zero_linger();
-        }
-    }
-}
-
-impl hyper::rt::Read for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: hyper::rt::ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
-    }
-}
-
-impl hyper::rt::Write for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.reset.load(Ordering::Relaxed) {
-            // An orderly end first would take the reset's place.
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-}
-
-async fn connection(stream: TcpStream, shared: Arc<Shared>, mut phase: watch::Receiver<Phase>) {
-    // Chunks are small and each is to be seen when it is sent.
-    let _ = stream.set_nodelay(true);
-    let reset = Arc::new(AtomicBool::new(false));
-    let io = Connection { io: TokioIo::new(stream), reset: Arc::clone(&reset) };
-    let service = service_fn(move |request| respond(request, Arc::clone(&shared), Arc::clone(&reset)));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        // Clients may keep idle connections as long as they like.
-        .header_read_timeout(None)
-        .serve_connection(io, service);
-    let mut connection = pin!(connection);
-    loop {
-        let now = *phase.borrow_and_update();
-        match now {
-            Phase::Running => {}
-            Phase::Stopping => connection.as_mut().graceful_shutdown(),
-            Phase::Killed => return,
-        }
-        tokio::select! {
-            // An error is the client's going away, or one of the faults the scenario asked for.
-            _ = connection.as_mut() => return,
-            changed = phase.changed() => if changed.is_err() { return },
-        }
-    }
-}
-
 /// `after` later; what no clock can tell is in a year.
 fn moment(arrived: Instant, after: Duration) -> Instant {
     arrived.checked_add(after).unwrap_or_else(|| arrived + Duration::from_secs(365 * 24 * 3600))
@@ -629,19 +508,8 @@ async fn answer(
     let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let stream = asked.stream;
     let completion = Completion::new(&asked, &plan, name, created, cache_hit);
-    let body = Script {
-        timer: Box::pin(tokio::time::sleep_until(arrived)),
-        arrived,
-        stream,
-        style,
-        completion,
-        next: Act::first(&plan),
-        plan,
-        out: BytesMut::new(),
-        breaks: None,
-        slot,
-    };
-    let mut response = Response::new(Answer::Script(Box::new(body)));
+    let script = Script::new(plan, completion, stream, style, arrived, slot);
+    let mut response = Response::new(Answer::Script(Box::new(script)));
     let kind = if stream { "text/event-stream; charset=utf-8" } else { "application/json" };
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     if stream {
@@ -693,263 +561,4 @@ fn json_response(status: StatusCode, value: &impl serde::Serialize) -> Response<
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
-}
-
-/// The control endpoints.
-fn steer(method: &Method, path: &str, body: &[u8], shared: &Shared) -> Response<Answer> {
-    match (method, path) {
-        (&Method::OPTIONS, _) => empty(StatusCode::NO_CONTENT),
-        (&Method::GET, "tally") => json_response(StatusCode::OK, &shared.with(|provider, now| provider.tally(now))),
-        (&Method::GET, "completions") => {
-            shared.with(|provider, _| json_response(StatusCode::OK, &provider.completions()))
-        }
-        (&Method::GET, "scenario") => shared.with(|provider, _| json_response(StatusCode::OK, provider.scenario())),
-        (&Method::POST, "scenario") => {
-            let scenario = std::str::from_utf8(body)
-                .map_err(|error| error.to_string())
-                .and_then(|json| Scenario::from_json(json).map_err(|error| error.to_string()))
-                .and_then(|scenario| shared.restart(Some(scenario)).map_err(|error| error.to_string()));
-            match scenario {
-                Ok(()) => empty(StatusCode::NO_CONTENT),
-                Err(message) => json_response(StatusCode::BAD_REQUEST, &json!({"error": {"message": message}})),
-            }
-        }
-        (&Method::POST, "reset") => match shared.restart(None) {
-            Ok(()) => empty(StatusCode::NO_CONTENT),
-            Err(error) => {
-                json_response(StatusCode::INTERNAL_SERVER_ERROR, &json!({"error": {"message": error.to_string()}}))
-            }
-        },
-        (&Method::POST, "oracle") => {
-            let answer = serde_json::from_slice::<Task>(body).map_err(|error| error.to_string()).and_then(|task| {
-                let (scenario, seed) = shared.followed();
-                task.by_the_oracle(&scenario, seed)
-            });
-            match answer {
-                Ok(answer) => json_response(StatusCode::OK, &answer),
-                Err(message) => json_response(StatusCode::BAD_REQUEST, &json!({"error": {"message": message}})),
-            }
-        }
-        (_, "tally" | "completions" | "scenario" | "reset" | "oracle") => empty(StatusCode::METHOD_NOT_ALLOWED),
-        _ => empty(StatusCode::NOT_FOUND),
-    }
-}
-
-/// Work to be done by one that knows all.
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Task {
-    jobs: usize,
-    #[serde(default)]
-    round_trip: f64,
-}
-
-impl Task {
-    /// More would keep the server from its other work for longer than a moment.
-    const MOST: usize = 20_000;
-
-    fn by_the_oracle(&self, scenario: &Scenario, seed: u64) -> Result<serde_json::Value, String> {
-        if self.jobs > Self::MOST {
-            return Err(format!("Expected `jobs` to be at most {}, got {}", Self::MOST, self.jobs));
-        }
-        let round_trip = Duration::try_from_secs_f64(self.round_trip)
-            .map_err(|_| format!("Expected `round_trip` to be seconds of 0 or more, got {}", self.round_trip))?;
-        let jobs = Jobs { round_trip, ..Jobs::new(self.jobs) };
-        let report = oracle::knowing(scenario, seed, &jobs).map_err(|error| error.to_string())?;
-        Ok(json!({"completed": report.completed, "makespan": report.makespan.as_secs_f64()}))
-    }
-}
-
-/// A response body.
-enum Answer {
-    Full(Full<Bytes>),
-    Script(Box<Script>),
-}
-
-impl Body for Answer {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        match self.get_mut() {
-            Self::Full(full) => Pin::new(full).poll_frame(cx).map_err(|never: Infallible| match never {}),
-            Self::Script(script) => script.poll(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Full(full) => full.is_end_stream(),
-            // Told by `poll_frame` only, which must run for the slot to be given back.
-            Self::Script(_) => false,
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Full(full) => full.size_hint(),
-            Self::Script(_) => SizeHint::default(),
-        }
-    }
-}
-
-/// The body of an admitted request: it carries out the plan as time passes.
-#[derive(Debug)]
-struct Script {
-    plan: Plan,
-    completion: Completion,
-    stream: bool,
-    style: BodyStyle,
-    arrived: Instant,
-    /// One timer for all acts, set anew for each.
-    timer: Pin<Box<Sleep>>,
-    next: Act,
-    out: BytesMut,
-    /// When the connection breaks, at the end of an answer that is cut off.
-    breaks: Option<Instant>,
-    slot: Slot,
-}
-
-/// What a body does next.
-#[derive(Clone, Copy, Debug)]
-enum Act {
-    /// The n-th sign of life, from 1.
-    KeepAlive(u32),
-    /// The first chunk.
-    Start,
-    /// A piece of content.
-    Piece(u32),
-    /// What the plan's end asks for.
-    End,
-    /// Nothing any more.
-    Ended,
-}
-
-impl Act {
-    fn first(plan: &Plan) -> Self {
-        Self::KeepAlive(1).unless_over(plan)
-    }
-
-    /// Signs of life end when inference starts.
-    fn unless_over(self, plan: &Plan) -> Self {
-        match self {
-            Self::KeepAlive(n) if plan.keep_alive.saturating_mul(n) <= plan.wait && !plan.keep_alive.is_zero() => self,
-            _ if plan.end == End::HangUp => Self::End,
-            _ => Self::Start,
-        }
-    }
-}
-
-impl Script {
-    /// When the next act is due, counted from the arrival; `None` for never.
-    fn due(&self) -> Option<Duration> {
-        match self.next {
-            Act::KeepAlive(n) => Some(self.plan.keep_alive.saturating_mul(n)),
-            Act::Start => Some(self.plan.first_token),
-            Act::Piece(index) => Some(self.plan.chunk_at(index)),
-            Act::End => self.plan.ends_at(),
-            Act::Ended => Some(Duration::ZERO),
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        loop {
-            if self.out.len() >= FRAME_SIZE {
-                return self.send();
-            }
-            if matches!(self.next, Act::Ended) {
-                if !self.out.is_empty() {
-                    return self.send();
-                }
-                let Some(at) = self.breaks else { return Poll::Ready(None) };
-                if Instant::now() < at {
-                    self.timer.as_mut().reset(at);
-                    ready!(self.timer.as_mut().poll(cx));
-                }
-                self.breaks = None;
-                return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::ConnectionAborted, BrokenOff))));
-            }
-            let Some(due) = self.due() else {
-                // A stall: only the client's going away ends it, which drops this body.
-                return if self.out.is_empty() { Poll::Pending } else { self.send() };
-            };
-            let due = moment(self.arrived, due);
-            if Instant::now() < due {
-                if !self.out.is_empty() {
-                    return self.send();
-                }
-                self.timer.as_mut().reset(due);
-                ready!(self.timer.as_mut().poll(cx));
-            }
-            self.act();
-        }
-    }
-
-    fn send(&mut self) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        Poll::Ready(Some(Ok(Frame::data(self.out.split().freeze()))))
-    }
-
-    /// Does what is due, and sets what comes next.
-    fn act(&mut self) {
-        let (plan, out) = (&self.plan, &mut self.out);
-        self.next = match self.next {
-            Act::KeepAlive(n) => {
-                out.put_slice(if self.stream { b": keep-alive\n\n" } else { b"\n" });
-                Act::KeepAlive(n.saturating_add(1)).unless_over(plan)
-            }
-            Act::Start => {
-                if self.stream && plan.delivered > 0 {
-                    self.completion.write_start(out);
-                }
-                if self.stream && plan.delivered > 0 { Act::Piece(0) } else { Act::End }
-            }
-            Act::Piece(index) => {
-                self.completion.write_piece(out, index);
-                if index + 1 < plan.delivered { Act::Piece(index + 1) } else { Act::End }
-            }
-            Act::End => {
-                self.slot.finish();
-                self.next = Act::Ended;
-                return self.end();
-            }
-            Act::Ended => Act::Ended,
-        };
-        // Of a single object half comes, and then nothing more.
-        if matches!(self.next, Act::End) && !self.stream && plan.end == End::Stall {
-            self.write_half();
-        }
-    }
-
-    fn end(&mut self) {
-        let out = &mut self.out;
-        match (self.plan.end, self.stream) {
-            (End::Complete | End::InsufficientResource, true) => self.completion.write_finish(out),
-            (End::Complete | End::InsufficientResource, false) => {
-                out.put(self.completion.object(self.plan.delivered));
-            }
-            (End::CleanEnd | End::Cut, false) => self.write_half(),
-            (End::ErrorObject, stream) => {
-                let error = completion::error_object(self.style);
-                if stream {
-                    out.put_slice(b"data: ");
-                    out.put(error);
-                    out.put_slice(b"\n\n");
-                } else {
-                    out.put(error);
-                }
-            }
-            (End::BlankBody, _) => out.put_slice(completion::BLANK),
-            (End::Garbage, _) => out.put_slice(completion::GARBAGE),
-            (End::CleanEnd | End::Cut, true) | (End::EmptyBody | End::HangUp | End::Stall, _) => {}
-        }
-        if matches!(self.plan.end, End::Cut | End::HangUp) {
-            self.breaks = Some(Instant::now() + FLUSH_TIME);
-        }
-    }
-
-    /// The first half of the object.
-    fn write_half(&mut self) {
-        let object = self.completion.object(self.plan.delivered);
-        self.out.put(object.slice(..object.len() / 2));
-    }
 }
