@@ -30,6 +30,8 @@ pub(super) struct Noise {
     run: Option<Run>,
     /// How many times likelier the outcomes of trying again at once are on a full account than by chance.
     doubt: f64,
+    /// As low as it gets.
+    least_doubt: f64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,9 +55,7 @@ struct Run {
 }
 
 impl Noise {
-    /// Falls that raise the first suspicion, or half as many as the window has slots, if that is more …
-    const FALLS: u32 = 3;
-    /// … where so large a share is refused.
+    /// Half as many falls as the window has slots raise the first suspicion, where so large a share is refused …
     const MANY: f64 = 0.03;
     /// … and has shrunk the window to this share.
     const SHRUNK: f64 = 0.5;
@@ -68,10 +68,12 @@ impl Noise {
     /// Doubt below which the suspicion is confirmed, and above which it is refuted: one in seven and one in ten are wrong.
     const CONFIRMED: f64 = 1.0 / 7.0;
     const REFUTED: f64 = 10.0;
-    /// So sure of it at most, for chance may end.
+    /// So sure of it at most, for chance may end; surer where refusals come fast, of which some run to anything.
     const LEAST_DOUBT: f64 = 1.0 / 55.0;
-    /// So long, in seconds, it may take on average until chance looks like a fall of the cap.
+    /// So long, in seconds, it may take on average until chance looks like a fall of the cap …
     const SELDOM: f64 = 100.0;
+    /// … and until it looks like a full account.
+    const LONG: f64 = 300.0;
     /// And so many refusals in a row are no chance at any rate.
     const LONGEST: u32 = 12;
     /// So many let in, and as many as are in flight, without a refusal between them: it is over.
@@ -88,7 +90,7 @@ impl Noise {
         }
         match self.belief {
             Belief::Suspected if self.doubt < Self::CONFIRMED => {
-                (self.belief, self.expected, self.doubt) = (Belief::Held, self.share, Self::LEAST_DOUBT);
+                (self.belief, self.expected, self.doubt) = (Belief::Held, self.share, self.least_doubt);
                 return true;
             }
             // Refusals are heard of sooner than what was let in before them.
@@ -111,6 +113,7 @@ impl Noise {
         if self.belief == Belief::None || (self.belief == Belief::Suspected && beyond) {
             return false;
         }
+        self.least_doubt = (Self::REFUTED / (self.chance() * rate * Self::LONG)).min(Self::LEAST_DOUBT);
         let run = match self.run {
             // Far below it, it is no trial of the same place.
             Some(run) if rank < run.rank - run.rank / 8 => Run { first: seq, rank, beyond, length: 1 },
@@ -140,7 +143,7 @@ impl Noise {
             self.found(window);
         } else if streak == 1 && self.belief == Belief::None {
             self.falls += 1;
-            if self.falls >= Self::FALLS.max(window / 2) << self.refuted
+            if self.falls >> self.refuted >= (window / 2).max(1)
                 && self.share > Self::MANY
                 && f64::from(window) <= (Self::SHRUNK * f64::from(self.peak)).max(1.0)
             {
@@ -151,7 +154,7 @@ impl Noise {
         }
     }
 
-    /// The cap was found at `window`, by more than one refusal.
+    /// The cap was found at `window`: by a probe, or by refusals in a row.
     pub(super) fn found(&mut self, window: u32) {
         (self.peak, self.falls) = (window, 0);
     }
@@ -166,6 +169,11 @@ impl Noise {
         self.belief == Belief::Held
     }
 
+    /// The share of requests that chance is thought to refuse.
+    fn chance(&self) -> f64 {
+        self.share.max(self.expected).clamp(0.01, 0.5)
+    }
+
     fn count(&mut self, refused: f64) {
         self.quiet = if refused > 0.0 { 0 } else { self.quiet.saturating_add(1) };
         self.seen = (self.seen + 1).min(Self::MEMORY);
@@ -178,15 +186,15 @@ impl Noise {
         if run.beyond {
             return;
         }
-        let chance = self.share.max(self.expected).clamp(0.01, 0.5);
+        let chance = self.chance();
         let ratio =
             if refused { (chance + Self::EXCESS) / chance } else { (1.0 - chance - Self::EXCESS) / (1.0 - chance) };
-        self.doubt = (self.doubt * ratio).max(Self::LEAST_DOUBT);
+        self.doubt = (self.doubt * ratio).max(self.least_doubt);
     }
 
     /// Refusals in a row that chance explains no more, of `rate` requests a second.
     fn longest_by_chance(&self, rate: f64) -> u32 {
-        let share = self.share.max(self.expected).clamp(0.01, 0.5);
+        let share = self.chance();
         let (mut length, mut each) = (2, share * share * rate * Self::SELDOM);
         while self.belief == Belief::Held && each > 1.0 && length < Self::LONGEST {
             length += 1;

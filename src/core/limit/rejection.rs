@@ -103,7 +103,10 @@ impl Ceiling {
                 self.penalties.suspect_at(if was_probe { self.window } else { earlier });
                 self.bound = None;
             }
-            self.penalties.judge(now, measured);
+            // One refusal may be chance, and of a window that is not full it measures little.
+            if self.streak > 0 || told.is_some() {
+                self.penalties.judge(now, measured);
+            }
         }
 
         self.probe.tried(now, rng);
@@ -126,8 +129,15 @@ impl Ceiling {
         if !flight.beyond {
             self.noise.refused();
         }
-        let rate = f64::from(self.window) / self.service.unwrap_or(Self::SERVICE).max(0.001);
-        told.is_none() && self.streak == 0 && self.noise.ignores(seq, flight.rank, flight.beyond, rate, &self.flights)
+        let service = self.service.unwrap_or(Self::SERVICE);
+        // Where most of a request is the way, places are free most of the time, and whether one is met is chance indeed; but
+        // not one that is the same however many are sent.
+        let far = self.delays.rejection.is_some_and(|rejection| rejection.mean > 0.75 * service);
+        let rate = f64::from(self.window) / service.max(0.001);
+        told.is_none()
+            && self.streak == 0
+            && !far
+            && self.noise.ignores(seq, flight.rank, flight.beyond, rate, &self.flights)
     }
 
     /// Whether the rejection of `flight`, inside the window, comes of a place that is given back late.
