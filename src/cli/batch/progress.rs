@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::caller::Gauges;
+use crate::say;
 
 /// How often plain lines come.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
@@ -117,7 +118,7 @@ impl Progress {
             }
             View::Plain { next } if elapsed >= *next => {
                 *next = elapsed + PLAIN_EVERY;
-                eprintln!("{} · {}", headline(tally, elapsed, rate), gate_line(gauges));
+                say(format_args!("{} · {}", headline(tally, elapsed, rate), gate_line(gauges)));
             }
             View::Plain { .. } | View::Quiet => {}
         }
@@ -127,7 +128,7 @@ impl Progress {
     pub(super) fn say(&self, message: &str) {
         match &self.view {
             View::Live(bar) => bar.println(message),
-            View::Plain { .. } | View::Quiet => eprintln!("{message}"),
+            View::Plain { .. } | View::Quiet => say(message),
         }
     }
 
