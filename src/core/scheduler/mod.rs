@@ -591,9 +591,20 @@ impl Scheduler {
         self.mark_all();
     }
 
-    /// What the lanes have learned, to be saved across a restart.
+    /// What the lanes have learned, to be saved across a restart; of those not used since, what a former run did.
     pub fn learned(&self) -> Vec<LearnedLane> {
-        // In the order of their names.
+        let mut learned = self.learned_before().to_vec();
+        learned.append(&mut self.learned_here());
+        learned
+    }
+
+    /// What a former run learned of lanes that this one has not used.
+    pub(crate) fn learned_before(&self) -> &[LearnedLane] {
+        &self.restored
+    }
+
+    /// What this run has learned, in the order of the lanes' names.
+    pub(crate) fn learned_here(&self) -> Vec<LearnedLane> {
         let mut learned = Vec::new();
         for lane in self.lane_of.numbers() {
             let lane = &self.lanes[lane as usize];

@@ -751,6 +751,7 @@ fn what_was_learned_survives_a_restart() {
     let saved = serde_json::to_string(&world.gate.learned()).unwrap();
     let mut restarted = World::single();
     restarted.gate.restore(Timestamp::ZERO, serde_json::from_str(&saved).unwrap());
+    assert_eq!(serde_json::to_string(&restarted.gate.learned()).unwrap(), saved, "nor by a run that had no use for it");
     restarted.submit("normal");
     assert_eq!(restarted.gate.learned()[0].learned.window, limit, "not forgotten by the next restart either");
     for _ in 0..limit {
