@@ -619,7 +619,8 @@ fn closing_rejects_every_waiter_and_lets_those_in_flight_end() {
     let flying = world.submit("normal");
     world.gate.close(world.now, true);
     world.drain();
-    assert_eq!(world.failure(flying).kind, FailureKind::Closed);
+    let failure = world.failure(flying);
+    assert_eq!((failure.kind, failure.history.sent()), (FailureKind::Closed, 1), "it is told that it was sent");
     assert_eq!(world.aborted.len(), 1);
 }
 
