@@ -23,6 +23,7 @@ import type {
   CompletionParamsBase,
   CompletionStreamParams,
   ModelList,
+  Tool,
 } from "./types.js";
 
 /** What a request without `max_tokens` is taken to generate, where a quota counts tokens; its usage corrects it. */
@@ -203,7 +204,7 @@ export class Tidegate {
 function chatWire(params: ChatParamsBase): { path: string; beta: boolean } {
   const { messages, tools } = params ?? {};
   const continues = Array.isArray(messages) && messages.at(-1)?.prefix === true;
-  const isStrict = Array.isArray(tools) && tools.some((tool) => tool?.function?.strict === true);
+  const isStrict = Array.isArray(tools) && (tools as Partial<Tool>[]).some((tool) => tool?.function?.strict === true);
   return { path: "/chat/completions", beta: continues || isStrict };
 }
 
