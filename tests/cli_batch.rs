@@ -275,8 +275,46 @@ mod unix {
     use super::*;
 
     fn interrupt(child: &Child) {
-        let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        signalled(child, "-INT");
+    }
+
+    fn signalled(child: &Child, signal: &str) {
+        let status = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
         assert!(status.success());
+    }
+
+    /// Standard error as `2>&1 | head` leaves it: a pipe that nobody reads any more.
+    fn closed() -> std::io::PipeWriter {
+        std::io::pipe().unwrap().1
+    }
+
+    #[test]
+    fn who_reads_standard_error_no_more_costs_no_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = simulate(&dir, 3, QUICK);
+        let path = dir.path().join("in.jsonl");
+        fs::write(&path, format!("no JSON\n{}", fs::read_to_string(&path).unwrap())).unwrap();
+        let (code, summary) = finish(command.stderr(closed()).output().unwrap());
+        assert_eq!((code, &summary["bad_lines"]), (1, &Value::from(1)), "{summary}");
+        assert_eq!(answered(&dir), all(3));
+        let refused = tidegate(&dir, &["batch", "missing.jsonl", "-o", "out.jsonl"]).stderr(closed()).status().unwrap();
+        assert_eq!(refused.code(), Some(2));
+    }
+
+    #[test]
+    fn the_simulation_tells_what_it_saw_however_it_is_asked_to_end() {
+        for signal in ["-INT", "-TERM"] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut child = start(&mut tidegate(&dir, &["sim", "--listen", "127.0.0.1:0", "--json"]));
+            let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+            let mut said = String::new();
+            while !said.contains("Ctrl-C") {
+                assert!(std::io::BufRead::read_line(&mut stderr, &mut said).unwrap() > 0, "{said}");
+            }
+            signalled(&child, signal);
+            let (code, tally) = finish(child.wait_with_output().unwrap());
+            assert_eq!((code, &tally["requests"]), (0, &Value::from(0)), "{signal}: {tally}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ import { BEFORE_CONTENT, BEFORE_HEADERS, Exchange, RESET, ask, broken, classify,
 import { limitedFetch, type GateInit } from "./fetch.js";
 import { learned, metrics, prometheus, restore, type LearnedLimits, type Metrics } from "./metrics.js";
 import { OUTCOME, told, type Report } from "./names.js";
-import { callOptions, expected, settings, type CallOptions, type Settings, type TidegateOptions } from "./options.js";
+import { CALL, callOptions, expected, settings, type CallOptions, type Settings, type TidegateOptions } from "./options.js";
 import { schedule, type ScheduleOptions } from "./schedule.js";
 import { Reading, Stream } from "./stream.js";
 import { validate } from "./validate.js";
@@ -23,6 +23,7 @@ import type {
   CompletionParamsBase,
   CompletionStreamParams,
   ModelList,
+  Tool,
 } from "./types.js";
 
 /** What a request without `max_tokens` is taken to generate, where a quota counts tokens; its usage corrects it. */
@@ -105,7 +106,7 @@ export class Tidegate {
       create(gate, checked, { path: "/completions", beta: true }, params, options);
     this.chat = { completions: { create: chat as Tidegate["chat"]["completions"]["create"] } };
     this.completions = { create: complete as Tidegate["completions"]["create"] };
-    this.models = { list: (options = {}) => account(gate, checked, "/models", options.signal) };
+    this.models = { list: (options) => account(gate, checked, "/models", options) };
     this.fetch = (input, init) => limitedFetch(gate, input, init);
   }
 
@@ -123,8 +124,8 @@ export class Tidegate {
    * What is left on the first route's account (DeepSeek). It passes by the queue, and works on an account that is stopped
    * for lack of money, which is when one asks.
    */
-  balance(options: Pick<CallOptions, "signal"> = {}): Promise<Balance> {
-    return account(this.#gate, this.#settings, "/user/balance", options.signal);
+  balance(options?: Pick<CallOptions, "signal">): Promise<Balance> {
+    return account(this.#gate, this.#settings, "/user/balance", options);
   }
 
   /**
@@ -203,7 +204,7 @@ export class Tidegate {
 function chatWire(params: ChatParamsBase): { path: string; beta: boolean } {
   const { messages, tools } = params ?? {};
   const continues = Array.isArray(messages) && messages.at(-1)?.prefix === true;
-  const isStrict = Array.isArray(tools) && tools.some((tool) => tool?.function?.strict === true);
+  const isStrict = Array.isArray(tools) && (tools as Partial<Tool>[]).some((tool) => tool?.function?.strict === true);
   return { path: "/chat/completions", beta: continues || isStrict };
 }
 
@@ -242,7 +243,8 @@ async function create<T extends { usage?: ChatCompletion["usage"] | null }, C>(
  * What is asked about an account. It passes by the queue: providers limit generation, not this, and the balance is asked
  * for just when the account is stopped.
  */
-async function account<T>(gate: Gate, { maxAttempts }: Settings, path: string, signal: AbortSignal | null | undefined): Promise<T> {
+async function account<T>(gate: Gate, { maxAttempts }: Settings, path: string, given: Pick<CallOptions, "signal"> = {}): Promise<T> {
+  const { signal } = callOptions(given, { signal: CALL.signal });
   const begun = gate.now();
   const controller = new AbortController();
   const abort = () => controller.abort(signal?.reason);

@@ -55,7 +55,9 @@ export class Gate {
   wake = Infinity;
   /** Where the core puts the parts of an action. */
   #out: Float64Array = new Float64Array();
-  #origin: number | undefined;
+  /** The host's clock when it was last looked at, and how far ours has come. */
+  #seen = NaN;
+  #now = 0;
   #timer: Timer | undefined;
   #timerAt = Infinity;
 
@@ -68,10 +70,16 @@ export class Gate {
     this.#maxQueued = settings.maxQueued;
   }
 
-  /** Milliseconds since the first call. Not since the client was made: Workers have no clock before a request comes. */
+  /**
+   * Milliseconds since the first call. Not since the client was made: Workers have no clock before a request comes. A clock
+   * that goes back, as where tests put a false one in its place, stands still for a moment: time never does.
+   */
   now(): number {
-    const now = performance.now();
-    return now - (this.#origin ??= now);
+    const seen = performance.now();
+    const passed = seen - this.#seen;
+    this.#seen = seen;
+    if (passed > 0) this.#now += passed;
+    return this.#now;
   }
 
   /** Calls under way. */
@@ -127,7 +135,7 @@ export class Gate {
 
   #refusal(code: number): Error {
     if (code === -2) return new ClosedError("the client is closed");
-    const full = `${this.#maxQueued} calls are waiting; send fewer at once, or wait for room`;
+    const full = `${this.#maxQueued} calls are waiting; send fewer at once, or with \`onFull: "wait"\`, or raise \`maxQueued\``;
     return new QueueFullError(`the queue is full: ${full}`, { isRetryable: true });
   }
 

@@ -1,6 +1,7 @@
 import { ABORT, ALIVE, CONTENT, HEADERS, INTERRUPTED, READING, SEND, type Call, type Gate, type Tokens } from "./driver.js";
-import { failed, type ErrorResponse, type Partial } from "./errors.js";
+import { ConfigError, failed, type ErrorResponse, type Partial } from "./errors.js";
 import { lines } from "./lines.js";
+import { expected } from "./options.js";
 import type { Usage } from "./types.js";
 import { say, wasm, type Core } from "./wasm/glue.js";
 
@@ -224,6 +225,11 @@ export class Exchange {
       call.ended(attempt);
       return undefined;
     }
+    // node-fetch's are streams of Node's own.
+    if (!response?.headers || (response.body && !response.body.getReader)) {
+      call.cancel(undefined);
+      throw expected("the answer of `fetch`", "a Response whose body is a ReadableStream", response, ConfigError);
+    }
     const headers = headerLines(response.headers);
     if (response.ok) {
       this.headers = response.headers;
@@ -260,7 +266,10 @@ function request(
 ): [string, RequestInit] {
   const to = gate.endpoints[route] as Gate["endpoints"][number];
   const headers = new Headers(wire.headers);
-  to.headers.forEach((value, name) => headers.set(name, value));
+  to.headers.forEach((value, name) => {
+    // What a caller of the client says itself has the last word; what another SDK adds may be a key meant for another.
+    if (wire.init || name === "authorization" || !headers.has(name)) headers.set(name, value);
+  });
   const init: RequestInit = { redirect: "manual", ...wire.init, method: wire.method, headers, signal };
   if (wire.body !== undefined) init.body = rename === undefined ? wire.body : renamed(wire.body, rename);
   return [(wire.beta ? to.beta : to.base) + wire.path, init];

@@ -59,7 +59,7 @@ export async function submitted(gate: Gate, input: string | URL | Request, init:
   for (const name of ["authorization", "host", "content-length", WORKLOAD, TIMEOUT]) headers.delete(name);
   const wire: Wire = { method: request.method, ...place, headers, body, init: { ...plain, redirect: request.redirect } };
   const tokens = gate.countsTokens ? Math.ceil((body?.length ?? 0) / 4) : 0;
-  const call = gate.submit(model ?? found.model ?? place.path, options, tokens, found.user_id);
+  const call = gate.submit(model ?? found.model ?? place.path.replace(/[?#].*/, ""), options, tokens, found.user_id);
   return { exchange: new Exchange(gate, call, wire), path: place.path, streams: found.streams === true };
 }
 
@@ -82,6 +82,8 @@ export async function opening(exchange: Exchange): Promise<Opened> {
 
 /** @internal A server's own answer that refuses, as from any `fetch`. It has been asked often enough. */
 export function refusal(status: number, given: Headers, body: string): Response {
+  // A redirect that a browser shows to nobody.
+  if (status === 0) return Response.error();
   const headers = new Headers(given);
   for (const name of ["content-encoding", "content-length", "transfer-encoding"]) headers.delete(name);
   headers.set("x-should-retry", "false");
@@ -103,7 +105,8 @@ function placeOf(gate: Gate, url: string): { path: string; beta: boolean } {
     const path = below(base);
     if (path !== undefined) return { path, beta: false };
   }
-  throw new InvalidRequestError(`Expected a URL under the base URL of a route, got one at \`${new URL(url).host}\``);
+  const { host, pathname } = new URL(url);
+  throw new InvalidRequestError(`Expected a URL under the base URL of a route, got one at \`${host}${pathname}\``);
 }
 
 /** What must be known of a body. */

@@ -6,97 +6,97 @@ export type PriorityClass = "interactive" | "normal" | "background";
 /** A named stream of work. */
 export interface WorkloadOptions {
   /** Its priority class. Default `normal`. */
-  class?: PriorityClass;
+  class?: PriorityClass | undefined;
   /** Its share within the class, relative to the others'. Default 1; between 0.001 and 1,000. */
-  weight?: number;
+  weight?: number | undefined;
   /** A cap of its own on requests in flight. Default none. */
-  maxConcurrency?: number;
+  maxConcurrency?: number | undefined;
 }
 
 /** A model as a route's provider knows it. */
 export interface ModelOptions {
   /** The name this provider uses, if it is another. */
-  upstream?: string;
+  upstream?: string | undefined;
   /** The model whose limit it counts against, if it is another (a provider's alias). */
-  lane?: string;
+  lane?: string | undefined;
   /** The provider's published cap on requests in flight: a hint for the first climb, never a ceiling. */
-  hint?: number;
+  hint?: number | undefined;
 }
 
 /** One way to reach models: a base URL with a key. */
 export interface RouteOptions {
   /** How errors and metrics call it. Default: `deepseek`, or the base URL's host. */
-  name?: string;
+  name?: string | undefined;
   /** The base URL, to which `/chat/completions` and the like are added. Default `https://api.deepseek.com`. */
-  baseURL?: string;
+  baseURL?: string | undefined;
   /**
    * The base URL of beta features (fill-in-the-middle, chat prefix completion, strict tools). Default: DeepSeek's `/beta`,
    * and with any other provider the base URL itself.
    */
-  betaURL?: string;
+  betaURL?: string | undefined;
   /** The key, sent as `Authorization: Bearer …`. DeepSeek needs one; a server of your own may not. */
-  apiKey?: string;
+  apiKey?: string | undefined;
   /**
    * The account whose limits it counts against. Default: an account of its own, by the route's name. DeepSeek limits
    * requests in flight per account, whatever the key, so more keys of one account raise nothing: name the account, and
    * its routes share what is learned of its limit.
    */
-  account?: string;
+  account?: string | undefined;
   /** Headers for every request. */
-  headers?: Record<string, string>;
+  headers?: Record<string, string> | Headers | undefined;
   /** Models known by name: a list of names, or an object from names to what there is to say of them. */
-  models?: string[] | Record<string, ModelOptions>;
+  models?: string[] | Record<string, ModelOptions> | undefined;
   /** Whether it takes no others. Default false. */
-  onlyNamedModels?: boolean;
+  onlyNamedModels?: boolean | undefined;
   /** Its share of turns under the strategy `weighted`. Default 1. */
-  weight?: number;
+  weight?: number | undefined;
   /** A hard ceiling on requests in flight for each model; what is learned stays at or under it. Default none. */
-  maxConcurrency?: number;
+  maxConcurrency?: number | undefined;
   /** Whether the account limits each `user_id` as well as the whole. Default false. */
-  limitsEachUser?: boolean;
+  limitsEachUser?: boolean | undefined;
   /** Requests in any 60 seconds. Default none; DeepSeek has no such limit. */
-  requestsPerMinute?: number;
+  requestsPerMinute?: number | undefined;
   /** Tokens in any 60 seconds. Default none. */
-  tokensPerMinute?: number;
+  tokensPerMinute?: number | undefined;
   /** Requests in any 24 hours. Default none. */
-  requestsPerDay?: number;
+  requestsPerDay?: number | undefined;
 }
 
 /** The clocks of a call, in milliseconds. `false` turns one off. */
 export interface Clocks {
   /** From sending to the answer's head. Default 11 min: some providers send nothing before the text is complete. */
-  headers?: number | false;
+  headers?: number | false | undefined;
   /** From sending to the first content; keep-alives are no progress. Default 11 min: DeepSeek hangs up after 10. */
-  firstContent?: number | false;
+  firstContent?: number | false | undefined;
   /** Between two pieces of content while the caller is reading. Default 120 s. */
-  idle?: number | false;
+  idle?: number | false | undefined;
 }
 
 /** How a client works. `{ apiKey }` is enough. */
 export interface TidegateOptions extends Pick<RouteOptions, "apiKey" | "baseURL" | "betaURL" | "headers"> {
   /** More routes, after the one made by `apiKey` and `baseURL` if either is given: fallbacks or shares. */
-  routes?: RouteOptions[];
+  routes?: RouteOptions[] | undefined;
   /** How calls choose among routes. Default `ordered`: the first that is not closed. */
-  strategy?: "ordered" | "weighted" | "round-robin";
+  strategy?: "ordered" | "weighted" | "round-robin" | undefined;
   /**
    * Workloads known beforehand, by name. `interactive`, `normal` and `background` always exist, in the classes of their
    * names; any other name comes into being when first used, in class normal.
    */
-  workloads?: Record<string, WorkloadOptions>;
+  workloads?: Record<string, WorkloadOptions> | undefined;
   /** A hard ceiling on requests in flight, per account and model. Default none: the limit is learned. */
-  maxConcurrency?: number;
+  maxConcurrency?: number | undefined;
   /** How many calls may wait before further ones are refused. Default 10,000. */
-  maxQueued?: number;
+  maxQueued?: number | undefined;
   /** The total time of a call in milliseconds, waiting included, where it brings none of its own. Default none. */
-  timeout?: number;
+  timeout?: number | undefined;
   /** The clocks of calls that bring none of their own. */
-  clocks?: Clocks;
+  clocks?: Clocks | undefined;
   /** How many attempts may fail before the call does; rejections for concurrency are not counted. Default 5. */
-  maxAttempts?: number;
+  maxAttempts?: number | undefined;
   /** Where `fetch` is to be found, if not in the global scope. */
-  fetch?: typeof globalThis.fetch;
+  fetch?: typeof globalThis.fetch | undefined;
   /** Allows a key in a browser, where every visitor can read it. Default false: put the key into a proxy. */
-  dangerouslyAllowBrowser?: boolean;
+  dangerouslyAllowBrowser?: boolean | undefined;
 }
 
 /** How one call is to be treated. */
@@ -113,8 +113,8 @@ export interface CallOptions {
   maxAttempts?: number | undefined;
   /** What to do when the queue is full. Default `fail`. */
   onFull?: "fail" | "wait" | undefined;
-  /** More headers for its request. */
-  headers?: Record<string, string> | undefined;
+  /** More headers for its request. They win over those of the client and its routes, but for the key's. */
+  headers?: Record<string, string> | Headers | undefined;
 }
 
 /** @internal What a route needs to be reached. */
@@ -228,7 +228,7 @@ const quota = between(1, Number.MAX_SAFE_INTEGER, true);
 const weight = between(0.001, 1000, false);
 const millis: Check = (value, what, Fail) => {
   if (typeof value !== "number" || !(value > 0) || value === Infinity) {
-    throw expected(what, "a number of milliseconds above zero", value, Fail);
+    throw expected(what, "a finite number of milliseconds above zero", value, Fail);
   }
 };
 const oneOf =
@@ -272,7 +272,8 @@ const strip = (base: URL): string => base.href.replace(/\/+$/, "");
 function headersOf(value: unknown, what: string, Fail: Fail): Headers {
   if (typeof value !== "object" || value === null) throw expected(what, "an object of strings", value, Fail);
   const headers = new Headers();
-  for (const [name, content] of Object.entries(value)) {
+  const pairs = Symbol.iterator in value ? value : Object.entries(value);
+  for (const [name, content] of pairs as Iterable<[string, unknown]>) {
     try {
       text(content, `header \`${name}\` of ${what}`, Fail);
       headers.set(name, content as string);
@@ -319,7 +320,8 @@ function route(options: RouteOptions, maxConcurrency: number | undefined): Built
   text(name, "`name` of a route", ConfigError);
   fields(given, ROUTE, ConfigError, (field) => `\`${field}\` of route \`${name}\``);
   if (deepseek && given.apiKey === undefined) {
-    throw new ConfigError(`Expected an \`apiKey\` for DeepSeek, got none (route \`${name}\`)`);
+    const where = "DEEPSEEK_API_KEY is read where neither `baseURL` nor `routes` is given";
+    throw new ConfigError(`Expected an \`apiKey\` for DeepSeek, got none (route \`${name}\`); ${where}`);
   }
   const models = given.models ?? {};
   const named: [string, ModelOptions][] = Array.isArray(models) ? models.map((model) => [model, {}]) : Object.entries(models);

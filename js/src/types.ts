@@ -3,14 +3,20 @@
  * pass through both ways.
  */
 
-/** Fields that this version does not know. */
+/** Fields of an answer that this version does not know. */
 type Open = { [field: string]: unknown };
+
+/**
+ * Fields of a request that this version does not know. Were they `unknown`, nothing that is declared as an interface would
+ * fit, as all of the `openai` package's own types are.
+ */
+type Free = { [field: string]: any };
 
 /** A part of a message's content. */
 export type ContentPart =
   | { type: "text"; text: string }
   | { type: "image_url"; image_url: { url: string; detail?: "auto" | "low" | "high" } }
-  | (Open & { type: string });
+  | (Free & { type: string });
 
 /** A call of a tool that the model asks for. */
 export interface ToolCall {
@@ -24,14 +30,14 @@ export interface ToolCall {
 }
 
 /** A message of a chat. */
-export interface ChatMessage extends Open {
-  role: "system" | "user" | "assistant" | "tool" | "developer";
+export interface ChatMessage extends Free {
+  role: "system" | "user" | "assistant" | "tool" | "developer" | "function";
   content?: string | ContentPart[] | null;
   name?: string;
   /** DeepSeek: the reasoning of an earlier answer. */
   reasoning_content?: string | null;
   /** Calls that an earlier answer asked for. */
-  tool_calls?: ToolCall[];
+  tool_calls?: (ToolCall | { id: string; type: "custom"; custom: Free })[];
   /** The call that a message of role `tool` answers. */
   tool_call_id?: string;
   /** DeepSeek (beta): the model goes on from this message, which must be the last. */
@@ -45,21 +51,27 @@ export interface Tool {
     name: string;
     description?: string;
     /** A JSON schema. */
-    parameters?: Open;
+    parameters?: Free;
     /** DeepSeek (beta): arguments follow the schema strictly. */
-    strict?: boolean;
+    strict?: boolean | null;
   };
 }
 
+/** A tool whose input is free text. Not every provider has them. */
+export interface CustomTool {
+  type: "custom";
+  custom: Free;
+}
+
 /** What every chat request can say. */
-export interface ChatParamsBase extends Open {
+export interface ChatParamsBase extends Free {
   /** The model, such as `deepseek-flash`. */
   model: string;
   messages: ChatMessage[];
   /** DeepSeek: whether the model reasons first. */
   thinking?: { type: "enabled" | "disabled" };
   /** How much the model reasons. */
-  reasoning_effort?: "none" | "minimal" | "low" | "medium" | "high" | "max" | (string & {});
+  reasoning_effort?: "none" | "minimal" | "low" | "medium" | "high" | "max" | (string & {}) | null;
   /** The most tokens to generate. */
   max_tokens?: number | null;
   temperature?: number | null;
@@ -69,14 +81,19 @@ export interface ChatParamsBase extends Open {
   /** Texts at which to stop. */
   stop?: string | string[] | null;
   /** The form of the answer. For `json_object` the prompt must ask for JSON too. */
-  response_format?: { type: "text" } | { type: "json_object" } | (Open & { type: string });
-  tools?: Tool[];
-  tool_choice?: "none" | "auto" | "required" | { type: "function"; function: { name: string } };
+  response_format?: { type: "text" } | { type: "json_object" } | (Free & { type: string });
+  tools?: (Tool | CustomTool)[];
+  tool_choice?:
+    | "none"
+    | "auto"
+    | "required"
+    | { type: "function"; function: { name: string } }
+    | (Free & { type: "custom" | "allowed_tools" });
   logprobs?: boolean | null;
   top_logprobs?: number | null;
   /** DeepSeek: on whose behalf the call is made. */
   user_id?: string;
-  stream_options?: { include_usage?: boolean } | null;
+  stream_options?: (Free & { include_usage?: boolean }) | null;
 }
 
 /** A chat request for a whole answer. */
@@ -181,7 +198,7 @@ export interface ChatCompletionChunk extends Open {
 }
 
 /** What every fill-in-the-middle request can say. */
-export interface CompletionParamsBase extends Open {
+export interface CompletionParamsBase extends Free {
   model: string;
   /** What stands before. */
   prompt: string;
@@ -194,7 +211,7 @@ export interface CompletionParamsBase extends Open {
   stop?: string | string[] | null;
   echo?: boolean | null;
   logprobs?: number | null;
-  stream_options?: { include_usage?: boolean } | null;
+  stream_options?: (Free & { include_usage?: boolean }) | null;
 }
 
 /** A fill-in-the-middle request for a whole answer. */

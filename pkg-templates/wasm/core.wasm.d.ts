@@ -1,3 +1,3 @@
 /** The compiled core, where a host compiles `.wasm` imports. For `setCoreModule`. */
-declare const module: WebAssembly.Module;
+declare const module: object;
 export default module;

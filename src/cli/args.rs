@@ -32,7 +32,7 @@ pub(crate) struct SimArgs {
     pub(crate) scenario: PathBuf,
 
     /// Where to listen; port 0 lets the system choose
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8787")]
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8787", value_parser = address)]
     pub(crate) listen: SocketAddr,
 
     /// Fixes everything random
@@ -114,10 +114,25 @@ pub(crate) struct BatchArgs {
     pub(crate) quiet: bool,
 }
 
+/// An address to listen on. No names are looked up, but the one that everybody types.
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    let named = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    named.as_deref().unwrap_or(text).parse().map_err(|_| "expected an IP address and a port, such as 127.0.0.1:8787")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn an_address_to_listen_on_may_be_localhost() {
+        assert_eq!(address("localhost:0"), Ok(SocketAddr::from(([127, 0, 0, 1], 0))));
+        assert_eq!(address("[::1]:80").map(|address| address.port()), Ok(80));
+        for wrong in ["8787", ":8787", "localhost", "example.com:80", "127.0.0.1:x"] {
+            assert!(address(wrong).is_err_and(|told| told.contains("127.0.0.1:8787")), "{wrong}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

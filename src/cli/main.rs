@@ -1,5 +1,7 @@
 //! The `tidegate` program.
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -41,7 +43,13 @@ fn main() -> ExitCode {
     code
 }
 
-fn refuse(error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("tidegate: {error}");
+fn refuse(error: &dyn Display) -> ExitCode {
+    say(format_args!("tidegate: {error}"));
     ExitCode::from(NOTHING_SENT)
+}
+
+/// Writes a line to standard error. Who closed it, as `2>&1 | head` does, doesn't want to know; `eprintln!` would panic,
+/// and with it a batch whose answers are under way.
+fn say(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }

@@ -6,42 +6,48 @@ use std::time::{Duration, Instant};
 use tidegate::sim::{ServeEvent, ServeOptions, Tally, serve};
 
 use crate::args::SimArgs;
+use crate::interrupt;
+use crate::say;
 use crate::simulation::{self, SimulationError};
 
 /// How often a line is printed where no terminal shows a live one.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// Serves until Ctrl-C.
+/// Serves until Ctrl-C or SIGTERM.
 pub(crate) async fn execute(args: SimArgs) -> Result<(), SimulationError> {
     let scenario = simulation::load(Some(&args.scenario))?;
     let name = args.scenario.display().to_string();
     let options = ServeOptions { scenario, seed: args.seed, addr: args.listen, ..ServeOptions::default() };
     let live = std::io::stderr().is_terminal();
     let mut printed = Instant::now();
+    let interrupts = interrupt::listen();
     let until = async {
-        // Without a handler the signal ends the process, which is an end too.
-        let _ = tokio::signal::ctrl_c().await;
+        match interrupts {
+            Ok(mut interrupts) => drop(interrupts.recv().await),
+            // Without a handler the signal ends the process, which is an end too.
+            Err(_) => std::future::pending().await,
+        }
     };
     let told = |event: ServeEvent<'_>| match event {
         ServeEvent::Listening(url) => {
-            eprintln!("A simulated DeepSeek ({name}) listens on {url}");
-            eprintln!("  export DEEPSEEK_BASE_URL={url} DEEPSEEK_API_KEY=sk-simulated");
-            eprintln!("  Ctrl-C ends it; {url}/__sim/tally tells what it saw.");
+            say(format_args!("A simulated DeepSeek ({name}) listens on {url}"));
+            say(format_args!("  export DEEPSEEK_BASE_URL={url} DEEPSEEK_API_KEY=sk-simulated"));
+            say(format_args!("  Ctrl-C ends it; {url}/__sim/tally tells what it saw."));
         }
         ServeEvent::Progress(tally) if live => {
             let _ = write!(std::io::stderr(), "\r\x1b[2K{}", line(tally));
         }
         ServeEvent::Progress(tally) if printed.elapsed() >= LINE_EVERY => {
             printed = Instant::now();
-            eprintln!("{}", line(tally));
+            say(line(tally));
         }
         _ => {}
     };
     let tally = serve(options, told, until).await?;
     if live {
-        eprintln!();
+        say("");
     }
-    eprintln!("It saw {}", line(&tally));
+    say(format_args!("It saw {}", line(&tally)));
     if args.json {
         // Who closed the pipe doesn't want to know.
         let _ = writeln!(std::io::stdout(), "{}", serde_json::to_string(&tally).unwrap_or_default());

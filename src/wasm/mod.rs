@@ -238,7 +238,12 @@ impl Core {
             (0, Some(Action::End { result: Err(failure), .. })) => self.report.failure(failure),
             (0, Some(Action::Notify(notice))) => self.report.notice(notice, &self.scheduler),
             (1, _) => self.report.snapshot(&mut self.scheduler, at(now)),
-            (2, _) => self.report.learned(&self.scheduler.learned()),
+            // Not as one list: what makes copies for that is downloaded, too.
+            (2, _) => {
+                for lanes in [self.scheduler.learned_before(), &self.scheduler.learned_here()] {
+                    self.report.learned(lanes);
+                }
+            }
             (3, _) => self.report.outcome(&self.outcome),
             (4, Some(Action::Send { rename: Some(rename), .. })) => self.report.words.push_str(rename),
             (5, _) => self.report.words.push_str(report::NAMES),

@@ -5,7 +5,7 @@
 
 use crate::core::call::Failure;
 use crate::core::error::ErrorKind;
-use crate::core::metrics::{Counters, DISTRIBUTIONS, GAUGES, LaneState, Scope, Summary};
+use crate::core::metrics::{Counters, DISTRIBUTIONS, GAUGES, Scope, Summary};
 use crate::core::outcome::{Outcome, OutcomeKind};
 use crate::core::route::{LaneId, LaneKey};
 use crate::core::scheduler::{LearnedLane, Load, Notice, Scheduler};

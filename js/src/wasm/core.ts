@@ -24,10 +24,10 @@ export class CoreUnavailableError extends TidegateError {
  * Hands over the compiled core, for hosts that can compile it only in a way of their own. Needed neither on Node, Deno,
  * Bun and in browsers nor on Cloudflare Workers and Vercel's edge.
  *
- * @param module "tidegate/core.wasm", compiled.
+ * @param module "tidegate/core.wasm", compiled: a `WebAssembly.Module`, whose type is only known where that of the DOM is.
  * @throws {Error} If the core has started already: call it before the first client is made.
  */
-export function setCoreModule(module: WebAssembly.Module): void {
+export function setCoreModule(module: object): void {
   if (ready) throw new Error("Expected `setCoreModule` to be called before the first client is made");
   given = module;
 }

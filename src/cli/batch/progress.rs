@@ -1,12 +1,12 @@
 //! What one sees while a batch runs: two live lines on a terminal, a line every few seconds elsewhere.
 
 use std::collections::VecDeque;
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::caller::Gauges;
+use crate::say;
 
 /// How often plain lines come.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
@@ -82,17 +82,18 @@ pub(super) struct Progress {
 impl Progress {
     /// A view that suits where standard error goes.
     pub(super) fn new(quiet: bool) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         let view = if quiet {
             View::Quiet
-        } else if std::io::stderr().is_terminal() {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        } else if bar.is_hidden() {
+            // No terminal, or one that can't take lines away (TERM=dumb): there the bar would swallow what is said.
+            View::Plain { next: PLAIN_EVERY }
+        } else {
             // The templates are constants; should one be wrong, the default style shows the same numbers.
             if let Ok(style) = ProgressStyle::with_template("{bar:32.cyan/black.bright} {msg}\n{prefix:.dim}") {
                 bar.set_style(style.progress_chars("━━─"));
             }
             View::Live(bar)
-        } else {
-            View::Plain { next: PLAIN_EVERY }
         };
         Self { view, started: Instant::now(), rate: Rate::new() }
     }
@@ -117,7 +118,7 @@ impl Progress {
             }
             View::Plain { next } if elapsed >= *next => {
                 *next = elapsed + PLAIN_EVERY;
-                eprintln!("{} · {}", headline(tally, elapsed, rate), gate_line(gauges));
+                say(format_args!("{} · {}", headline(tally, elapsed, rate), gate_line(gauges)));
             }
             View::Plain { .. } | View::Quiet => {}
         }
@@ -127,7 +128,7 @@ impl Progress {
     pub(super) fn say(&self, message: &str) {
         match &self.view {
             View::Live(bar) => bar.println(message),
-            View::Plain { .. } | View::Quiet => eprintln!("{message}"),
+            View::Plain { .. } | View::Quiet => say(message),
         }
     }
 

@@ -83,8 +83,7 @@ type Fields<'a> = BTreeMap<String, &'a RawValue>;
 
 /// Reads a line; `model` is for lines that name none. On failure the line's id comes along if it has one.
 pub(super) fn parse(line: &[u8], model: Option<&str>) -> Result<Request, (Option<String>, LineError)> {
-    let fields: Fields<'_> =
-        serde_json::from_slice(line).map_err(|error| (None, LineError::NotJson(error.to_string())))?;
+    let fields: Fields<'_> = serde_json::from_slice(line).map_err(|error| (None, not_json(line, &error)))?;
     let batch = fields.contains_key("custom_id");
     let id = id(&fields, if batch { "custom_id" } else { "id" }).ok_or((None, LineError::MissingId))?;
     let call = if batch { batch_call(&fields, model) } else { short_call(fields, model) };
@@ -110,6 +109,17 @@ fn text(fields: &Fields<'_>, key: &'static str) -> Result<Option<String>, LineEr
         None => Ok(None),
         Some(raw) => serde_json::from_str(raw.get()).map_err(|_| LineError::NotText(key)),
     }
+}
+
+/// What a line is that isn't JSON. It is one line of its own to the parser, whatever its number in the file.
+fn not_json(line: &[u8], error: &serde_json::Error) -> LineError {
+    LineError::NotJson(match line {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+            "the file is UTF-16, as some editors and PowerShell write it; save it as UTF-8".to_owned()
+        }
+        [0x1f, 0x8b, ..] => "the file is compressed by gzip".to_owned(),
+        _ => error.to_string().replace(" at line 1 column ", " at column "),
+    })
 }
 
 fn batch_call(fields: &Fields<'_>, model: Option<&str>) -> Result<Call, LineError> {
@@ -224,8 +234,17 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_line_is_said_with_its_id() {
         let a = || Some("a".to_owned());
-        assert!(matches!(error("{\"id\":\"a\"").1, LineError::NotJson(_)));
-        assert!(matches!(error("[]").1, LineError::NotJson(_)));
+        assert_eq!(
+            error("{\"id\":\"a\"").1.to_string(),
+            "not a JSON object: EOF while parsing an object at column 9",
+            "the line has a number of its own"
+        );
+        for (bytes, part) in
+            [(&b"\xff\xfe{\0\"\0"[..], "UTF-16"), (&b"\x1f\x8b\x08\0"[..], "gzip"), (&b"[]"[..], "sequence")]
+        {
+            let (_, error) = parse(bytes, None).unwrap_err();
+            assert!(matches!(&error, LineError::NotJson(why) if why.contains(part)), "{error}");
+        }
         assert!(matches!(error("{\"id\":\"\\xff\"}").1, LineError::NotJson(_)));
         assert_eq!(error(r#"{"prompt":"x"}"#), (None, LineError::MissingId));
         assert_eq!(error(r#"{"id":"","prompt":"x"}"#), (None, LineError::MissingId));

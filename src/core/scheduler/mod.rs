@@ -501,6 +501,16 @@ impl Scheduler {
         }
     }
 
+    /// Ends a call within an attempt, which was sent and so stands in the books.
+    fn cut(&mut self, now: Timestamp, attempt: Attempt, kind: FailureKind, why: &str) {
+        self.act(Action::Abort { attempt });
+        if let Some(flight) = self.leave_lanes(now, attempt.ticket, &Departure::Cancelled) {
+            let outcome = Outcome::new(OutcomeKind::Cancelled).with_message(why);
+            self.record_flight(now, attempt.ticket, &flight, &outcome, None);
+        }
+        self.fail(attempt.ticket, kind, None);
+    }
+
     /// A call's deadline, clock or backoff has run out.
     fn on_due(&mut self, now: Timestamp, ticket: Ticket) {
         let Some(call) = self.get(ticket) else { return };
@@ -509,14 +519,10 @@ impl Scheduler {
             State::InFlight(flight) => {
                 let attempt = Attempt { ticket, number: flight.number };
                 let (phase, waited) = (flight.phase, now - flight.sent);
-                self.act(Action::Abort { attempt });
                 if overdue {
-                    if let Some(flight) = self.leave_lanes(now, ticket, &Departure::Cancelled) {
-                        let outcome = Outcome::new(OutcomeKind::Cancelled).with_message("the call's deadline passed");
-                        self.record_flight(now, ticket, &flight, &outcome, None);
-                    }
-                    self.fail(ticket, FailureKind::Deadline, None);
+                    self.cut(now, attempt, FailureKind::Deadline, "the call's deadline passed");
                 } else {
+                    self.act(Action::Abort { attempt });
                     let outcome = match phase {
                         Phase::Content => Outcome::new(OutcomeKind::Interrupted)
                             .with_message("the stream stalled: no content came while it was being read"),
@@ -556,13 +562,12 @@ impl Scheduler {
         for ticket in all {
             match &self.calls[ticket.index as usize].state {
                 State::InFlight(flight) if abort => {
-                    self.act(Action::Abort { attempt: Attempt { ticket, number: flight.number } });
-                    self.leave_lanes(now, ticket, &Departure::Cancelled);
+                    let attempt = Attempt { ticket, number: flight.number };
+                    self.cut(now, attempt, FailureKind::Closed, "the client was closed");
                 }
-                State::InFlight(_) => continue,
-                State::Outside | State::Queued | State::Backoff { .. } => {}
+                State::InFlight(_) => {}
+                State::Outside | State::Queued | State::Backoff { .. } => self.fail(ticket, FailureKind::Closed, None),
             }
-            self.fail(ticket, FailureKind::Closed, None);
         }
     }
 
@@ -591,9 +596,20 @@ impl Scheduler {
         self.mark_all();
     }
 
-    /// What the lanes have learned, to be saved across a restart.
+    /// What the lanes have learned, to be saved across a restart; of those not used since, what a former run did.
     pub fn learned(&self) -> Vec<LearnedLane> {
-        // In the order of their names.
+        let mut learned = self.learned_before().to_vec();
+        learned.append(&mut self.learned_here());
+        learned
+    }
+
+    /// What a former run learned of lanes that this one has not used.
+    pub(crate) fn learned_before(&self) -> &[LearnedLane] {
+        &self.restored
+    }
+
+    /// What this run has learned, in the order of the lanes' names.
+    pub(crate) fn learned_here(&self) -> Vec<LearnedLane> {
         let mut learned = Vec::new();
         for lane in self.lane_of.numbers() {
             let lane = &self.lanes[lane as usize];

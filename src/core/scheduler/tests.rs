@@ -619,7 +619,8 @@ fn closing_rejects_every_waiter_and_lets_those_in_flight_end() {
     let flying = world.submit("normal");
     world.gate.close(world.now, true);
     world.drain();
-    assert_eq!(world.failure(flying).kind, FailureKind::Closed);
+    let failure = world.failure(flying);
+    assert_eq!((failure.kind, failure.history.sent()), (FailureKind::Closed, 1), "it is told that it was sent");
     assert_eq!(world.aborted.len(), 1);
 }
 
@@ -751,6 +752,7 @@ fn what_was_learned_survives_a_restart() {
     let saved = serde_json::to_string(&world.gate.learned()).unwrap();
     let mut restarted = World::single();
     restarted.gate.restore(Timestamp::ZERO, serde_json::from_str(&saved).unwrap());
+    assert_eq!(serde_json::to_string(&restarted.gate.learned()).unwrap(), saved, "nor by a run that had no use for it");
     restarted.submit("normal");
     assert_eq!(restarted.gate.learned()[0].learned.window, limit, "not forgotten by the next restart either");
     for _ in 0..limit {

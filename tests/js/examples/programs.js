@@ -59,9 +59,11 @@ export async function denoExample(tools) {
   const sim = await simulate(tools.program, { service });
   try {
     const deno = join(tools.modules, "@deno/linux-x64-glibc/deno");
-    const { tasks } = JSON.parse(await readFile(join(cwd, "deno.json"), "utf8"));
-    const [, ...args] = tasks.chat.split(" ");
-    // The package that is installed here, not one of a registry.
+    const { links, ...config } = JSON.parse(await readFile(join(cwd, "deno.json"), "utf8"));
+    assert.deepEqual(links, ["../../pkg"]);
+    await writeFile(join(cwd, "deno.json"), JSON.stringify(config));
+    const [, ...args] = config.tasks.chat.split(" ");
+    // The package that is installed here, not one of a registry or of another folder.
     args.splice(1, 0, "--node-modules-dir=manual", "--no-remote", "--no-prompt");
     const env = { DEEPSEEK_API_KEY: "sk-simulated-0123456789", DEEPSEEK_BASE_URL: sim.url, NO_COLOR: "1" };
     const input = "Why do tides come twice a day?\n\nAnd why not at noon?\n";

@@ -6,6 +6,12 @@ import { type ChatOpenAIOptions, chatOpenAIOptions, openaiOptions } from "tidega
 setCoreModule(module);
 const client = new Tidegate({ apiKey: "sk-simulated" });
 
+/** What comes of an environment is there or not. */
+export function configured({ KEY: apiKey, URL: baseURL }: Record<string, string | undefined>): Tidegate {
+  const headers = new Headers();
+  return new Tidegate({ apiKey, baseURL, headers, timeout: undefined, clocks: { idle: undefined }, routes: [{ apiKey, name: undefined }] });
+}
+
 export async function answer(signal: AbortSignal): Promise<string | null | undefined> {
   const reply = await client.chat.completions.create({ model: "m", messages: [{ role: "user", content: "?" }] }, { signal });
   return reply.choices[0]?.message.content;

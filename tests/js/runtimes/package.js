@@ -114,6 +114,8 @@ export default [
   },
   types("types-nodenext", { module: "nodenext", types: [] }),
   types("types-nodenext-node", { module: "nodenext", types: ["node"] }),
+  // A server's project has not heard of the DOM.
+  types("types-node-only", { module: "nodenext", lib: ["ES2022"], types: ["node"] }),
   types("types-bundler", { module: "esnext", moduleResolution: "bundler", types: [] }),
   types("types-bundler-node", { module: "esnext", moduleResolution: "bundler", types: ["node"] }),
 ];

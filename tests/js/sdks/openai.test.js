@@ -206,7 +206,7 @@ test("workloads are chosen for an SDK, or for one call of it", async (t) => {
   assert.throws(() => openaiOptions(openai), /^InvalidRequestError: Expected the client to be a Tidegate, got an object of class OpenAI$/);
   const bad = await rejection(openai.chat.completions.create(ask(), { headers: { "tidegate-timeout": "soon" } }));
   assert.ok(bad instanceof BadRequestError);
-  assert.equal(bad.message, "400 Expected `timeout` to be a number of milliseconds above zero, got NaN");
+  assert.equal(bad.message, "400 Expected `timeout` to be a finite number of milliseconds above zero, got NaN");
 });
 
 test("the SDK's ten minutes do not run while a call waits for its turn", async (t) => {

@@ -83,7 +83,8 @@ export const aborts = {
       await client.close({ grace: 0 });
       await server.closed(1);
       for (const stream of streams) equal((await stream.next()).value.choices[0].delta.content, "a", "what came can be read");
-      equal((await rejection(streams[0].next())).type, "closed");
+      const { type, attemptsMade } = await rejection(streams[0].next());
+      deepEqual([type, attemptsMade], ["closed", 1], "it was sent");
       equal((await rejection(streams[1].next())).type, "deadline");
     },
   },

@@ -88,6 +88,18 @@ export const calls = {
     ok(await client.chat.completions.create(ask()));
   },
 
+  async "a clock that goes back, as a test's false one may, holds nothing up"(t) {
+    const sim = await t.simulate();
+    const client = t.client(sim.url);
+    await client.chat.completions.create(ask());
+    const { now } = performance;
+    performance.now = () => now.call(performance) - 60_000;
+    const call = client.chat.completions.create(ask());
+    performance.now = now;
+    equal(client.metrics().inFlight, 1, "sent at once");
+    ok(await call);
+  },
+
   async "a Retry-After is never undercut"(t) {
     const server = await t.serve({ status: 500, headers: { "retry-after": "1" }, body: "{}" }, { body: answer("yes") });
     const whole = await t.client(server.url).chat.completions.create(ask());

@@ -21,7 +21,18 @@ export const gate = {
     await cancelled.body.cancel();
     equal(client.metrics().inFlight, 0);
     const outside = await rejection(client.fetch("http://127.0.0.1:9/v1/x"));
-    match(outside.message, /^Expected a URL under the base URL of a route, got one at `127\.0\.0\.1:9`$/);
+    match(outside.message, /^Expected a URL under the base URL of a route, got one at `127\.0\.0\.1:9\/v1\/x`$/);
+    await (await client.fetch(`${server.url}/v1/x?page=2`)).text();
+    deepEqual(client.metrics().models.map(({ name }) => name), ["m", "/x"], "one limit for a path, whatever the query");
+  },
+
+  async "client.fetch hands a redirect on that is not to be followed, or that it was one"(t) {
+    const server = await t.serve({ status: 302, headers: { location: "/elsewhere" } });
+    const { status, type } = await t.client(server.url).fetch(`${server.url}/x`, { redirect: "manual" });
+    // Browsers show no more of it.
+    if (type === "error") equal(status, 0);
+    else equal(status, 302);
+    equal(await server.count(), 1);
   },
 
   async "client.fetch sends a body that is a stream"(t) {

@@ -139,11 +139,40 @@ export const requests = {
     equal((await rejection(client.balance())).type, "authentication");
     equal(await down.count(), 3);
 
+    match((await rejection(client.balance({ timeout: 5 }))).message, /^Expected a call's options to have no option `timeout`/);
+    equal(await down.count(), 3);
+
     const controller = new AbortController();
     const waiting = rejection(t.client(down.url, { maxAttempts: 30 }).models.list({ signal: controller.signal }));
     await sleep(50);
     controller.abort("enough");
     equal(await waiting, "enough");
+  },
+
+  async "headers come in any form that fetch takes, and a call's win over its client's, but for the key's"(t) {
+    const sent = [];
+    const fetch = async (_url, { headers }) => {
+      sent.push(["content-language", "accept-language", "authorization"].map((name) => headers.get(name)));
+      return new Response(answer("x"));
+    };
+    const headers = new Headers({ "content-language": "de", "accept-language": "de" });
+    const client = t.client("http://127.0.0.1:9", { fetch, headers });
+    const french = { "accept-language": "fr" };
+    for (const headers of [french, new Headers(french), { authorization: "Bearer another-key" }]) {
+      await client.chat.completions.create(ask(), { headers });
+    }
+    await (await client.fetch("http://127.0.0.1:9/x", { headers: french })).text();
+    const [plain, own] = ["de", "fr"].map((language) => ["de", language, "Bearer sk-simulated-0123456789"]);
+    deepEqual(sent, [own, own, plain, plain], "what goes through the gate's fetch may come from another SDK");
+  },
+
+  async "a fetch that resolves to something else is told of, and holds no permit"(t) {
+    for (const [answer, got] of [[undefined, "undefined"], [{ headers: new Headers(), body: { pipe() {} } }, "an object"]]) {
+      const client = t.client("http://127.0.0.1:9", { fetch: async () => answer });
+      const error = await rejection(client.chat.completions.create(ask()));
+      equal(error.message, `Expected the answer of \`fetch\` to be a Response whose body is a ReadableStream, got ${got}`);
+      equal(client.metrics().inFlight, 0);
+    }
   },
 
   async "the gate's fetch is told of workload and time by headers, which it keeps"(t) {
@@ -155,7 +184,7 @@ export const requests = {
     const late = await rejection(client.fetch(`${client.baseURL}/slow`, { headers: { "tidegate-timeout": "200" } }));
     equal(late.type, "deadline");
     const wrong = await rejection(client.fetch(`${client.baseURL}/x`, { headers: { "tidegate-timeout": "0" } }));
-    match(wrong.message, /^Expected `timeout` to be a number of milliseconds above zero, got 0$/);
+    match(wrong.message, /^Expected `timeout` to be a finite number of milliseconds above zero, got 0$/);
     ok((await server.requests()).every(({ headers }) => !headers.some((name) => name.startsWith("tidegate"))), "no such header is sent");
   },
 };
