@@ -61,8 +61,12 @@ pub(super) async fn get<T: DeserializeOwned>(gate: &Gate, route: usize, path: &'
 }
 
 async fn ask<T: DeserializeOwned>(gate: &Gate, route: usize, wire: &Wire) -> Result<T, Box<Outcome>> {
-    let opened = transport::open(RouteId(route as u16), &gate.endpoints[route], wire, None, &gate.clock).await;
-    let Opened { head, mut body, .. } = opened.map_err(|refusal| Box::new(refusal.outcome))?;
+    let to = &gate.endpoints[route];
+    let sent = transport::send(to, wire, None).await;
+    let Opened { head, mut body, .. } = match transport::opened(RouteId(route as u16), sent) {
+        Ok(opened) => opened,
+        Err(unopened) => return Err(Box::new(transport::refusal(to, *unopened, &gate.clock).await.outcome)),
+    };
     let mut inspector = Inspector::with_max_content_bytes(gate.settings.max_body);
     let mut whole = BytesMut::new();
     while let Some(chunk) = poll_fn(|cx| body.as_mut().poll_next(cx)).await {

@@ -133,21 +133,23 @@ impl ChatCall {
     }
 
     /// Serialises the request, so that the call is small while it is under way.
-    fn prepare(self, stream: bool) -> Result<Prepared, Error> {
-        let Self { gate, request, options, .. } = self;
+    fn prepare(self, stream: bool) -> Result<Box<Prepared>, Error> {
+        // Moved out only in part, at the end: a request is large.
+        let Self { gate, request, .. } = &self;
         match gate.endpoints.iter().all(|endpoint| endpoint.deepseek) {
             true => request.validate_deepseek()?,
             false => request.validate()?,
         }
         let body =
-            serde_json::to_vec(&request).map_err(|error| Error::invalid(format!("no JSON can be made: {error}")))?;
+            serde_json::to_vec(request).map_err(|error| Error::invalid(format!("no JSON can be made: {error}")))?;
         let mut wire = Wire::json("/chat/completions", body, stream);
         let continues = request.messages.last().is_some_and(|last| last.prefix == Some(true));
         let is_strict = |tool: &Tool| tool.function.as_ref().is_some_and(|function| function.strict == Some(true));
         wire.beta = continues || request.tools.iter().any(is_strict);
         let tokens = gate.settings.expected_tokens(|| request.estimate_prompt_tokens() as u64, request.max_tokens);
-        let ChatRequest { model, user_id, .. } = request;
-        Ok(Prepared { gate, options, subject: Subject { operation: "chat", model, user_id, tokens }, wire })
+        let Self { gate, options, request: ChatRequest { model, user_id, .. }, .. } = self;
+        let subject = Subject { operation: "chat", model, user_id, tokens };
+        Ok(Box::new(Prepared { gate, options, subject, wire }))
     }
 }
 
@@ -159,7 +161,7 @@ struct Rest {
 }
 
 impl Resume<ChatCompletion> for Rest {
-    fn prepare(&self, so_far: &ChatCompletion, elapsed: Duration) -> Option<Prepared> {
+    fn prepare(&self, so_far: &ChatCompletion, elapsed: Duration) -> Option<Box<Prepared>> {
         let [choice] = &*so_far.choices else { return None };
         let message = choice.message.as_ref()?;
         let text = message.content().filter(|text| !text.is_empty())?;

@@ -1,7 +1,7 @@
 //! One call's dealings with the world: the mechanical loop of sending what the scheduler wants sent and reporting what
 //! became of it. No decision is made here.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -19,10 +19,11 @@ use crate::core::call::{Attempt, Clocks, Failure};
 use crate::core::classify::{Phase, TransportFailure, classify, finished};
 use crate::core::facts::{Facts, Finish};
 use crate::core::outcome::{Outcome, OutcomeKind};
+use crate::core::route::RouteId;
 use crate::core::scheduler::{Done, Event, JobSpec, OnFull};
 use crate::core::tokens::TokenCount;
 use crate::runtime::{self, BodyStream};
-use crate::transport::{self, ErrorResponse, Opened, Received, Wire, words};
+use crate::transport::{self, ErrorResponse, Opened, Received, Unopened, Wire, words};
 
 /// How one call is to be treated.
 #[derive(Clone, Debug, Default)]
@@ -103,8 +104,11 @@ pub(crate) enum Turn {
 
 impl Exchange {
     /// Submits a call.
-    pub(crate) fn submit(prepared: Prepared) -> Result<Self, Error> {
-        let Prepared { gate, options, subject, wire } = prepared;
+    // This, and whatever else takes room, is kept apart from the futures' `poll`, on whose stack the sending of a request
+    // stands: the less is between, the less of it has left the processor's cache.
+    #[inline(never)]
+    pub(crate) fn submit(prepared: Box<Prepared>) -> Result<Self, Error> {
+        let Prepared { gate, options, subject, wire } = *prepared;
         options.validate()?;
         let workload = options.workload.as_deref();
         let Subject { operation, model, user_id, tokens } = &subject;
@@ -134,7 +138,8 @@ impl Exchange {
         Ok(Self { call, wire, response: None, span })
     }
 
-    /// Goes on until a 2xx head comes, or the call is over.
+    /// Goes on until a 2xx head comes, or the call is over. The attempt may be over by then, too: its answer counts only if
+    /// the call is [`answered`](Call::answered) once the attempt has ended.
     pub(crate) async fn turn(&mut self) -> Turn {
         loop {
             let sending = match self.call.order().await {
@@ -143,27 +148,50 @@ impl Exchange {
                 Order::Abort => continue,
             };
             let Sending { attempt, route, rename } = sending;
-            let gate = self.call.gate().clone();
-            let endpoint = gate.endpoint(route);
-            tracing::debug!(
-                parent: &self.span, server.address = endpoint.base.host_str(), tidegate.route = &*endpoint.name,
-                tidegate.attempt = attempt.number, "sending"
-            );
-            let opened = {
-                // Apart from the rest: it is large, and while a call waits for its permit it should be small.
-                let opening = transport::open(route, endpoint, &self.wire, rename.as_deref(), &gate.clock);
-                self.call.race(Box::pin(opening).as_mut()).await
+            let answer = {
+                let endpoint = self.call.gate().endpoint(route);
+                tracing::debug!(
+                    parent: &self.span, server.address = endpoint.base.host_str(), tidegate.route = &*endpoint.name,
+                    tidegate.attempt = attempt.number, "sending"
+                );
+                let sent = transport::send(endpoint, &self.wire, rename.as_deref());
+                self.call.drive(std::pin::pin!(sent)).await
             };
-            match opened {
+            match answer.map(|answer| transport::opened(route, answer)) {
+                Some(Ok(opened)) => return Turn::Opened(attempt, opened),
+                Some(Err(unopened)) => self.refused(attempt, route, unopened).await,
                 // The attempt was aborted: one of its clocks ran out, or the client is closing.
                 None => {}
-                Some(Ok(opened)) => return Turn::Opened(attempt, opened),
-                Some(Err(refusal)) => {
-                    self.response = refusal.response;
-                    self.ended(attempt, refusal.outcome, None);
-                }
             }
         }
+    }
+
+    /// The same for whoever hands an answer out before it has ended: its attempt is not over.
+    pub(crate) async fn live_turn(&mut self) -> Turn {
+        loop {
+            match self.turn().await {
+                Turn::Opened(..) if self.call.is_over() => {}
+                turn => return turn,
+            }
+        }
+    }
+
+    /// Reports an attempt that came to nothing. Boxed: it is large, and most calls come without.
+    #[inline(never)]
+    fn refused(
+        &mut self,
+        attempt: Attempt,
+        route: RouteId,
+        unopened: Box<Unopened>,
+    ) -> Pin<Box<impl Future<Output = ()>>> {
+        Box::pin(async move {
+            let gate = self.call.gate().clone();
+            let reading = transport::refusal(gate.endpoint(route), *unopened, &gate.clock);
+            if let Some(refusal) = self.call.race(std::pin::pin!(reading)).await {
+                self.response = refusal.response;
+                self.ended(attempt, refusal.outcome, None);
+            }
+        })
     }
 
     /// Reports the end of an attempt.
@@ -177,6 +205,28 @@ impl Exchange {
             );
         }
         self.call.ended(attempt, outcome, tokens);
+    }
+
+    /// Reports what a whole body came to. `None`: the call is not answered by it.
+    #[inline(never)]
+    fn conclude<T: Answer>(
+        &mut self,
+        attempt: Attempt,
+        route: RouteId,
+        head: Received,
+        body: Bytes,
+    ) -> Option<Reply<T>> {
+        let answer = transport::parse::<T>(&body);
+        let (outcome, tokens) = judge(&head, &body, &answer);
+        if outcome.kind != OutcomeKind::Success {
+            self.response = Some(self.call.gate().endpoint(route).error_response(head, body));
+        }
+        self.ended(attempt, outcome, tokens);
+        // Unless the attempt was over before, which makes its answer void.
+        let done = self.call.answered()?;
+        let answer = answer.ok()?;
+        let report = self.report(done, answer.model(), tokens);
+        Some(Reply::new(answer, report))
     }
 
     /// How a call that was answered came about.
@@ -244,44 +294,31 @@ fn wait_to_read(call: &mut Call, attempt: Attempt, told: &mut bool, cx: &mut Con
 }
 
 /// Sends a request and reads the whole of its answer. The future is boxed: it is large, and what it is a part of is moved
-/// several times on its way into a task.
+/// several times on its way into a task. It is no `async fn`, for that would keep its argument twice: thousands may wait,
+/// and each that goes on has to be fetched from memory.
 pub(crate) fn ask<T: Answer>(
-    prepared: Result<Prepared, Error>,
+    prepared: Result<Box<Prepared>, Error>,
 ) -> Pin<Box<impl Future<Output = Result<Reply<T>, Error>>>> {
-    Box::pin(asked(prepared))
-}
-
-async fn asked<T: Answer>(prepared: Result<Prepared, Error>) -> Result<Reply<T>, Error> {
-    let mut exchange = Exchange::submit(prepared?)?;
-    loop {
-        match exchange.turn().await {
-            Turn::Opened(attempt, Opened { route, head, body }) => {
-                let Some(read) = read_whole(&mut exchange.call, attempt, &head, body).await else { continue };
-                let (outcome, answer) = match read {
-                    Ok(bytes) => {
-                        let (outcome, answer) = understand::<T>(&head, &bytes);
-                        if outcome.kind != OutcomeKind::Success {
-                            let gate = exchange.call.gate();
-                            exchange.response = Some(gate.endpoint(route).error_response(head, bytes));
-                        }
-                        (outcome, answer)
+    Box::pin(async move {
+        let mut exchange = Exchange::submit(prepared?)?;
+        loop {
+            let (attempt, opened) = match exchange.turn().await {
+                Turn::Opened(attempt, opened) => (attempt, opened),
+                Turn::End(Ok(_)) => return Err(Error::new(super::ErrorKind::Malformed, "the answer was lost")),
+                Turn::End(Err(failure)) => return Err(exchange.error(*failure)),
+            };
+            let Opened { route, head, body } = opened;
+            match read_whole(&mut exchange.call, attempt, &head, body).await {
+                None => {}
+                Some(Err(outcome)) => exchange.ended(attempt, outcome, None),
+                Some(Ok(body)) => {
+                    if let Some(reply) = exchange.conclude(attempt, route, head, body) {
+                        return Ok(reply);
                     }
-                    Err(outcome) => (outcome, None),
-                };
-                let tokens = answer.as_ref().and_then(|(_, tokens)| *tokens);
-                exchange.ended(attempt, outcome, tokens);
-                // Unless the attempt was over before, which makes its answer void.
-                if let Some((answer, _)) = answer
-                    && let Some(done) = exchange.call.answered()
-                {
-                    let report = exchange.report(done, answer.model(), tokens);
-                    return Ok(Reply::new(answer, report));
                 }
             }
-            Turn::End(Ok(_)) => return Err(Error::new(super::ErrorKind::Malformed, "the answer was lost")),
-            Turn::End(Err(failure)) => return Err(exchange.error(*failure)),
         }
-    }
+    })
 }
 
 /// What came and has not been reported yet.
@@ -322,8 +359,7 @@ async fn read_whole(
             Read::End => return Some(Ok(if more.is_empty() { first } else { more.freeze() })),
             Read::Failed(error) => {
                 let phase = if inspector.is_blank() { Phase::BeforeContent } else { Phase::AfterContent };
-                let failure = runtime::transport_failure(&error);
-                return Some(Err(head.broken(failure, phase, Some(&words(error)))));
+                return Some(Err(broke_off(head, phase, error)));
             }
             Read::Chunk(chunk) => match inspector.feed(&chunk) {
                 Ok(Arrival::Alive) => call.report(attempt, Event::Alive),
@@ -345,17 +381,27 @@ async fn read_whole(
     }
 }
 
+/// A body that failed.
+#[cold]
+fn broke_off(head: &Received, phase: Phase, error: reqwest::Error) -> Outcome {
+    head.broken(runtime::transport_failure(&error), phase, Some(&words(error)))
+}
+
 /// An answer that we refuse to read on; it would be no smaller another time.
+#[cold]
 pub(crate) fn unreadable(head: &Received, why: &str) -> Outcome {
     let mut outcome = head.broken(TransportFailure::Protocol, Phase::BeforeContent, Some(why));
     outcome.should_retry = Some(false);
     outcome
 }
 
-/// What a whole body comes to, with the tokens it counts.
-fn understand<T: Answer>(head: &Received, body: &[u8]) -> (Outcome, Option<(T, Option<TokenCount>)>) {
-    let parsed = transport::parse::<T>(body);
-    let facts = parsed.as_ref().ok().filter(|answer| answer.is_answer()).map(T::facts);
+/// What a whole body, which was parsed as `answer`, comes to, with the tokens it counts.
+fn judge<T: Answer>(
+    head: &Received,
+    body: &[u8],
+    answer: &Result<T, serde_json::Error>,
+) -> (Outcome, Option<TokenCount>) {
+    let facts = answer.as_ref().ok().filter(|answer| answer.is_answer()).map(T::facts);
     // Nearly always the answer itself says that it is whole; only what does not is read once more for what it is.
     let is_whole =
         facts.as_ref().is_some_and(|facts| facts.error.is_none() && facts.finish.is_some_and(Finish::is_complete));
@@ -363,8 +409,8 @@ fn understand<T: Answer>(head: &Received, body: &[u8]) -> (Outcome, Option<(T, O
     if outcome.kind != OutcomeKind::Success {
         return (outcome, None);
     }
-    let why = match (parsed, facts) {
-        (Ok(answer), Some(facts)) => return (outcome, Some((answer, facts.usage))),
+    let why = match (answer, facts) {
+        (Ok(_), Some(facts)) => return (outcome, facts.usage),
         (Ok(_), None) => "the answer has no choices".into(),
         (Err(error), _) => format!("the answer has another shape than expected: {error}"),
     };

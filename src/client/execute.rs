@@ -65,8 +65,8 @@ impl RequestCall {
         let (wire, found) = wire(&gate, &request)?;
         let model = model.or(found.model).unwrap_or_else(|| wire.path.to_string());
         let subject = Subject { operation: "execute", model, user_id: found.user_id, tokens: 0 };
-        let mut exchange = Exchange::submit(Prepared { gate, options, subject, wire })?;
-        match exchange.turn().await {
+        let mut exchange = Exchange::submit(Box::new(Prepared { gate, options, subject, wire }))?;
+        match exchange.live_turn().await {
             Turn::Opened(attempt, opened) => {
                 exchange.call.report(attempt, Event::Headers);
                 exchange.call.report(attempt, Event::Delivered);
@@ -140,7 +140,7 @@ fn wire(gate: &Gate, request: &reqwest::Request) -> Result<(Wire, Found), Error>
     }
     let query = url.query().map(Into::into);
     let (method, path) = (request.method().clone(), path.into());
-    Ok((Wire { method, path, query, beta: is_beta, headers: WireHeaders::Own(headers), body }, found))
+    Ok((Wire { method, path, query, beta: is_beta, headers: WireHeaders::Own(Box::new(headers)), body }, found))
 }
 
 /// A response's body. It holds the request's permit until it has ended or is dropped; dropping it closes the connection.

@@ -88,7 +88,7 @@ impl FimCall {
     }
 
     /// Serialises the request, so that the call is small while it is under way.
-    fn prepare(self, stream: bool) -> Result<Prepared, Error> {
+    fn prepare(self, stream: bool) -> Result<Box<Prepared>, Error> {
         let Self { gate, request, options } = self;
         match gate.endpoints.iter().all(|endpoint| endpoint.deepseek) {
             true => request.validate_deepseek()?,
@@ -100,7 +100,7 @@ impl FimCall {
         wire.beta = true;
         let tokens = gate.settings.expected_tokens(|| request.estimate_prompt_tokens() as u64, request.max_tokens);
         let subject = Subject { operation: "text_completion", model: request.model, user_id: None, tokens };
-        Ok(Prepared { gate, options, subject, wire })
+        Ok(Box::new(Prepared { gate, options, subject, wire }))
     }
 }
 

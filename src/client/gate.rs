@@ -348,7 +348,7 @@ impl Gate {
 
     /// Takes a call in, of the workload `normal` if none is named. It is the caller's to drive, by polling its orders.
     pub(crate) fn submit<'a>(
-        self: &Arc<Self>,
+        self: Arc<Self>,
         workload: Option<&str>,
         spec: impl FnOnce(WorkloadId) -> JobSpec<'a>,
     ) -> Result<Call, SubmitError> {
@@ -363,11 +363,9 @@ impl Gate {
             state.pump(now, &mut effects);
             (ticket, state.take_order(ticket, &mut effects))
         };
-        let over = matches!(held, Some(Order::End(_)));
-        let gate = self.clone();
-        let call = Call { gate, ticket, timer: Timer::default(), look: Timestamp::ZERO, held, over };
         self.apply(effects);
-        Ok(call)
+        let over = matches!(held, Some(Order::End(_)));
+        Ok(Call { gate: self, ticket, timer: Timer::default(), look: Timestamp::ZERO, held, over })
     }
 
     /// Ready once nothing is in flight. For a gate that admits nothing any more.
@@ -477,16 +475,22 @@ impl Call {
 
     /// Drives `future`, which belongs to the attempt under way. `None`: the attempt is over, whatever `future` would
     /// have said; drop what belongs to it.
-    pub(crate) async fn race<F: Future>(&mut self, mut future: Pin<&mut F>) -> Option<F::Output> {
+    pub(crate) async fn race<F: Future>(&mut self, future: Pin<&mut F>) -> Option<F::Output> {
+        let output = self.drive(future).await?;
+        (!self.is_over()).then_some(output)
+    }
+
+    /// The same for whoever asks later whether the attempt is over: what `future` says counts for nothing if it is.
+    pub(crate) async fn drive<F: Future>(&mut self, mut future: Pin<&mut F>) -> Option<F::Output> {
         poll_fn(|cx| match future.as_mut().poll(cx) {
-            Poll::Ready(output) => Poll::Ready((!self.is_over()).then_some(output)),
             Poll::Pending => self.poll_over(cx).map(|()| None),
+            ready => ready.map(Some),
         })
         .await
     }
 
     /// Whether the attempt under way is over, for whoever does not wait to hear of it.
-    fn is_over(&mut self) -> bool {
+    pub(crate) fn is_over(&mut self) -> bool {
         if self.held.is_none() && !self.over {
             let mut effects = Effects::default();
             let order = self.gate.lock().take_order(self.ticket, &mut effects);

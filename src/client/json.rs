@@ -45,7 +45,7 @@ impl JsonCall {
         ask(self.prepare()).await
     }
 
-    fn prepare(self) -> Result<Prepared, Error> {
+    fn prepare(self) -> Result<Box<Prepared>, Error> {
         let Self { gate, path, body, options } = self;
         let Asked { model, user_id } = Asked::of(&body)?;
         if !path.starts_with('/') {
@@ -57,7 +57,8 @@ impl JsonCall {
         let beta = path == "/completions";
         let mut wire = Wire::json(path, body, false);
         wire.beta = beta;
-        Ok(Prepared { gate, options, subject: Subject { operation, model, user_id, tokens }, wire })
+        let subject = Subject { operation, model, user_id, tokens };
+        Ok(Box::new(Prepared { gate, options, subject, wire }))
     }
 }
 

@@ -178,7 +178,7 @@ impl<C: StreamedChunk> Continuation<C> {
 /// Makes the call that asks for the rest of an answer.
 pub(super) trait Resume<W>: MaybeSend {
     /// The call, after `elapsed` since the first; `None` if it can't be asked for.
-    fn prepare(&self, so_far: &W, elapsed: Duration) -> Option<Prepared>;
+    fn prepare(&self, so_far: &W, elapsed: Duration) -> Option<Box<Prepared>>;
 }
 
 enum State<C: StreamedChunk> {
@@ -195,13 +195,13 @@ enum State<C: StreamedChunk> {
 impl<C: StreamedChunk> EventStream<C> {
     /// Makes the call; goes on until content has come, or the answer has ended.
     pub(super) async fn start(
-        prepared: Result<Prepared, Error>,
+        prepared: Result<Box<Prepared>, Error>,
         continuation: Option<Continuation<C>>,
     ) -> Result<Self, Error> {
         let mut exchange = Exchange::submit(prepared?)?;
         let mut answered = None;
         loop {
-            let (attempt, opened) = match exchange.turn().await {
+            let (attempt, opened) = match exchange.live_turn().await {
                 Turn::Opened(attempt, opened) => {
                     exchange.call.report(attempt, Event::Headers);
                     (attempt, opened)

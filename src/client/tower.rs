@@ -108,7 +108,7 @@ impl GateLayer {
     {
         let Self { client, model, options } = self;
         options.validate()?;
-        let mut call = client.gate.submit(options.workload.as_deref(), |workload| JobSpec {
+        let mut call = client.gate.clone().submit(options.workload.as_deref(), |workload| JobSpec {
             deadline: options.deadline,
             clocks: options.clocks.clone(),
             max_attempts: options.max_attempts,

@@ -1,7 +1,7 @@
 //! Requests to routes and their answers' heads, over reqwest: what is sent where, and what its failing means.
 
 use std::borrow::Cow;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -142,7 +142,7 @@ impl Endpoint {
     fn headers(&self, wire: &WireHeaders) -> HeaderMap {
         let mut headers = match wire {
             WireHeaders::Json { stream } => return self.json[usize::from(*stream)].clone(),
-            WireHeaders::Own(headers) => headers.clone(),
+            WireHeaders::Own(headers) => HeaderMap::clone(headers),
         };
         for (name, value) in &self.headers {
             headers.insert(name.clone(), value.clone());
@@ -170,7 +170,7 @@ pub(crate) enum WireHeaders {
     /// JSON goes out; JSON, or a stream of events, is to come back.
     Json { stream: bool },
     /// These.
-    Own(HeaderMap),
+    Own(Box<HeaderMap>),
 }
 
 impl Wire {
@@ -183,7 +183,7 @@ impl Wire {
     pub(crate) fn get(path: &'static str) -> Self {
         let mut headers = HeaderMap::with_capacity(1);
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let headers = WireHeaders::Own(headers);
+        let headers = WireHeaders::Own(Box::new(headers));
         Self { method: Method::GET, path: path.into(), query: None, beta: false, headers, body: Bytes::new() }
     }
 
@@ -211,6 +211,12 @@ pub(crate) struct Opened {
     pub(crate) route: RouteId,
     pub(crate) head: Received,
     pub(crate) body: BodyStream,
+}
+
+/// What came instead of that.
+pub(crate) enum Unopened {
+    Answer(Received, BodyStream),
+    Failed(reqwest::Error),
 }
 
 /// Status and headers of an answer.
@@ -278,31 +284,41 @@ pub(crate) struct Refusal {
     pub(crate) response: Option<Box<ErrorResponse>>,
 }
 
-/// Sends `wire` to a route. An answer that is an error is read and classified.
-pub(crate) async fn open(
-    route: RouteId,
+/// Sends `wire` to a route.
+pub(crate) fn send(
     to: &Endpoint,
     wire: &Wire,
     rename: Option<&str>,
-    clock: &Clock,
-) -> Result<Opened, Box<Refusal>> {
-    let mut response = match to.http.execute(wire.request(to, rename)).await {
-        Ok(response) => response,
-        Err(error) => {
+) -> impl Future<Output = reqwest::Result<reqwest::Response>> + use<> {
+    to.http.execute(wire.request(to, rename))
+}
+
+/// What came of that.
+#[inline(never)]
+pub(crate) fn opened(route: RouteId, sent: reqwest::Result<reqwest::Response>) -> Result<Opened, Box<Unopened>> {
+    let mut response = sent.map_err(|error| Box::new(Unopened::Failed(error)))?;
+    let head = Received { status: response.status(), headers: std::mem::take(response.headers_mut()) };
+    let body: BodyStream = Box::pin(response.bytes_stream());
+    match head.status.is_success() {
+        true => Ok(Opened { route, head, body }),
+        false => Err(Box::new(Unopened::Answer(head, body))),
+    }
+}
+
+/// Reads an answer that is an error, and classifies what came of an attempt.
+pub(crate) async fn refusal(to: &Endpoint, unopened: Unopened, clock: &Clock) -> Refusal {
+    let (head, mut body) = match unopened {
+        Unopened::Answer(head, body) => (head, body),
+        Unopened::Failed(error) => {
             let failure = runtime::transport_failure(&error);
             let outcome = classify_transport(failure, Phase::BeforeHeaders, None, Some(&words(error)));
-            return Err(Box::new(Refusal { outcome: to.scrub(outcome), response: None }));
+            return Refusal { outcome: to.scrub(outcome), response: None };
         }
     };
-    let head = Received { status: response.status(), headers: std::mem::take(response.headers_mut()) };
-    let mut body: BodyStream = Box::pin(response.bytes_stream());
-    if head.status.is_success() {
-        return Ok(Opened { route, head, body });
-    }
     let bytes = start_of(&mut body, clock).await;
     drop(body);
     let outcome = to.scrub(head.with(|head, now| classify(head, &bytes, now)));
-    Err(Box::new(Refusal { outcome, response: Some(to.error_response(head, bytes)) }))
+    Refusal { outcome, response: Some(to.error_response(head, bytes)) }
 }
 
 /// The start of an error's body, as much of it as comes.

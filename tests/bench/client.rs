@@ -5,6 +5,10 @@
 //! few processors the wall clock mostly tells how the server shares them. They take turns, and each is first in every
 //! other round, so that what slows the machine down for a while slows both. `cargo bench --bench client`
 //!
+//! All calls are handed over at once, so most of them wait: bare reqwest's for a semaphore, with no more than a URL each,
+//! the client's in its queue, with their requests serialised. What it takes to fetch those from memory again is thus part
+//! of what is measured, and times tell of it, where counts of instructions do not.
+//!
 //! Where valgrind is installed, the instructions that the clients' thread spends on a call are counted, too: unlike
 //! times, they come out nearly the same on a busy machine.
 #![allow(missing_docs, reason = "a program")]
