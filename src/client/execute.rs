@@ -123,8 +123,8 @@ fn wire(gate: &Gate, request: &reqwest::Request) -> Result<(Wire, Found), Error>
     let plain = || gate.endpoints.iter().find_map(|to| below(&to.base));
     let is_beta = beta.is_some();
     let Some(path) = beta.or_else(plain) else {
-        let host = url.host_str().unwrap_or_default();
-        return Err(Error::invalid(format!("Expected a URL under the base URL of a route, got one at `{host}`")));
+        let (host, path) = (url.host_str().unwrap_or_default(), url.path());
+        return Err(Error::invalid(format!("Expected a URL under the base URL of a route, got one at `{host}{path}`")));
     };
     let body = match request.body() {
         None => Bytes::new(),
