@@ -64,8 +64,9 @@ pub(super) struct Flights {
     leaving: VecDeque<(Timestamp, Seq)>,
     /// How long completed ones stay counted, in seconds.
     pub(super) hold: f64,
-    /// In sending order. The first is always unconfirmed; later ones may have been confirmed or have left.
-    unconfirmed: VecDeque<Seq>,
+    /// In sending order, and when each was sent. The first is always unconfirmed; later ones may have been confirmed or
+    /// have left.
+    unconfirmed: VecDeque<(Seq, Timestamp)>,
     unconfirmed_count: u32,
     /// Flights that were let in for sure.
     answered: u32,
@@ -138,7 +139,7 @@ impl Flights {
         self.entries.push(Entry { seq, flight: Some(flight) });
         self.add(self.entries.len(), 1);
         self.live = rank;
-        self.unconfirmed.push_back(seq);
+        self.unconfirmed.push_back((seq, now));
         self.unconfirmed_count += 1;
         seq
     }
@@ -171,7 +172,7 @@ impl Flights {
             && !core::mem::replace(&mut flight.confirmed, true)
         {
             flight.level = level;
-            self.resolved();
+            self.resolved(seq);
         }
     }
 
@@ -181,7 +182,7 @@ impl Flights {
         let flight = self.entries[at].flight.filter(|flight| !flight.lingering)?;
         self.erase(at);
         if !flight.confirmed {
-            self.resolved();
+            self.resolved(seq);
         }
         Some(flight)
     }
@@ -198,7 +199,7 @@ impl Flights {
 
     /// Notes that a completed request left.
     fn left(&mut self, now: Timestamp) {
-        while self.completions.front().is_some_and(|&at| now - at > Self::MEMORY) {
+        while self.completions.front().is_some_and(|&at| at + Self::MEMORY < now) {
             self.completions.pop_front();
         }
         self.completions.push_back(now);
@@ -281,8 +282,7 @@ impl Flights {
 
     /// The longest-waiting flight about which nothing is known, and when it was sent.
     pub(super) fn oldest_unconfirmed(&self) -> Option<(Seq, Timestamp)> {
-        let &seq = self.unconfirmed.front()?;
-        self.get(seq).map(|flight| (seq, flight.sent))
+        self.unconfirmed.front().copied()
     }
 
     /// Flights sent before `seq` and still there: our occupancy as `seq` met it.
@@ -304,13 +304,18 @@ impl Flights {
             .any(|entry| entry.flight.is_some_and(|flight| flight.rank >= rank))
     }
 
-    fn resolved(&mut self) {
+    /// `seq` is unconfirmed no longer.
+    fn resolved(&mut self, seq: Seq) {
         self.unconfirmed_count = self.unconfirmed_count.saturating_sub(1);
-        while let Some(&seq) = self.unconfirmed.front()
-            && self.get(seq).is_none_or(|flight| flight.confirmed)
+        while let Some(&(first, _)) = self.unconfirmed.front()
+            && (first == seq || !self.is_unconfirmed(first))
         {
             self.unconfirmed.pop_front();
         }
+    }
+
+    fn is_unconfirmed(&self, seq: Seq) -> bool {
+        self.get(seq).is_some_and(|flight| !flight.confirmed)
     }
 
     fn let_go(&mut self, seq: Seq) {
@@ -334,15 +339,15 @@ impl Flights {
 
     /// How many entries come before `seq`.
     fn place(&self, seq: Seq) -> usize {
-        let Some(last) = self.entries.len().checked_sub(1) else { return 0 };
-        let Some(back) = self.entries[last].seq.0.checked_sub(seq.0) else { return last + 1 };
         // As no number is given out twice, it is at most so many entries from the end; and just so many, unless some
         // sent after it were swept out. So nearly always nothing is left to search.
-        let least = last.saturating_sub(usize::try_from(back).unwrap_or(usize::MAX));
-        if self.entries[least].seq >= seq {
+        let back = usize::try_from(self.next.saturating_sub(seq.0)).unwrap_or(usize::MAX);
+        let least = self.entries.len().saturating_sub(back);
+        let rest = &self.entries[least..];
+        if rest.first().is_none_or(|entry| entry.seq >= seq) {
             return least;
         }
-        least + 1 + self.entries[least + 1..].partition_point(|entry| entry.seq < seq)
+        least + rest.partition_point(|entry| entry.seq < seq)
     }
 
     fn get_mut(&mut self, seq: Seq) -> Option<&mut Flight> {
@@ -382,7 +387,7 @@ impl Flights {
         }
         if self.unconfirmed.len() > 2 * self.unconfirmed_count as usize + ROOM {
             let mut waiting = core::mem::take(&mut self.unconfirmed);
-            waiting.retain(|&seq| self.get(seq).is_some_and(|flight| !flight.confirmed));
+            waiting.retain(|&(seq, _)| self.is_unconfirmed(seq));
             self.unconfirmed = waiting;
         }
     }
