@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{Action, Notice, Offer, Scheduler};
+use super::{Action, Notice, Offer, Pool, Scheduler, served};
 use crate::core::call::{Attempt, FailureKind, Flight, LaneFlight, Phase, State, Ticket};
 use crate::core::outcome::OutcomeKind;
 use crate::core::queue::{Select, WorkloadId};
@@ -27,7 +27,9 @@ impl Scheduler {
     #[inline(never)]
     pub(super) fn serve(&mut self, now: Timestamp, pool_id: u32) {
         let mut offers = core::mem::take(&mut self.offers);
-        self.each_lane(pool_id, &mut |this, lane| this.lanes[lane.0 as usize].ceiling.advance(now));
+        for lane in &self.pools[pool_id as usize].lanes {
+            self.lanes[lane.0 as usize].ceiling.advance(now);
+        }
         // Candidates that have room, but not for what waits.
         let mut unfit = 0u64;
         while !self.pools[pool_id as usize].queue.is_empty() {
@@ -56,11 +58,11 @@ impl Scheduler {
                 break;
             }
             let mut others = false;
-            self.each_lane(pool_id, &mut |this, lane| {
-                let lane = &mut this.lanes[lane.0 as usize];
+            for lane in &self.pools[pool_id as usize].lanes {
+                let lane = &mut self.lanes[lane.0 as usize];
                 lane.turn = pool_id;
                 others |= lane.waiting.len() > 1;
-            });
+            }
             if others {
                 self.mark(pool_id);
                 break;
@@ -74,26 +76,18 @@ impl Scheduler {
                 }
             }
         }
-        self.each_lane(pool_id, &mut |this, lane| {
-            let state = &mut this.lanes[lane.0 as usize];
+        for at in 0..self.pools[pool_id as usize].lanes.len() {
+            let lane = self.pools[pool_id as usize].lanes[at];
+            let state = &mut self.lanes[lane.0 as usize];
             if !waiting {
                 state.stop_waiting(pool_id);
             } else if let Some(at) = state.ceiling.next_wake(now, true) {
                 // A moment that has come already has been acted on; the least step avoids spinning on it.
-                this.arm_lane(lane, at.max(now + Duration::from_millis(1)));
+                self.arm_lane(lane, at.max(now + Duration::from_millis(1)));
             }
-            this.report_limit(lane);
-        });
-        self.offers = offers;
-    }
-
-    fn each_lane(&mut self, pool_id: u32, what: &mut dyn FnMut(&mut Self, LaneId)) {
-        for at in 0..self.pools[pool_id as usize].candidates.len() {
-            let lanes = self.pools[pool_id as usize].candidates[at].lanes;
-            for &lane in lanes.iter().flatten() {
-                what(self, lane);
-            }
+            self.report_limit(lane);
         }
+        self.offers = offers;
     }
 
     pub(super) fn offers(&mut self, now: Timestamp, pool_id: u32, offers: &mut Vec<Offer>) {
@@ -185,15 +179,15 @@ impl Scheduler {
         candidate: usize,
         offers: &[Offer],
     ) -> Result<(), usize> {
-        let served = self.served(&self.pools[pool_id as usize]);
-        let pool = &mut self.pools[pool_id as usize];
-        let lanes = pool.candidates[candidate].lanes;
+        let Pool { queue, candidates, .. } = &mut self.pools[pool_id as usize];
+        let lanes = candidates[candidate].lanes;
         let mut allowed = [true; 3];
         for lane in lanes.iter().flatten() {
             let by_lane = self.lanes[lane.0 as usize].allowed(now);
             allowed.iter_mut().zip(by_lane).for_each(|(all, lane)| *all &= lane);
         }
-        let select = Select { lowest_first: matches!(offers[candidate], Offer::Open { risky: true }), allowed, served };
+        let select = Select { lowest_first: matches!(offers[candidate], Offer::Open { risky: true }), allowed };
+        let served = || served(&self.lanes, candidates);
         let (calls, workloads) = (&self.calls, &self.workloads);
         let blocked = |id: WorkloadId| {
             let workload = &workloads[id.index()];
@@ -203,7 +197,7 @@ impl Scheduler {
             let call = calls.get(ticket.index as usize);
             call.is_some_and(|call| call.serial == ticket.serial && matches!(call.state, State::Queued))
         };
-        let Some((ticket, _)) = pool.queue.pop(now, select, blocked, alive) else {
+        let Some((ticket, _)) = queue.pop(now, select, served, blocked, alive) else {
             // What is kept for interactive work is given free without anything happening.
             for lane in lanes.iter().flatten() {
                 if let Some(at) = self.lanes[lane.0 as usize].kept_until(now) {
@@ -214,7 +208,7 @@ impl Scheduler {
         };
         let call = &self.calls[ticket.index as usize];
         let fits = |at: usize| call.excluded & (1 << at) == 0;
-        let fresh = |at: usize| call.failures < 2 || call.last_route != Some(pool.candidates[at].route);
+        let fresh = |at: usize| call.failures < 2 || call.last_route != Some(candidates[at].route);
         let open = |at: usize| matches!(offers[at], Offer::Open { .. });
         // The candidate itself, then the others in order: the first that is fresh, or else the first.
         let mut choice = None;
@@ -244,10 +238,11 @@ impl Scheduler {
         };
         // The quota was asked about the least request; now it is known how large this one is.
         let tokens = u64::from(call.tokens);
-        let lanes = pool.candidates[choice].lanes;
         let mut affordable = now;
-        for lane in lanes.iter().flatten() {
-            affordable = affordable.max(self.lanes[lane.0 as usize].quota.opens_at(now, tokens));
+        if tokens > 1 {
+            for lane in candidates[choice].lanes.iter().flatten() {
+                affordable = affordable.max(self.lanes[lane.0 as usize].quota.opens_at(now, tokens));
+            }
         }
         if affordable > now {
             // Without having the line looked at: nothing has changed, and it would be at once, for ever.
@@ -262,14 +257,7 @@ impl Scheduler {
     }
 
     pub(super) fn send(&mut self, now: Timestamp, ticket: Ticket, candidate: usize) {
-        let call = &self.calls[ticket.index as usize];
-        let (pool_id, class, tokens, workload) = (call.pool, call.class, call.tokens, call.workload);
-        let (last_route, submitted, first) = (call.last_route, call.submitted, call.first_sent);
-        let retry = call
-            .last_outcome
-            .as_ref()
-            .is_some_and(|outcome| !matches!(outcome.kind, OutcomeKind::Slot | OutcomeKind::Rate));
-        let number = call.history.as_ref().map_or(0, |history| history.sent()) + 1;
+        let pool_id = self.calls[ticket.index as usize].pool;
         let Candidate { route, lanes, .. } = self.pools[pool_id as usize].candidates[candidate];
 
         let mut probes_stop = false;
@@ -282,6 +270,8 @@ impl Scheduler {
             // Who would have waited a moment for this way must go another while it is being tried.
             self.mark_all();
         }
+        let call = &mut self.calls[ticket.index as usize];
+        let (class, model) = (call.class, call.model);
         let mut places = [None; 2];
         for (place, lane) in places.iter_mut().zip(lanes) {
             let Some(lane) = lane else { continue };
@@ -291,39 +281,38 @@ impl Scheduler {
             state.last_used = now;
             let served = core::mem::replace(&mut state.served[class as usize], now);
             let seq = state.ceiling.on_send(now);
-            state.quota.on_send(now, seq.get(), u64::from(tokens));
+            state.quota.on_send(now, seq.get(), u64::from(call.tokens));
             *place = Some(LaneFlight { lane, seq, trial, served });
         }
         let lanes = places;
         self.in_flight += 1;
-        let state = &mut self.workloads[workload.index()];
+        let state = &mut self.workloads[call.workload.index()];
         state.in_flight += 1;
         state.turn = pool_id;
 
-        let clocks = self.calls[ticket.index as usize].clocks.as_deref().unwrap_or(&self.config.clocks);
-        let mut due = Timestamp::MAX;
-        for clock in [clocks.headers, clocks.first_content] {
-            due = due.min(after(now, clock));
-        }
-        let call = &mut self.calls[ticket.index as usize];
-        call.first_sent = call.first_sent.or(Some(now));
-        call.last_route = Some(route);
+        let clocks = call.clocks.as_deref().unwrap_or(&self.config.clocks);
+        let due = after(now, clocks.headers).min(after(now, clocks.first_content));
+        let number = call.history.as_ref().map_or(0, |history| history.sent()) + 1;
         call.state =
             State::InFlight(Box::new(Flight { number, route, sent: now, lanes, phase: Phase::Sent, due, probes_stop }));
 
-        let labels = self.labels(ticket, Some(route));
-        let failover = last_route.filter(|&last| last != route);
-        let scope = self.metrics.scope(labels);
+        let failover = call.last_route.replace(route).filter(|&last| last != route);
+        let retry = call
+            .last_outcome
+            .as_ref()
+            .is_some_and(|outcome| !matches!(outcome.kind, OutcomeKind::Slot | OutcomeKind::Rate));
+        let scope = self.metrics.scope(call.series, Some(route));
         scope.counters.attempts += 1;
         scope.counters.retries += u64::from(retry);
         scope.counters.failovers += u64::from(failover.is_some());
-        if first.is_none() {
-            scope.queue_wait.record(now - submitted);
+        if call.first_sent.is_none() {
+            call.first_sent = Some(now);
+            scope.queue_wait.record(now - call.submitted);
         }
         if let Some(from) = failover {
             self.notify(Notice::Failover { ticket, from, to: route });
         }
-        let name = &self.models[labels.model].name;
+        let name = &self.models[model as usize].name;
         let rename = self.config.routes[route.index()].resolve(name).and_then(|model| model.upstream.map(Box::from));
         self.act(Action::Send { attempt: Attempt { ticket, number }, route, rename });
         self.arm_call(ticket);

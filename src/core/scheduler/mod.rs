@@ -29,7 +29,7 @@ use self::timers::Timers;
 use super::backoff::RetryBudget;
 use super::breaker::BreakerState;
 use super::call::{Attempt, Call, Clocks, FailureKind, Phase, State, Ticket};
-use super::metrics::{Labels, LaneSnapshot, LaneState, Metrics, MetricsSnapshot, Scope};
+use super::metrics::{LaneSnapshot, LaneState, Metrics, MetricsSnapshot, Scope};
 use super::outcome::{Outcome, OutcomeKind};
 use super::queue::{Class, Queue, WorkloadId};
 use super::route::{Candidate, Lane, LaneId, LaneKey, RouteId, RouteSpec, Stop};
@@ -43,6 +43,8 @@ pub use self::config::{Config, ConfigError, WorkloadSpec};
 struct Pool {
     user: bool,
     candidates: Vec<Candidate>,
+    /// The lanes of all of them; one that several share is in it as often.
+    lanes: Vec<LaneId>,
     queue: Queue<Ticket>,
     /// Calls waiting for room in the queue.
     overflow: VecDeque<Ticket>,
@@ -260,12 +262,6 @@ impl Scheduler {
         self.calls.get_mut(ticket.index as usize).filter(|call| call.serial == ticket.serial)
     }
 
-    #[cfg_attr(target_family = "wasm", inline(never))]
-    fn labels(&self, ticket: Ticket, route: Option<RouteId>) -> Labels {
-        let call = &self.calls[ticket.index as usize];
-        Labels { route: route.map(RouteId::index), model: call.model as usize, workload: call.workload.index() }
-    }
-
     /// Puts a call into its line, at the end or back at the front, and has the line looked at.
     fn enqueue(&mut self, ticket: Ticket, back: bool) {
         if let Some(pool_id) = self.line_up(ticket, back)
@@ -291,10 +287,8 @@ impl Scheduler {
         if queue.len() == 1 {
             let pool = &mut self.pools[pool_id as usize];
             pool.shut = false;
-            for candidate in &pool.candidates {
-                for lane in candidate.lanes.iter().flatten() {
-                    self.lanes[lane.0 as usize].wait(pool_id);
-                }
+            for lane in &pool.lanes {
+                self.lanes[lane.0 as usize].wait(pool_id);
             }
         }
         Some(pool_id)
@@ -304,7 +298,8 @@ impl Scheduler {
     fn mark(&mut self, pool_id: u32) {
         let Some(pool) = self.pools.get(pool_id as usize) else { return };
         // Nothing is more urgent than the one line there is.
-        let rank = if self.pools.len() > 1 { pool.queue.rank(self.now, self.served(pool)) } else { 0 };
+        let rank =
+            if self.pools.len() > 1 { pool.queue.rank(self.now, served(&self.lanes, &pool.candidates)) } else { 0 };
         if pool.dirty.is_none_or(|already| rank < already) {
             let pool = &mut self.pools[pool_id as usize];
             pool.dirty = Some(rank);
@@ -327,18 +322,6 @@ impl Scheduler {
             }
         }
         None
-    }
-
-    /// When each class was last served by the lanes of a pool.
-    fn served(&self, pool: &Pool) -> [Timestamp; 3] {
-        let mut latest = [Timestamp::ZERO; 3];
-        for candidate in &pool.candidates {
-            let Some(account) = candidate.lanes[0] else { continue };
-            for (latest, served) in latest.iter_mut().zip(&self.lanes[account.0 as usize].served) {
-                *latest = (*latest).max(*served);
-            }
-        }
-        latest
     }
 
     /// Lets every pool that waits for `lane` look again, beginning after the one served last, so that pools (single
@@ -731,6 +714,18 @@ impl Scheduler {
             self.notify(Notice::Limit { lane, limit });
         }
     }
+}
+
+/// When each class was last served by the lanes of a pool with these candidates.
+fn served(lanes: &Slab<Lane>, candidates: &[Candidate]) -> [Timestamp; 3] {
+    let mut latest = [Timestamp::ZERO; 3];
+    for candidate in candidates {
+        let Some(account) = candidate.lanes[0] else { continue };
+        for (latest, served) in latest.iter_mut().zip(&lanes[account.0 as usize].served) {
+            *latest = (*latest).max(*served);
+        }
+    }
+    latest
 }
 
 /// A span of time in words. All of the standard library's formatting hangs on one `format!`.
