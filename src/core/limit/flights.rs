@@ -218,23 +218,22 @@ impl Flights {
     /// How many of the remembered completions were at `at` or before. It looks from the end in ever longer strides: asked
     /// for is nearly always a moment ago, and the memory of a busy lane is long.
     fn left_by(&self, at: Timestamp) -> usize {
-        let mut end = self.completions.len();
+        let (older, newer) = self.completions.as_slices();
+        let all_newer = newer.first().is_none_or(|&first| first > at);
+        let (known, part) = if all_newer { (0, older) } else { (older.len(), newer) };
+        let mut end = part.len();
         let mut stride = 1;
         let mut start = end;
         while start > 0 {
             start = end.saturating_sub(stride);
-            if self.completions[start] <= at {
+            if part[start] <= at {
                 break;
             }
             end = start;
             stride *= 2;
         }
         // What is sought lies between the two: all before `start` are no later than `at`, all from `end` on are.
-        while start < end {
-            let middle = start + (end - start) / 2;
-            if self.completions[middle] <= at { start = middle + 1 } else { end = middle }
-        }
-        start
+        known + start + part[start..end].partition_point(|then| *then <= at)
     }
 
     /// Our occupancy as `flight` met it at the server: those sent earlier that are still there, and those that
@@ -263,6 +262,10 @@ impl Flights {
 
     /// Lets go of every lingering flight whose time has come.
     pub(super) fn end_lingering(&mut self, now: Timestamp) {
+        // As nearly always.
+        if self.lingering() == 0 {
+            return;
+        }
         while let Some(&(_, seq)) = self.lingering.front().filter(|(until, _)| *until <= now) {
             self.lingering.pop_front();
             self.let_go(seq);
@@ -343,11 +346,10 @@ impl Flights {
         // sent after it were swept out. So nearly always nothing is left to search.
         let back = usize::try_from(self.next.saturating_sub(seq.0)).unwrap_or(usize::MAX);
         let least = self.entries.len().saturating_sub(back);
-        let rest = &self.entries[least..];
-        if rest.first().is_none_or(|entry| entry.seq >= seq) {
+        if self.entries.get(least).is_none_or(|entry| entry.seq >= seq) {
             return least;
         }
-        least + rest.partition_point(|entry| entry.seq < seq)
+        least + self.entries[least..].partition_point(|entry| entry.seq < seq)
     }
 
     fn get_mut(&mut self, seq: Seq) -> Option<&mut Flight> {

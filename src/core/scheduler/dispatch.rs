@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{Action, Notice, Offer, Pool, Scheduler, served};
+use super::{Action, Notice, Offer, Pool, Scheduler, Timer, served};
 use crate::core::call::{Attempt, FailureKind, Flight, LaneFlight, Phase, State, Ticket};
 use crate::core::outcome::OutcomeKind;
 use crate::core::queue::{Select, WorkloadId};
@@ -32,8 +32,8 @@ impl Scheduler {
         }
         // Candidates that have room, but not for what waits.
         let mut unfit = 0u64;
-        while !self.pools[pool_id as usize].queue.is_empty() {
-            self.offers(now, pool_id, &mut offers);
+        let mut shut = false;
+        while self.ask(now, pool_id, &mut offers) {
             if offers.iter().all(|offer| matches!(offer, Offer::Stopped(_))) {
                 self.fail_all(pool_id);
                 break;
@@ -54,7 +54,7 @@ impl Scheduler {
             };
             if !sent {
                 // What has no use for an open way may be followed by what has.
-                self.pools[pool_id as usize].shut = unfit == 0;
+                shut = unfit == 0;
                 break;
             }
             let mut others = false;
@@ -68,7 +68,10 @@ impl Scheduler {
                 break;
             }
         }
-        let waiting = !self.pools[pool_id as usize].queue.is_empty();
+        let pool = &mut self.pools[pool_id as usize];
+        pool.shut = shut;
+        let waiting = !pool.queue.is_empty();
+        let lanes = core::mem::take(&mut pool.lanes);
         if waiting {
             for offer in &offers {
                 if let Offer::Limited(at) | Offer::Closed(Some(at)) | Offer::Stopped(at) = *offer {
@@ -76,52 +79,60 @@ impl Scheduler {
                 }
             }
         }
-        for at in 0..self.pools[pool_id as usize].lanes.len() {
-            let lane = self.pools[pool_id as usize].lanes[at];
+        self.offers = offers;
+        for &lane in &lanes {
             let state = &mut self.lanes[lane.0 as usize];
+            let news = state.news_of_limit();
             if !waiting {
                 state.stop_waiting(pool_id);
             } else if let Some(at) = state.ceiling.next_wake(now, true) {
                 // A moment that has come already has been acted on; the least step avoids spinning on it.
-                self.arm_lane(lane, at.max(now + Duration::from_millis(1)));
+                let at = at.max(now + Duration::from_millis(1));
+                if at < state.armed {
+                    state.armed = at;
+                    self.arm(at, Timer::Lane(lane));
+                }
             }
-            self.report_limit(lane);
+            if let Some(limit) = news {
+                self.notify(Notice::Limit { lane, limit });
+            }
         }
-        self.offers = offers;
+        self.pools[pool_id as usize].lanes = lanes;
     }
 
-    pub(super) fn offers(&mut self, now: Timestamp, pool_id: u32, offers: &mut Vec<Offer>) {
+    /// Asks each candidate of a pool what it says to one more request. False if none waits.
+    fn ask(&mut self, now: Timestamp, pool_id: u32, offers: &mut Vec<Offer>) -> bool {
+        let Self { pools, lanes, routes, accounts, rng, .. } = self;
+        let pool = &pools[pool_id as usize];
+        if pool.queue.is_empty() {
+            return false;
+        }
         offers.clear();
-        for at in 0..self.pools[pool_id as usize].candidates.len() {
-            let candidate = &self.pools[pool_id as usize].candidates[at];
-            let (route, lanes) = (candidate.route, candidate.lanes);
-            let offer = self.offer(now, route, lanes);
+        'candidates: for candidate in &pool.candidates {
+            let route = &routes[candidate.route.index()];
+            for stop in [&route.stop, &accounts[route.account].stop].into_iter().flatten() {
+                if stop.probing || stop.probe_at > now {
+                    offers.push(if stop.probing { Offer::Closed(None) } else { Offer::Stopped(stop.probe_at) });
+                    continue 'candidates;
+                }
+            }
+            let mut offer = Offer::Open { risky: false };
+            for lane in candidate.lanes.iter().flatten() {
+                offer = match (offer, lanes[lane.0 as usize].passage(now, rng)) {
+                    (_, Passage::Closed { until }) => {
+                        offer = Offer::Closed(until);
+                        break;
+                    }
+                    (Offer::Limited(at), Passage::Limited { until }) => Offer::Limited(at.max(until)),
+                    (_, Passage::Limited { until }) => Offer::Limited(until),
+                    (Offer::Open { .. }, Passage::Full) => Offer::Full,
+                    (Offer::Open { risky: one }, Passage::Open { risky: two }) => Offer::Open { risky: one || two },
+                    (worse, _) => worse,
+                };
+            }
             offers.push(offer);
         }
-    }
-
-    pub(super) fn offer(&mut self, now: Timestamp, route: RouteId, lanes: [Option<LaneId>; 2]) -> Offer {
-        let state = &self.routes[route.index()];
-        for stop in [&state.stop, &self.accounts[state.account].stop].into_iter().flatten() {
-            if stop.probing {
-                return Offer::Closed(None);
-            }
-            if stop.probe_at > now {
-                return Offer::Stopped(stop.probe_at);
-            }
-        }
-        let mut offer = Offer::Open { risky: false };
-        for lane in lanes.iter().flatten() {
-            offer = match (offer, self.lanes[lane.0 as usize].passage(now, &mut self.rng)) {
-                (_, Passage::Closed { until }) => return Offer::Closed(until),
-                (Offer::Limited(at), Passage::Limited { until }) => Offer::Limited(at.max(until)),
-                (_, Passage::Limited { until }) => Offer::Limited(until),
-                (Offer::Open { .. }, Passage::Full) => Offer::Full,
-                (Offer::Open { risky: one }, Passage::Open { risky: two }) => Offer::Open { risky: one || two },
-                (worse, _) => worse,
-            };
-        }
-        offer
+        true
     }
 
     /// Which candidate the next call goes to.
@@ -238,9 +249,10 @@ impl Scheduler {
         };
         // The quota was asked about the least request; now it is known how large this one is.
         let tokens = u64::from(call.tokens);
+        let Candidate { route, lanes, .. } = candidates[choice];
         let mut affordable = now;
         if tokens > 1 {
-            for lane in candidates[choice].lanes.iter().flatten() {
+            for lane in lanes.iter().flatten() {
                 affordable = affordable.max(self.lanes[lane.0 as usize].quota.opens_at(now, tokens));
             }
         }
@@ -252,17 +264,15 @@ impl Scheduler {
         }
         self.admit_from_overflow(pool_id);
         self.charge(pool_id, choice, offers);
-        self.send(now, ticket, choice);
+        self.send(now, ticket, route, lanes);
         Ok(())
     }
 
-    pub(super) fn send(&mut self, now: Timestamp, ticket: Ticket, candidate: usize) {
-        let pool_id = self.calls[ticket.index as usize].pool;
-        let Candidate { route, lanes, .. } = self.pools[pool_id as usize].candidates[candidate];
-
+    fn send(&mut self, now: Timestamp, ticket: Ticket, route: RouteId, lanes: [Option<LaneId>; 2]) {
         let mut probes_stop = false;
-        let account = self.routes[route.index()].account;
-        for stop in [&mut self.routes[route.index()].stop, &mut self.accounts[account].stop].into_iter().flatten() {
+        let state = &mut self.routes[route.index()];
+        let account = &mut self.accounts[state.account];
+        for stop in [&mut state.stop, &mut account.stop].into_iter().flatten() {
             stop.probing = true;
             probes_stop = true;
         }
@@ -288,7 +298,7 @@ impl Scheduler {
         self.in_flight += 1;
         let state = &mut self.workloads[call.workload.index()];
         state.in_flight += 1;
-        state.turn = pool_id;
+        state.turn = call.pool;
 
         let clocks = call.clocks.as_deref().unwrap_or(&self.config.clocks);
         let due = after(now, clocks.headers).min(after(now, clocks.first_content));
@@ -320,8 +330,11 @@ impl Scheduler {
 
     /// Lets the next call in that waits for room.
     pub(super) fn admit_from_overflow(&mut self, pool_id: u32) {
-        while self.pools[pool_id as usize].queue.len() < self.config.max_queued {
+        loop {
             let pool = &mut self.pools[pool_id as usize];
+            if pool.overflow.is_empty() || pool.queue.len() >= self.config.max_queued {
+                return;
+            }
             let Some(ticket) = pool.overflow.pop_front() else { return };
             if self.get(ticket).is_some() {
                 self.enqueue(ticket, false);

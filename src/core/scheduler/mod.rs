@@ -264,44 +264,40 @@ impl Scheduler {
 
     /// Puts a call into its line, at the end or back at the front, and has the line looked at.
     fn enqueue(&mut self, ticket: Ticket, back: bool) {
-        if let Some(pool_id) = self.line_up(ticket, back)
-            && !self.pools[pool_id as usize].shut
-        {
+        if let Some(pool_id) = self.line_up(ticket, back) {
             self.mark(pool_id);
         }
     }
 
-    /// Puts a call into its line, at the end or back at the front. Returns the pool.
+    /// Puts a call into its line, at the end or back at the front. Returns the pool, if there is a reason to look at it.
     fn line_up(&mut self, ticket: Ticket, back: bool) -> Option<u32> {
         let now = self.now;
         let call = self.call(ticket)?;
         call.state = State::Queued;
         let (pool_id, class, workload, submitted) = (call.pool, call.class, call.workload, call.submitted);
         let weight = self.workloads[workload.index()].spec.weight;
-        let queue = &mut self.pools[pool_id as usize].queue;
+        let pool = &mut self.pools[pool_id as usize];
         if back {
-            queue.put_back(submitted, class, workload, weight, ticket);
+            pool.queue.put_back(submitted, class, workload, weight, ticket);
         } else {
-            queue.push_back(now, class, workload, weight, ticket);
+            pool.queue.push_back(now, class, workload, weight, ticket);
         }
-        if queue.len() == 1 {
-            let pool = &mut self.pools[pool_id as usize];
+        if pool.queue.len() == 1 {
             pool.shut = false;
             for lane in &pool.lanes {
                 self.lanes[lane.0 as usize].wait(pool_id);
             }
         }
-        Some(pool_id)
+        (!pool.shut).then_some(pool_id)
     }
 
     /// Has a pool looked at, after those with more urgent work.
     fn mark(&mut self, pool_id: u32) {
-        let Some(pool) = self.pools.get(pool_id as usize) else { return };
+        let alone = self.pools.len() == 1;
+        let Some(pool) = self.pools.get_mut(pool_id as usize) else { return };
         // Nothing is more urgent than the one line there is.
-        let rank =
-            if self.pools.len() > 1 { pool.queue.rank(self.now, served(&self.lanes, &pool.candidates)) } else { 0 };
+        let rank = if alone { 0 } else { pool.queue.rank(self.now, served(&self.lanes, &pool.candidates)) };
         if pool.dirty.is_none_or(|already| rank < already) {
-            let pool = &mut self.pools[pool_id as usize];
             pool.dirty = Some(rank);
             pool.shut = false;
             self.dirty[rank].push_back(pool_id);
@@ -401,14 +397,6 @@ impl Scheduler {
         if due < call.armed {
             call.armed = due;
             self.arm(due, Timer::Call(ticket));
-        }
-    }
-
-    fn arm_lane(&mut self, lane: LaneId, at: Timestamp) {
-        let state = &mut self.lanes[lane.0 as usize];
-        if at < state.armed {
-            state.armed = at;
-            self.arm(at, Timer::Lane(lane));
         }
     }
 
@@ -703,15 +691,6 @@ impl Scheduler {
     fn notify(&mut self, notice: Notice) {
         if self.notices {
             self.act(Action::Notify(notice));
-        }
-    }
-
-    fn report_limit(&mut self, lane: LaneId) {
-        let state = &mut self.lanes[lane.0 as usize];
-        let limit = state.ceiling.window();
-        if limit != state.reported_limit {
-            state.reported_limit = limit;
-            self.notify(Notice::Limit { lane, limit });
         }
     }
 }

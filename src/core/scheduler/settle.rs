@@ -290,6 +290,9 @@ impl Scheduler {
             None => lane.quota.on_usage(sent, estimated, 0),
         }
         let (pressure, open) = (lane.pressure.is_some(), lane.breaker.state() != BreakerState::Closed);
+        let told = outcome.told.filter(|_| outcome.low_balance && blamed).map(|told| told.limit);
+        let balance = told.filter(|&limit| lane.reported_balance.replace(limit) != Some(limit));
+        let limit = lane.news_of_limit();
         let lane = place.lane;
         if pressure != was_pressed {
             self.notify(if pressure { Notice::Pressure { lane } } else { Notice::Recovered { lane } });
@@ -297,12 +300,12 @@ impl Scheduler {
         if open != was_open {
             self.notify(Notice::Breaker { lane, open });
         }
-        if let (true, Some(told)) = (outcome.low_balance && blamed, outcome.told)
-            && self.lanes[lane.0 as usize].reported_balance.replace(told.limit) != Some(told.limit)
-        {
-            self.notify(Notice::LowBalance { lane, limit: told.limit });
+        if let Some(limit) = balance {
+            self.notify(Notice::LowBalance { lane, limit });
         }
-        self.report_limit(lane);
+        if let Some(limit) = limit {
+            self.notify(Notice::Limit { lane, limit });
+        }
     }
 
     /// An attempt is over: the lanes learn, the books are kept, and the call goes on or ends.
