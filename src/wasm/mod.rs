@@ -183,10 +183,12 @@ impl Core {
         self.heard(now, index, serial, attempt, Event::Ended { outcome, tokens });
     }
 
-    /// Reports that what the call was for went well, where there was no answer to classify.
+    /// Reports that what the call was for went well, where there was no answer to classify. [`Core::poll`] says nothing
+    /// more of it.
     pub fn succeeded(&mut self, now: f64, index: u32, serial: u32, attempt: u32) {
         let outcome = Outcome { status: Some(200), ..Outcome::new(OutcomeKind::Success) };
-        self.heard(now, index, serial, attempt, Event::Ended { outcome, tokens: None });
+        self.scheduler.on_succeeded(at(now), Attempt { ticket: Ticket { index, serial }, number: attempt }, outcome);
+        self.note_wake();
     }
 
     /// The caller gave the call up.

@@ -105,6 +105,17 @@ impl Scheduler {
         }
     }
 
+    /// The same for an attempt that ended well, if whoever says so takes the call for ended and need not be told.
+    #[cfg(all(feature = "js", target_family = "wasm"))]
+    pub(crate) fn on_succeeded(&mut self, now: Timestamp, attempt: Attempt, outcome: Outcome) {
+        self.on(now, attempt, Event::Ended { outcome, tokens: None });
+        if let Some(Action::End { ticket, result: Ok(_) }) = self.actions.back()
+            && *ticket == attempt.ticket
+        {
+            self.actions.pop_back();
+        }
+    }
+
     /// The caller gave the call up. Its permit comes back and nothing more is heard of it; the driver closes the
     /// connection. Returns whether it was still there.
     pub fn cancel(&mut self, now: Timestamp, ticket: Ticket) -> bool {
