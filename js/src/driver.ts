@@ -428,6 +428,7 @@ export class Call {
     if (this.#over) return;
     const now = this.gate.now();
     wasm.core_succeeded(this.gate.core, now, this.place, this.serial, attempt);
+    this.gate.forget(this);
     this.gate.pump(now);
   }
 

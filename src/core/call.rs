@@ -9,6 +9,7 @@ use core::time::Duration;
 
 use super::backoff::{RetryPolicy, jittered_floor};
 use super::limit::Seq;
+use super::metrics::SeriesId;
 use super::outcome::{Outcome, OutcomeKind};
 use super::queue::{Class, WorkloadId};
 use super::route::{LaneId, RouteId};
@@ -210,6 +211,8 @@ pub(crate) struct Call {
     pub(crate) pool: u32,
     pub(crate) model: u32,
     pub(crate) workload: WorkloadId,
+    /// Where it is counted.
+    pub(crate) series: SeriesId,
     pub(crate) class: Class,
     /// Something was handed to the caller: never replayed.
     pub(crate) delivered: bool,
@@ -310,6 +313,7 @@ pub(crate) fn counts(outcome: &Outcome) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::metrics::Metrics;
 
     fn call(failures: u32) -> Call {
         Call {
@@ -317,6 +321,7 @@ mod tests {
             pool: 0,
             model: 0,
             workload: WorkloadId(0),
+            series: Metrics::default().series(0, 0),
             class: Class::Normal,
             delivered: false,
             estimated: 0,

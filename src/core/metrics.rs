@@ -13,7 +13,7 @@ use serde::Serialize;
 use num_traits::Float as _;
 
 use super::outcome::OutcomeKind;
-use super::route::LaneKey;
+use super::route::{LaneKey, RouteId};
 use super::time::micros;
 use super::tokens::TokenCount;
 
@@ -293,46 +293,53 @@ impl Scope {
     }
 }
 
-/// Whom an attempt or a call is counted for.
+/// The calls of one workload to one model, as they are counted: by its number, which each of them keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Labels {
-    pub(crate) workload: usize,
-    pub(crate) model: usize,
-    /// What is counted of a call before it is sent, or after its end, is no route's.
-    pub(crate) route: Option<usize>,
-}
+pub(crate) struct SeriesId(u32);
 
-impl Labels {
-    /// As one number, which is faster to compare: this is asked several times a call.
-    fn key(self) -> u128 {
-        let route = self.route.map_or(0, |route| route + 1);
-        (self.workload as u128) << 64 | (self.model as u128) << 32 | route as u128
-    }
-}
-
-/// All counters of a gate: a scope for all that came under the same labels, in the order of the labels. Counting touches
-/// that one; a snapshot, which is rare, sums up those of each route, model and workload, and of the whole.
+/// All counters of a gate: a series of scopes for all calls of one workload to one model. Counting touches one scope of
+/// them; a snapshot, which is rare, sums up those of each route, model and workload, and of the whole.
 #[derive(Debug, Default)]
-pub(crate) struct Metrics(Vec<(Labels, Scope)>);
+pub(crate) struct Metrics {
+    /// What is counted of calls before they are sent, or after their end, is no route's and stands first; then each route's.
+    series: Vec<Vec<Scope>>,
+    /// (workload, model), in this order, and their series.
+    numbers: Vec<((u32, u32), SeriesId)>,
+}
 
 impl Metrics {
-    /// Where to count what concerns a workload, a model and perhaps a route.
-    pub(crate) fn scope(&mut self, labels: Labels) -> &mut Scope {
-        let at = self.0.binary_search_by_key(&labels.key(), |(other, _)| other.key()).unwrap_or_else(|at| {
-            self.0.insert(at, (labels, Scope::default()));
+    /// Where calls of a workload to a model are counted.
+    pub(crate) fn series(&mut self, workload: u32, model: u32) -> SeriesId {
+        let at = self.numbers.binary_search_by_key(&(workload, model), |&(labels, _)| labels).unwrap_or_else(|at| {
+            self.numbers.insert(at, ((workload, model), SeriesId(self.series.len() as u32)));
+            self.series.push(Vec::new());
             at
         });
-        &mut self.0[at].1
+        self.numbers[at].1
     }
 
-    /// The sum of the scopes `among`.
-    fn sum(&self, among: &dyn Fn(&Labels) -> bool) -> Scope {
+    /// Where to count what concerns a call, and perhaps the route it takes.
+    pub(crate) fn scope(&mut self, series: SeriesId, route: Option<RouteId>) -> &mut Scope {
+        let scopes = &mut self.series[series.0 as usize];
+        let at = route.map_or(0, |route| route.index() + 1);
+        if at >= scopes.len() {
+            scopes.resize_with(at + 1, Scope::default);
+        }
+        &mut scopes[at]
+    }
+
+    /// The sum of the scopes `among`, by their route, if they have one, model and workload.
+    fn sum(&self, among: &dyn Fn([Option<usize>; 3]) -> bool) -> Scope {
         let mut sum = Scope::default();
-        for (_, scope) in self.0.iter().filter(|(labels, _)| among(labels)) {
-            sum.counters.merge(&scope.counters);
-            sum.queue_wait.merge(&scope.queue_wait);
-            sum.first_content.merge(&scope.first_content);
-            sum.duration.merge(&scope.duration);
+        for &((workload, model), series) in &self.numbers {
+            for (at, scope) in self.series[series.0 as usize].iter().enumerate() {
+                if among([at.checked_sub(1), Some(model as usize), Some(workload as usize)]) {
+                    sum.counters.merge(&scope.counters);
+                    sum.queue_wait.merge(&scope.queue_wait);
+                    sum.first_content.merge(&scope.first_content);
+                    sum.duration.merge(&scope.duration);
+                }
+            }
         }
         sum
     }
@@ -350,9 +357,7 @@ impl Metrics {
     ) {
         for (list, names) in names.into_iter().enumerate() {
             for (at, name) in names.enumerate() {
-                let is_of =
-                    |labels: &Labels| [labels.route, Some(labels.model), Some(labels.workload)][list] == Some(at);
-                show(list, name, &self.sum(&is_of));
+                show(list, name, &self.sum(&|labels| labels[list] == Some(at)));
             }
         }
     }
@@ -578,7 +583,8 @@ mod tests {
         for (workload, model, route, count) in
             [(1, 0, None, 1), (1, 0, Some(1), 2), (0, 1, Some(1), 4), (0, 0, Some(0), 8)]
         {
-            let scope = metrics.scope(Labels { workload, model, route });
+            let series = metrics.series(workload, model);
+            let scope = metrics.scope(series, route.map(RouteId));
             scope.counters.attempts += count;
             scope.duration.record(Duration::from_secs(count));
         }
@@ -598,8 +604,8 @@ mod tests {
     #[test]
     fn prometheus_text_escapes_labels_and_has_every_counter() {
         let mut metrics = Metrics::default();
-        let labels = Labels { route: Some(0), model: 0, workload: 0 };
-        metrics.scope(labels).counters.attempts += 3;
+        let series = metrics.series(0, 0);
+        metrics.scope(series, Some(RouteId(0))).counters.attempts += 3;
         let [routes, models, workloads] = lists(&metrics, || ["a\"b\\c\nd"].into_iter());
         let snapshot = MetricsSnapshot {
             uptime: 1.0,

@@ -60,8 +60,6 @@ pub(crate) struct Select {
     pub(crate) lowest_first: bool,
     /// Classes that may be served at all.
     pub(crate) allowed: [bool; 3],
-    /// When each class was last served by any of the lines that share the permits.
-    pub(crate) served: [Timestamp; 3],
 }
 
 #[derive(Debug)]
@@ -206,21 +204,25 @@ impl<T: Copy> Queue<T> {
     /// fronts are dropped on the way.
     fn servable(&mut self, class: Class, blocked: &impl Fn(WorkloadId) -> bool, alive: &impl Fn(T) -> bool) -> bool {
         let queue = &mut self.classes[class as usize];
-        for flow in &mut queue.flows {
-            while flow.jobs.front().is_some_and(|entry| !alive(entry.item)) {
-                flow.jobs.pop_front();
-                self.dead = self.dead.saturating_sub(1);
+        if self.dead > 0 {
+            for flow in &mut queue.flows {
+                while flow.jobs.front().is_some_and(|entry| !alive(entry.item)) {
+                    flow.jobs.pop_front();
+                    self.dead = self.dead.saturating_sub(1);
+                }
             }
+            queue.drop_empty();
         }
-        queue.drop_empty();
         queue.flows.iter().any(|flow| !blocked(flow.workload))
     }
 
-    /// The job to be served next, which is taken out, and since when it has been waiting.
+    /// The job to be served next, which is taken out, and since when it has been waiting. `served` says when each class
+    /// was last served by any of the lines that share the permits; it is asked only if several have jobs.
     pub(crate) fn pop(
         &mut self,
         now: Timestamp,
         select: Select,
+        served: impl Fn() -> [Timestamp; 3],
         blocked: impl Fn(WorkloadId) -> bool,
         alive: impl Fn(T) -> bool,
     ) -> Option<(T, Timestamp)> {
@@ -228,14 +230,10 @@ impl<T: Copy> Queue<T> {
             return None;
         }
         let servable = Class::ALL.map(|class| select.allowed[class as usize] && self.servable(class, &blocked, &alive));
-        let present = || Class::ALL.into_iter().filter(|&class| servable[class as usize]);
-        let class = if select.lowest_first {
-            present().next_back()?
-        } else {
-            let aged = |class: &Class| self.is_aged(now, *class, select.served, |workload| !blocked(workload));
-            let top = present().next()?;
-            present().rev().take_while(|&class| class != top).find(aged).unwrap_or(top)
-        };
+        let mut present = Class::ALL.into_iter().filter(|&class| servable[class as usize]);
+        let top = present.next()?;
+        let aged = |class: &Class| self.is_aged(now, *class, served(), |workload| !blocked(workload));
+        let class = present.rev().find(|class| select.lowest_first || aged(class)).unwrap_or(top);
         let queue = &mut self.classes[class as usize];
         let mut next: Option<(usize, &mut Flow<T>)> = None;
         for (at, flow) in queue.flows.iter_mut().enumerate() {
@@ -281,14 +279,18 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::HashMap;
 
-    const ANY: Select = Select { lowest_first: false, allowed: [true; 3], served: [Timestamp::ZERO; 3] };
+    const ANY: Select = Select { lowest_first: false, allowed: [true; 3] };
+
+    fn never() -> [Timestamp; 3] {
+        [Timestamp::ZERO; 3]
+    }
 
     fn secs(secs: f64) -> Timestamp {
         Timestamp::from_secs_f64(secs)
     }
 
     fn pop(queue: &mut Queue<u32>, now: f64, select: Select) -> Option<u32> {
-        queue.pop(secs(now), select, |_| false, |_| true).map(|(item, _)| item)
+        queue.pop(secs(now), select, never, |_| false, |_| true).map(|(item, _)| item)
     }
 
     #[test]
@@ -318,7 +320,7 @@ mod tests {
             queue.push_back(secs(f64::from(second)), Class::Interactive, WorkloadId(0), 1.0, second);
             queue.push_back(secs(f64::from(second)), Class::Interactive, WorkloadId(0), 1.0, second);
             let last = served.last().map_or(Timestamp::ZERO, |&second: &u32| secs(f64::from(second)));
-            let item = pop(&mut queue, f64::from(second), Select { served: [last; 3], ..ANY }).unwrap();
+            let (item, _) = queue.pop(secs(f64::from(second)), ANY, || [last; 3], |_| false, |_| true).unwrap();
             if item >= 1000 {
                 served.push(second);
             }
@@ -351,8 +353,8 @@ mod tests {
         for item in 0..10 {
             queue.push_back(secs(f64::from(item)), Class::Normal, WorkloadId(item % 2), 1.0, item);
         }
-        let (first, since) = queue.pop(secs(20.0), ANY, |_| false, |_| true).unwrap();
-        let (second, since_second) = queue.pop(secs(20.0), ANY, |_| false, |_| true).unwrap();
+        let (first, since) = queue.pop(secs(20.0), ANY, never, |_| false, |_| true).unwrap();
+        let (second, since_second) = queue.pop(secs(20.0), ANY, never, |_| false, |_| true).unwrap();
         queue.put_back(since, Class::Normal, WorkloadId(first % 2), 1.0, first);
         queue.put_back(since_second, Class::Normal, WorkloadId(second % 2), 1.0, second);
         let order: Vec<_> = std::iter::from_fn(|| pop(&mut queue, 21.0, ANY)).collect();
@@ -365,8 +367,8 @@ mod tests {
         queue.push_back(secs(0.0), Class::Normal, WorkloadId(0), 1.0, 1);
         queue.push_back(secs(0.0), Class::Normal, WorkloadId(1), 1.0, 2);
         let full = |workload| workload == WorkloadId(0);
-        assert_eq!(queue.pop(secs(0.0), ANY, full, |_| true).unwrap().0, 2);
-        assert!(queue.pop(secs(0.0), ANY, full, |_| true).is_none());
+        assert_eq!(queue.pop(secs(0.0), ANY, never, full, |_| true).unwrap().0, 2);
+        assert!(queue.pop(secs(0.0), ANY, never, full, |_| true).is_none());
         assert_eq!(queue.len(), 1);
     }
 
@@ -378,7 +380,7 @@ mod tests {
         }
         let capped = |workload| workload == WorkloadId(0);
         for _ in 0..100 {
-            queue.pop(secs(0.0), ANY, capped, |_| true).unwrap();
+            queue.pop(secs(0.0), ANY, never, capped, |_| true).unwrap();
         }
         let next: Vec<_> = (0..20).map(|_| pop(&mut queue, 0.0, ANY).unwrap() % 2).collect();
         assert!((9..=11).contains(&next.iter().sum::<u32>()), "{next:?}");
@@ -411,7 +413,7 @@ mod tests {
                         queue.on_cancelled(|item| state[item].2);
                     }
                     _ => {
-                        let popped = queue.pop(now, ANY, |_| false, |item: usize| state[item].2);
+                        let popped = queue.pop(now, ANY, never, |_| false, |item: usize| state[item].2);
                         prop_assert_eq!(popped.is_some(), !waiting.is_empty());
                         if let Some((item, _)) = popped {
                             let at = waiting.iter().position(|&other| other == item);

@@ -369,6 +369,12 @@ impl Lane {
         self.pressure.take_if(|since| sent > *since).is_some()
     }
 
+    /// The limit, if it is another than was last told.
+    pub(crate) fn news_of_limit(&mut self) -> Option<u32> {
+        let limit = self.ceiling.window();
+        (core::mem::replace(&mut self.reported_limit, limit) != limit).then_some(limit)
+    }
+
     pub(crate) fn breaker_name(&self) -> &'static str {
         match self.breaker.state() {
             BreakerState::Closed => "closed",

@@ -155,8 +155,7 @@ impl Core {
             5 => Event::Delivered,
             _ => return,
         };
-        self.scheduler.on(at(now), Attempt { ticket: Ticket { index, serial }, number: attempt }, event);
-        self.note_wake();
+        self.heard(now, index, serial, attempt, event);
     }
 
     /// Reports that an attempt is over, with the outcome last classified. The counts are the tokens used; a negative
@@ -181,15 +180,15 @@ impl Core {
             completion: completion as u64,
             reasoning: reasoning as u64,
         });
-        let attempt = Attempt { ticket: Ticket { index, serial }, number: attempt };
-        self.scheduler.on(at(now), attempt, Event::Ended { outcome, tokens });
-        self.note_wake();
+        self.heard(now, index, serial, attempt, Event::Ended { outcome, tokens });
     }
 
-    /// Reports that what the call was for went well, where there was no answer to classify.
+    /// Reports that what the call was for went well, where there was no answer to classify. [`Core::poll`] says nothing
+    /// more of it.
     pub fn succeeded(&mut self, now: f64, index: u32, serial: u32, attempt: u32) {
-        self.outcome = Outcome { status: Some(200), ..Outcome::new(OutcomeKind::Success) };
-        self.ended(now, index, serial, attempt, -1.0, 0.0, 0.0, 0.0);
+        let outcome = Outcome { status: Some(200), ..Outcome::new(OutcomeKind::Success) };
+        self.scheduler.on_succeeded(at(now), Attempt { ticket: Ticket { index, serial }, number: attempt }, outcome);
+        self.note_wake();
     }
 
     /// The caller gave the call up.
@@ -353,6 +352,12 @@ impl Core {
 }
 
 impl Core {
+    #[inline(never)]
+    fn heard(&mut self, now: f64, index: u32, serial: u32, attempt: u32, event: Event) {
+        self.scheduler.on(at(now), Attempt { ticket: Ticket { index, serial }, number: attempt }, event);
+        self.note_wake();
+    }
+
     #[inline(never)]
     fn note_wake(&mut self) {
         self.out[5] = match self.scheduler.next_wake() {

@@ -64,8 +64,9 @@ pub(super) struct Flights {
     leaving: VecDeque<(Timestamp, Seq)>,
     /// How long completed ones stay counted, in seconds.
     pub(super) hold: f64,
-    /// In sending order. The first is always unconfirmed; later ones may have been confirmed or have left.
-    unconfirmed: VecDeque<Seq>,
+    /// In sending order, and when each was sent. The first is always unconfirmed; later ones may have been confirmed or
+    /// have left.
+    unconfirmed: VecDeque<(Seq, Timestamp)>,
     unconfirmed_count: u32,
     /// Flights that were let in for sure.
     answered: u32,
@@ -138,7 +139,7 @@ impl Flights {
         self.entries.push(Entry { seq, flight: Some(flight) });
         self.add(self.entries.len(), 1);
         self.live = rank;
-        self.unconfirmed.push_back(seq);
+        self.unconfirmed.push_back((seq, now));
         self.unconfirmed_count += 1;
         seq
     }
@@ -171,7 +172,7 @@ impl Flights {
             && !core::mem::replace(&mut flight.confirmed, true)
         {
             flight.level = level;
-            self.resolved();
+            self.resolved(seq);
         }
     }
 
@@ -181,7 +182,7 @@ impl Flights {
         let flight = self.entries[at].flight.filter(|flight| !flight.lingering)?;
         self.erase(at);
         if !flight.confirmed {
-            self.resolved();
+            self.resolved(seq);
         }
         Some(flight)
     }
@@ -198,7 +199,7 @@ impl Flights {
 
     /// Notes that a completed request left.
     fn left(&mut self, now: Timestamp) {
-        while self.completions.front().is_some_and(|&at| now - at > Self::MEMORY) {
+        while self.completions.front().is_some_and(|&at| at + Self::MEMORY < now) {
             self.completions.pop_front();
         }
         self.completions.push_back(now);
@@ -217,23 +218,22 @@ impl Flights {
     /// How many of the remembered completions were at `at` or before. It looks from the end in ever longer strides: asked
     /// for is nearly always a moment ago, and the memory of a busy lane is long.
     fn left_by(&self, at: Timestamp) -> usize {
-        let mut end = self.completions.len();
+        let (older, newer) = self.completions.as_slices();
+        let all_newer = newer.first().is_none_or(|&first| first > at);
+        let (known, part) = if all_newer { (0, older) } else { (older.len(), newer) };
+        let mut end = part.len();
         let mut stride = 1;
         let mut start = end;
         while start > 0 {
             start = end.saturating_sub(stride);
-            if self.completions[start] <= at {
+            if part[start] <= at {
                 break;
             }
             end = start;
             stride *= 2;
         }
         // What is sought lies between the two: all before `start` are no later than `at`, all from `end` on are.
-        while start < end {
-            let middle = start + (end - start) / 2;
-            if self.completions[middle] <= at { start = middle + 1 } else { end = middle }
-        }
-        start
+        known + start + part[start..end].partition_point(|then| *then <= at)
     }
 
     /// Our occupancy as `flight` met it at the server: those sent earlier that are still there, and those that
@@ -262,6 +262,10 @@ impl Flights {
 
     /// Lets go of every lingering flight whose time has come.
     pub(super) fn end_lingering(&mut self, now: Timestamp) {
+        // As nearly always.
+        if self.lingering() == 0 {
+            return;
+        }
         while let Some(&(_, seq)) = self.lingering.front().filter(|(until, _)| *until <= now) {
             self.lingering.pop_front();
             self.let_go(seq);
@@ -281,8 +285,7 @@ impl Flights {
 
     /// The longest-waiting flight about which nothing is known, and when it was sent.
     pub(super) fn oldest_unconfirmed(&self) -> Option<(Seq, Timestamp)> {
-        let &seq = self.unconfirmed.front()?;
-        self.get(seq).map(|flight| (seq, flight.sent))
+        self.unconfirmed.front().copied()
     }
 
     /// Flights sent before `seq` and still there: our occupancy as `seq` met it.
@@ -304,13 +307,18 @@ impl Flights {
             .any(|entry| entry.flight.is_some_and(|flight| flight.rank >= rank))
     }
 
-    fn resolved(&mut self) {
+    /// `seq` is unconfirmed no longer.
+    fn resolved(&mut self, seq: Seq) {
         self.unconfirmed_count = self.unconfirmed_count.saturating_sub(1);
-        while let Some(&seq) = self.unconfirmed.front()
-            && self.get(seq).is_none_or(|flight| flight.confirmed)
+        while let Some(&(first, _)) = self.unconfirmed.front()
+            && (first == seq || !self.is_unconfirmed(first))
         {
             self.unconfirmed.pop_front();
         }
+    }
+
+    fn is_unconfirmed(&self, seq: Seq) -> bool {
+        self.get(seq).is_some_and(|flight| !flight.confirmed)
     }
 
     fn let_go(&mut self, seq: Seq) {
@@ -334,15 +342,14 @@ impl Flights {
 
     /// How many entries come before `seq`.
     fn place(&self, seq: Seq) -> usize {
-        let Some(last) = self.entries.len().checked_sub(1) else { return 0 };
-        let Some(back) = self.entries[last].seq.0.checked_sub(seq.0) else { return last + 1 };
         // As no number is given out twice, it is at most so many entries from the end; and just so many, unless some
         // sent after it were swept out. So nearly always nothing is left to search.
-        let least = last.saturating_sub(usize::try_from(back).unwrap_or(usize::MAX));
-        if self.entries[least].seq >= seq {
+        let back = usize::try_from(self.next.saturating_sub(seq.0)).unwrap_or(usize::MAX);
+        let least = self.entries.len().saturating_sub(back);
+        if self.entries.get(least).is_none_or(|entry| entry.seq >= seq) {
             return least;
         }
-        least + 1 + self.entries[least + 1..].partition_point(|entry| entry.seq < seq)
+        least + self.entries[least..].partition_point(|entry| entry.seq < seq)
     }
 
     fn get_mut(&mut self, seq: Seq) -> Option<&mut Flight> {
@@ -382,7 +389,7 @@ impl Flights {
         }
         if self.unconfirmed.len() > 2 * self.unconfirmed_count as usize + ROOM {
             let mut waiting = core::mem::take(&mut self.unconfirmed);
-            waiting.retain(|&seq| self.get(seq).is_some_and(|flight| !flight.confirmed));
+            waiting.retain(|&(seq, _)| self.is_unconfirmed(seq));
             self.unconfirmed = waiting;
         }
     }

@@ -145,7 +145,7 @@ impl Quota {
     fn hear(&mut self, now: Timestamp, sent: Timestamp, number: u64, hints: &QuotaHints, admitted: bool) {
         let asked = sent;
         let (now, sent, number) = (now.as_secs_f64(), sent.as_secs_f64(), number as f64);
-        for (at, hint) in [hints.requests, hints.tokens].into_iter().enumerate() {
+        for (at, hint) in [&hints.requests, &hints.tokens].into_iter().enumerate() {
             let Some(remaining) = hint.remaining else { continue };
             let Some(limit) = hint.limit else {
                 // Of how many is not known, so all that can be done is to wait.

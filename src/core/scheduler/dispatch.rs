@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{Action, Notice, Offer, Scheduler};
+use super::{Action, Notice, Offer, Pool, Scheduler, Timer, served};
 use crate::core::call::{Attempt, FailureKind, Flight, LaneFlight, Phase, State, Ticket};
 use crate::core::outcome::OutcomeKind;
 use crate::core::queue::{Select, WorkloadId};
@@ -27,11 +27,13 @@ impl Scheduler {
     #[inline(never)]
     pub(super) fn serve(&mut self, now: Timestamp, pool_id: u32) {
         let mut offers = core::mem::take(&mut self.offers);
-        self.each_lane(pool_id, &mut |this, lane| this.lanes[lane.0 as usize].ceiling.advance(now));
+        for lane in &self.pools[pool_id as usize].lanes {
+            self.lanes[lane.0 as usize].ceiling.advance(now);
+        }
         // Candidates that have room, but not for what waits.
         let mut unfit = 0u64;
-        while !self.pools[pool_id as usize].queue.is_empty() {
-            self.offers(now, pool_id, &mut offers);
+        let mut shut = false;
+        while self.ask(now, pool_id, &mut offers) {
             if offers.iter().all(|offer| matches!(offer, Offer::Stopped(_))) {
                 self.fail_all(pool_id);
                 break;
@@ -52,21 +54,24 @@ impl Scheduler {
             };
             if !sent {
                 // What has no use for an open way may be followed by what has.
-                self.pools[pool_id as usize].shut = unfit == 0;
+                shut = unfit == 0;
                 break;
             }
             let mut others = false;
-            self.each_lane(pool_id, &mut |this, lane| {
-                let lane = &mut this.lanes[lane.0 as usize];
+            for lane in &self.pools[pool_id as usize].lanes {
+                let lane = &mut self.lanes[lane.0 as usize];
                 lane.turn = pool_id;
                 others |= lane.waiting.len() > 1;
-            });
+            }
             if others {
                 self.mark(pool_id);
                 break;
             }
         }
-        let waiting = !self.pools[pool_id as usize].queue.is_empty();
+        let pool = &mut self.pools[pool_id as usize];
+        pool.shut = shut;
+        let waiting = !pool.queue.is_empty();
+        let lanes = core::mem::take(&mut pool.lanes);
         if waiting {
             for offer in &offers {
                 if let Offer::Limited(at) | Offer::Closed(Some(at)) | Offer::Stopped(at) = *offer {
@@ -74,60 +79,60 @@ impl Scheduler {
                 }
             }
         }
-        self.each_lane(pool_id, &mut |this, lane| {
-            let state = &mut this.lanes[lane.0 as usize];
+        self.offers = offers;
+        for &lane in &lanes {
+            let state = &mut self.lanes[lane.0 as usize];
+            let news = state.news_of_limit();
             if !waiting {
                 state.stop_waiting(pool_id);
             } else if let Some(at) = state.ceiling.next_wake(now, true) {
                 // A moment that has come already has been acted on; the least step avoids spinning on it.
-                this.arm_lane(lane, at.max(now + Duration::from_millis(1)));
+                let at = at.max(now + Duration::from_millis(1));
+                if at < state.armed {
+                    state.armed = at;
+                    self.arm(at, Timer::Lane(lane));
+                }
             }
-            this.report_limit(lane);
-        });
-        self.offers = offers;
-    }
-
-    fn each_lane(&mut self, pool_id: u32, what: &mut dyn FnMut(&mut Self, LaneId)) {
-        for at in 0..self.pools[pool_id as usize].candidates.len() {
-            let lanes = self.pools[pool_id as usize].candidates[at].lanes;
-            for &lane in lanes.iter().flatten() {
-                what(self, lane);
+            if let Some(limit) = news {
+                self.notify(Notice::Limit { lane, limit });
             }
         }
+        self.pools[pool_id as usize].lanes = lanes;
     }
 
-    pub(super) fn offers(&mut self, now: Timestamp, pool_id: u32, offers: &mut Vec<Offer>) {
+    /// Asks each candidate of a pool what it says to one more request. False if none waits.
+    fn ask(&mut self, now: Timestamp, pool_id: u32, offers: &mut Vec<Offer>) -> bool {
+        let Self { pools, lanes, routes, accounts, rng, .. } = self;
+        let pool = &pools[pool_id as usize];
+        if pool.queue.is_empty() {
+            return false;
+        }
         offers.clear();
-        for at in 0..self.pools[pool_id as usize].candidates.len() {
-            let candidate = &self.pools[pool_id as usize].candidates[at];
-            let (route, lanes) = (candidate.route, candidate.lanes);
-            let offer = self.offer(now, route, lanes);
+        'candidates: for candidate in &pool.candidates {
+            let route = &routes[candidate.route.index()];
+            for stop in [&route.stop, &accounts[route.account].stop].into_iter().flatten() {
+                if stop.probing || stop.probe_at > now {
+                    offers.push(if stop.probing { Offer::Closed(None) } else { Offer::Stopped(stop.probe_at) });
+                    continue 'candidates;
+                }
+            }
+            let mut offer = Offer::Open { risky: false };
+            for lane in candidate.lanes.iter().flatten() {
+                offer = match (offer, lanes[lane.0 as usize].passage(now, rng)) {
+                    (_, Passage::Closed { until }) => {
+                        offer = Offer::Closed(until);
+                        break;
+                    }
+                    (Offer::Limited(at), Passage::Limited { until }) => Offer::Limited(at.max(until)),
+                    (_, Passage::Limited { until }) => Offer::Limited(until),
+                    (Offer::Open { .. }, Passage::Full) => Offer::Full,
+                    (Offer::Open { risky: one }, Passage::Open { risky: two }) => Offer::Open { risky: one || two },
+                    (worse, _) => worse,
+                };
+            }
             offers.push(offer);
         }
-    }
-
-    pub(super) fn offer(&mut self, now: Timestamp, route: RouteId, lanes: [Option<LaneId>; 2]) -> Offer {
-        let state = &self.routes[route.index()];
-        for stop in [&state.stop, &self.accounts[state.account].stop].into_iter().flatten() {
-            if stop.probing {
-                return Offer::Closed(None);
-            }
-            if stop.probe_at > now {
-                return Offer::Stopped(stop.probe_at);
-            }
-        }
-        let mut offer = Offer::Open { risky: false };
-        for lane in lanes.iter().flatten() {
-            offer = match (offer, self.lanes[lane.0 as usize].passage(now, &mut self.rng)) {
-                (_, Passage::Closed { until }) => return Offer::Closed(until),
-                (Offer::Limited(at), Passage::Limited { until }) => Offer::Limited(at.max(until)),
-                (_, Passage::Limited { until }) => Offer::Limited(until),
-                (Offer::Open { .. }, Passage::Full) => Offer::Full,
-                (Offer::Open { risky: one }, Passage::Open { risky: two }) => Offer::Open { risky: one || two },
-                (worse, _) => worse,
-            };
-        }
-        offer
+        true
     }
 
     /// Which candidate the next call goes to.
@@ -185,15 +190,15 @@ impl Scheduler {
         candidate: usize,
         offers: &[Offer],
     ) -> Result<(), usize> {
-        let served = self.served(&self.pools[pool_id as usize]);
-        let pool = &mut self.pools[pool_id as usize];
-        let lanes = pool.candidates[candidate].lanes;
+        let Pool { queue, candidates, .. } = &mut self.pools[pool_id as usize];
+        let lanes = candidates[candidate].lanes;
         let mut allowed = [true; 3];
         for lane in lanes.iter().flatten() {
             let by_lane = self.lanes[lane.0 as usize].allowed(now);
             allowed.iter_mut().zip(by_lane).for_each(|(all, lane)| *all &= lane);
         }
-        let select = Select { lowest_first: matches!(offers[candidate], Offer::Open { risky: true }), allowed, served };
+        let select = Select { lowest_first: matches!(offers[candidate], Offer::Open { risky: true }), allowed };
+        let served = || served(&self.lanes, candidates);
         let (calls, workloads) = (&self.calls, &self.workloads);
         let blocked = |id: WorkloadId| {
             let workload = &workloads[id.index()];
@@ -203,7 +208,7 @@ impl Scheduler {
             let call = calls.get(ticket.index as usize);
             call.is_some_and(|call| call.serial == ticket.serial && matches!(call.state, State::Queued))
         };
-        let Some((ticket, _)) = pool.queue.pop(now, select, blocked, alive) else {
+        let Some((ticket, _)) = queue.pop(now, select, served, blocked, alive) else {
             // What is kept for interactive work is given free without anything happening.
             for lane in lanes.iter().flatten() {
                 if let Some(at) = self.lanes[lane.0 as usize].kept_until(now) {
@@ -214,7 +219,7 @@ impl Scheduler {
         };
         let call = &self.calls[ticket.index as usize];
         let fits = |at: usize| call.excluded & (1 << at) == 0;
-        let fresh = |at: usize| call.failures < 2 || call.last_route != Some(pool.candidates[at].route);
+        let fresh = |at: usize| call.failures < 2 || call.last_route != Some(candidates[at].route);
         let open = |at: usize| matches!(offers[at], Offer::Open { .. });
         // The candidate itself, then the others in order: the first that is fresh, or else the first.
         let mut choice = None;
@@ -244,10 +249,12 @@ impl Scheduler {
         };
         // The quota was asked about the least request; now it is known how large this one is.
         let tokens = u64::from(call.tokens);
-        let lanes = pool.candidates[choice].lanes;
+        let Candidate { route, lanes, .. } = candidates[choice];
         let mut affordable = now;
-        for lane in lanes.iter().flatten() {
-            affordable = affordable.max(self.lanes[lane.0 as usize].quota.opens_at(now, tokens));
+        if tokens > 1 {
+            for lane in lanes.iter().flatten() {
+                affordable = affordable.max(self.lanes[lane.0 as usize].quota.opens_at(now, tokens));
+            }
         }
         if affordable > now {
             // Without having the line looked at: nothing has changed, and it would be at once, for ever.
@@ -257,24 +264,15 @@ impl Scheduler {
         }
         self.admit_from_overflow(pool_id);
         self.charge(pool_id, choice, offers);
-        self.send(now, ticket, choice);
+        self.send(now, ticket, route, lanes);
         Ok(())
     }
 
-    pub(super) fn send(&mut self, now: Timestamp, ticket: Ticket, candidate: usize) {
-        let call = &self.calls[ticket.index as usize];
-        let (pool_id, class, tokens, workload) = (call.pool, call.class, call.tokens, call.workload);
-        let (last_route, submitted, first) = (call.last_route, call.submitted, call.first_sent);
-        let retry = call
-            .last_outcome
-            .as_ref()
-            .is_some_and(|outcome| !matches!(outcome.kind, OutcomeKind::Slot | OutcomeKind::Rate));
-        let number = call.history.as_ref().map_or(0, |history| history.sent()) + 1;
-        let Candidate { route, lanes, .. } = self.pools[pool_id as usize].candidates[candidate];
-
+    fn send(&mut self, now: Timestamp, ticket: Ticket, route: RouteId, lanes: [Option<LaneId>; 2]) {
         let mut probes_stop = false;
-        let account = self.routes[route.index()].account;
-        for stop in [&mut self.routes[route.index()].stop, &mut self.accounts[account].stop].into_iter().flatten() {
+        let state = &mut self.routes[route.index()];
+        let account = &mut self.accounts[state.account];
+        for stop in [&mut state.stop, &mut account.stop].into_iter().flatten() {
             stop.probing = true;
             probes_stop = true;
         }
@@ -282,6 +280,8 @@ impl Scheduler {
             // Who would have waited a moment for this way must go another while it is being tried.
             self.mark_all();
         }
+        let call = &mut self.calls[ticket.index as usize];
+        let (class, model) = (call.class, call.model);
         let mut places = [None; 2];
         for (place, lane) in places.iter_mut().zip(lanes) {
             let Some(lane) = lane else { continue };
@@ -291,39 +291,38 @@ impl Scheduler {
             state.last_used = now;
             let served = core::mem::replace(&mut state.served[class as usize], now);
             let seq = state.ceiling.on_send(now);
-            state.quota.on_send(now, seq.get(), u64::from(tokens));
+            state.quota.on_send(now, seq.get(), u64::from(call.tokens));
             *place = Some(LaneFlight { lane, seq, trial, served });
         }
         let lanes = places;
         self.in_flight += 1;
-        let state = &mut self.workloads[workload.index()];
+        let state = &mut self.workloads[call.workload.index()];
         state.in_flight += 1;
-        state.turn = pool_id;
+        state.turn = call.pool;
 
-        let clocks = self.calls[ticket.index as usize].clocks.as_deref().unwrap_or(&self.config.clocks);
-        let mut due = Timestamp::MAX;
-        for clock in [clocks.headers, clocks.first_content] {
-            due = due.min(after(now, clock));
-        }
-        let call = &mut self.calls[ticket.index as usize];
-        call.first_sent = call.first_sent.or(Some(now));
-        call.last_route = Some(route);
+        let clocks = call.clocks.as_deref().unwrap_or(&self.config.clocks);
+        let due = after(now, clocks.headers).min(after(now, clocks.first_content));
+        let number = call.history.as_ref().map_or(0, |history| history.sent()) + 1;
         call.state =
             State::InFlight(Box::new(Flight { number, route, sent: now, lanes, phase: Phase::Sent, due, probes_stop }));
 
-        let labels = self.labels(ticket, Some(route));
-        let failover = last_route.filter(|&last| last != route);
-        let scope = self.metrics.scope(labels);
+        let failover = call.last_route.replace(route).filter(|&last| last != route);
+        let retry = call
+            .last_outcome
+            .as_ref()
+            .is_some_and(|outcome| !matches!(outcome.kind, OutcomeKind::Slot | OutcomeKind::Rate));
+        let scope = self.metrics.scope(call.series, Some(route));
         scope.counters.attempts += 1;
         scope.counters.retries += u64::from(retry);
         scope.counters.failovers += u64::from(failover.is_some());
-        if first.is_none() {
-            scope.queue_wait.record(now - submitted);
+        if call.first_sent.is_none() {
+            call.first_sent = Some(now);
+            scope.queue_wait.record(now - call.submitted);
         }
         if let Some(from) = failover {
             self.notify(Notice::Failover { ticket, from, to: route });
         }
-        let name = &self.models[labels.model].name;
+        let name = &self.models[model as usize].name;
         let rename = self.config.routes[route.index()].resolve(name).and_then(|model| model.upstream.map(Box::from));
         self.act(Action::Send { attempt: Attempt { ticket, number }, route, rename });
         self.arm_call(ticket);
@@ -331,8 +330,11 @@ impl Scheduler {
 
     /// Lets the next call in that waits for room.
     pub(super) fn admit_from_overflow(&mut self, pool_id: u32) {
-        while self.pools[pool_id as usize].queue.len() < self.config.max_queued {
+        loop {
             let pool = &mut self.pools[pool_id as usize];
+            if pool.overflow.is_empty() || pool.queue.len() >= self.config.max_queued {
+                return;
+            }
             let Some(ticket) = pool.overflow.pop_front() else { return };
             if self.get(ticket).is_some() {
                 self.enqueue(ticket, false);

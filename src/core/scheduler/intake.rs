@@ -48,13 +48,13 @@ impl Scheduler {
         }
         pool.calls += 1;
         let class = self.workloads[spec.workload.index()].spec.class;
-        for candidate in &pool.candidates {
-            for lane in candidate.lanes.iter().flatten() {
-                self.lanes[lane.0 as usize].note_class(now, class);
-            }
+        for lane in &pool.lanes {
+            self.lanes[lane.0 as usize].note_class(now, class);
         }
         let tokens = self.models[model as usize].estimator.correct(f64::from(spec.tokens));
         let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
+        let series = self.metrics.series(spec.workload.0, model);
+        self.metrics.scope(series, None).counters.submitted += 1;
         self.serial = self.serial.wrapping_add(1);
         let serial = self.serial;
         let index = self.calls.insert(Call {
@@ -62,6 +62,7 @@ impl Scheduler {
             pool: pool_id,
             model,
             workload: spec.workload,
+            series,
             class,
             delivered: false,
             estimated: spec.tokens,
@@ -80,8 +81,6 @@ impl Scheduler {
             last_outcome: None,
         });
         let ticket = Ticket { index: index as u32, serial };
-        let labels = self.labels(ticket, None);
-        self.metrics.scope(labels).counters.submitted += 1;
         if full {
             self.pools[pool_id as usize].overflow.push_back(ticket);
         } else {
@@ -166,8 +165,12 @@ impl Scheduler {
     }
 
     fn add_pool(&mut self, user: bool, candidates: Vec<Candidate>) -> u32 {
+        let pool = self.pools.vacant_key() as u32;
         let lanes = lanes_of(&candidates);
-        let pool = self.pools.insert(Pool {
+        for lane in &lanes {
+            self.lanes[lane.0 as usize].pools.push(pool);
+        }
+        self.pools.insert(Pool {
             user,
             queue: Queue::new(),
             overflow: VecDeque::new(),
@@ -177,10 +180,8 @@ impl Scheduler {
             shut: false,
             armed: Timestamp::MAX,
             candidates,
-        }) as u32;
-        for lane in lanes {
-            self.lanes[lane.0 as usize].pools.push(pool);
-        }
+            lanes,
+        });
         pool
     }
 
@@ -231,7 +232,7 @@ impl Scheduler {
         }
         for id in gone {
             let pool = self.pools.remove(id as usize);
-            for lane in lanes_of(&pool.candidates) {
+            for lane in pool.lanes {
                 let Some(state) = self.lanes.get_mut(lane.0 as usize) else { continue };
                 state.stop_waiting(id);
                 state.pools.retain(|&pool| pool != id);

@@ -29,7 +29,7 @@ use self::timers::Timers;
 use super::backoff::RetryBudget;
 use super::breaker::BreakerState;
 use super::call::{Attempt, Call, Clocks, FailureKind, Phase, State, Ticket};
-use super::metrics::{Labels, LaneSnapshot, LaneState, Metrics, MetricsSnapshot, Scope};
+use super::metrics::{LaneSnapshot, LaneState, Metrics, MetricsSnapshot, Scope};
 use super::outcome::{Outcome, OutcomeKind};
 use super::queue::{Class, Queue, WorkloadId};
 use super::route::{Candidate, Lane, LaneId, LaneKey, RouteId, RouteSpec, Stop};
@@ -43,6 +43,8 @@ pub use self::config::{Config, ConfigError, WorkloadSpec};
 struct Pool {
     user: bool,
     candidates: Vec<Candidate>,
+    /// The lanes of all of them; one that several share is in it as often.
+    lanes: Vec<LaneId>,
     queue: Queue<Ticket>,
     /// Calls waiting for room in the queue.
     overflow: VecDeque<Ticket>,
@@ -260,53 +262,42 @@ impl Scheduler {
         self.calls.get_mut(ticket.index as usize).filter(|call| call.serial == ticket.serial)
     }
 
-    #[cfg_attr(target_family = "wasm", inline(never))]
-    fn labels(&self, ticket: Ticket, route: Option<RouteId>) -> Labels {
-        let call = &self.calls[ticket.index as usize];
-        Labels { route: route.map(RouteId::index), model: call.model as usize, workload: call.workload.index() }
-    }
-
     /// Puts a call into its line, at the end or back at the front, and has the line looked at.
     fn enqueue(&mut self, ticket: Ticket, back: bool) {
-        if let Some(pool_id) = self.line_up(ticket, back)
-            && !self.pools[pool_id as usize].shut
-        {
+        if let Some(pool_id) = self.line_up(ticket, back) {
             self.mark(pool_id);
         }
     }
 
-    /// Puts a call into its line, at the end or back at the front. Returns the pool.
+    /// Puts a call into its line, at the end or back at the front. Returns the pool, if there is a reason to look at it.
     fn line_up(&mut self, ticket: Ticket, back: bool) -> Option<u32> {
         let now = self.now;
         let call = self.call(ticket)?;
         call.state = State::Queued;
         let (pool_id, class, workload, submitted) = (call.pool, call.class, call.workload, call.submitted);
         let weight = self.workloads[workload.index()].spec.weight;
-        let queue = &mut self.pools[pool_id as usize].queue;
+        let pool = &mut self.pools[pool_id as usize];
         if back {
-            queue.put_back(submitted, class, workload, weight, ticket);
+            pool.queue.put_back(submitted, class, workload, weight, ticket);
         } else {
-            queue.push_back(now, class, workload, weight, ticket);
+            pool.queue.push_back(now, class, workload, weight, ticket);
         }
-        if queue.len() == 1 {
-            let pool = &mut self.pools[pool_id as usize];
+        if pool.queue.len() == 1 {
             pool.shut = false;
-            for candidate in &pool.candidates {
-                for lane in candidate.lanes.iter().flatten() {
-                    self.lanes[lane.0 as usize].wait(pool_id);
-                }
+            for lane in &pool.lanes {
+                self.lanes[lane.0 as usize].wait(pool_id);
             }
         }
-        Some(pool_id)
+        (!pool.shut).then_some(pool_id)
     }
 
     /// Has a pool looked at, after those with more urgent work.
     fn mark(&mut self, pool_id: u32) {
-        let Some(pool) = self.pools.get(pool_id as usize) else { return };
+        let alone = self.pools.len() == 1;
+        let Some(pool) = self.pools.get_mut(pool_id as usize) else { return };
         // Nothing is more urgent than the one line there is.
-        let rank = if self.pools.len() > 1 { pool.queue.rank(self.now, self.served(pool)) } else { 0 };
+        let rank = if alone { 0 } else { pool.queue.rank(self.now, served(&self.lanes, &pool.candidates)) };
         if pool.dirty.is_none_or(|already| rank < already) {
-            let pool = &mut self.pools[pool_id as usize];
             pool.dirty = Some(rank);
             pool.shut = false;
             self.dirty[rank].push_back(pool_id);
@@ -327,18 +318,6 @@ impl Scheduler {
             }
         }
         None
-    }
-
-    /// When each class was last served by the lanes of a pool.
-    fn served(&self, pool: &Pool) -> [Timestamp; 3] {
-        let mut latest = [Timestamp::ZERO; 3];
-        for candidate in &pool.candidates {
-            let Some(account) = candidate.lanes[0] else { continue };
-            for (latest, served) in latest.iter_mut().zip(&self.lanes[account.0 as usize].served) {
-                *latest = (*latest).max(*served);
-            }
-        }
-        latest
     }
 
     /// Lets every pool that waits for `lane` look again, beginning after the one served last, so that pools (single
@@ -418,14 +397,6 @@ impl Scheduler {
         if due < call.armed {
             call.armed = due;
             self.arm(due, Timer::Call(ticket));
-        }
-    }
-
-    fn arm_lane(&mut self, lane: LaneId, at: Timestamp) {
-        let state = &mut self.lanes[lane.0 as usize];
-        if at < state.armed {
-            state.armed = at;
-            self.arm(at, Timer::Lane(lane));
         }
     }
 
@@ -738,15 +709,18 @@ impl Scheduler {
             self.act(Action::Notify(notice));
         }
     }
+}
 
-    fn report_limit(&mut self, lane: LaneId) {
-        let state = &mut self.lanes[lane.0 as usize];
-        let limit = state.ceiling.window();
-        if limit != state.reported_limit {
-            state.reported_limit = limit;
-            self.notify(Notice::Limit { lane, limit });
+/// When each class was last served by the lanes of a pool with these candidates.
+fn served(lanes: &Slab<Lane>, candidates: &[Candidate]) -> [Timestamp; 3] {
+    let mut latest = [Timestamp::ZERO; 3];
+    for candidate in candidates {
+        let Some(account) = candidate.lanes[0] else { continue };
+        for (latest, served) in latest.iter_mut().zip(&lanes[account.0 as usize].served) {
+            *latest = (*latest).max(*served);
         }
     }
+    latest
 }
 
 /// A span of time in words. All of the standard library's formatting hangs on one `format!`.

@@ -36,7 +36,7 @@ impl Scheduler {
         else {
             return;
         };
-        let delivered = call.delivered;
+        let (delivered, series) = (call.delivered, call.series);
         let clocks = call.clocks.as_deref().unwrap_or(gate);
         let State::InFlight(flight) = &mut call.state else { return };
         if flight.number != attempt.number {
@@ -101,8 +101,18 @@ impl Scheduler {
             }
         }
         if let Some((route, after)) = content_after {
-            let labels = self.labels(attempt.ticket, Some(route));
-            self.metrics.scope(labels).first_content.record(after);
+            self.metrics.scope(series, Some(route)).first_content.record(after);
+        }
+    }
+
+    /// The same for an attempt that ended well, if whoever says so takes the call for ended and need not be told.
+    #[cfg(all(feature = "js", target_family = "wasm"))]
+    pub(crate) fn on_succeeded(&mut self, now: Timestamp, attempt: Attempt, outcome: Outcome) {
+        self.on(now, attempt, Event::Ended { outcome, tokens: None });
+        if let Some(Action::End { ticket, result: Ok(_) }) = self.actions.back()
+            && *ticket == attempt.ticket
+        {
+            self.actions.pop_back();
         }
     }
 
@@ -122,9 +132,8 @@ impl Scheduler {
         } else {
             self.unqueue(ticket);
         }
-        let labels = self.labels(ticket, None);
-        self.metrics.scope(labels).counters.cancelled += 1;
-        self.remove(ticket);
+        let Some(call) = self.remove(ticket) else { return false };
+        self.metrics.scope(call.series, None).counters.cancelled += 1;
         true
     }
 
@@ -183,13 +192,13 @@ impl Scheduler {
             // Before the flight's own lanes: others' calls of this workload have waited for this one's end.
             self.mark_after(workload.turn);
         }
-        let blamed = self.blamed(&flight);
+        let rejected = matches!(departure, Departure::Ended { outcome, .. } if outcome.kind == OutcomeKind::Slot);
+        let blamed = if rejected { self.blamed(&flight) } else { 0 };
         for (at, place) in flight.lanes.into_iter().enumerate() {
             let Some(place) = place else { continue };
             let lane = &mut self.lanes[place.lane.0 as usize];
             lane.in_flight[class as usize] -= 1;
             // A rejection must not cost its class the turn it got for its age.
-            let rejected = matches!(departure, Departure::Ended { outcome, .. } if outcome.kind == OutcomeKind::Slot);
             if rejected && lane.served[class as usize] == flight.sent {
                 lane.served[class as usize] = place.served;
             }
@@ -292,6 +301,9 @@ impl Scheduler {
             None => lane.quota.on_usage(sent, estimated, 0),
         }
         let (pressure, open) = (lane.pressure.is_some(), lane.breaker.state() != BreakerState::Closed);
+        let told = outcome.told.filter(|_| outcome.low_balance && blamed).map(|told| told.limit);
+        let balance = told.filter(|&limit| lane.reported_balance.replace(limit) != Some(limit));
+        let limit = lane.news_of_limit();
         let lane = place.lane;
         if pressure != was_pressed {
             self.notify(if pressure { Notice::Pressure { lane } } else { Notice::Recovered { lane } });
@@ -299,12 +311,12 @@ impl Scheduler {
         if open != was_open {
             self.notify(Notice::Breaker { lane, open });
         }
-        if let (true, Some(told)) = (outcome.low_balance && blamed, outcome.told)
-            && self.lanes[lane.0 as usize].reported_balance.replace(told.limit) != Some(told.limit)
-        {
-            self.notify(Notice::LowBalance { lane, limit: told.limit });
+        if let Some(limit) = balance {
+            self.notify(Notice::LowBalance { lane, limit });
         }
-        self.report_limit(lane);
+        if let Some(limit) = limit {
+            self.notify(Notice::Limit { lane, limit });
+        }
     }
 
     /// An attempt is over: the lanes learn, the books are kept, and the call goes on or ends.
@@ -312,7 +324,7 @@ impl Scheduler {
         &mut self,
         now: Timestamp,
         ticket: Ticket,
-        outcome: Outcome,
+        mut outcome: Outcome,
         tokens: Option<TokenCount>,
         aborted: bool,
     ) {
@@ -320,7 +332,7 @@ impl Scheduler {
         let Some(flight) = self.leave_lanes(now, ticket, &departure) else { return };
         self.settle_stops(now, &flight, &outcome);
         if outcome.kind == OutcomeKind::Success {
-            return self.complete(now, ticket, &flight, outcome, tokens);
+            return self.complete(now, ticket, &flight, &mut outcome, tokens);
         }
         self.record_flight(now, ticket, &flight, &outcome, tokens);
         let pool_id = self.calls[ticket.index as usize].pool;
@@ -443,10 +455,10 @@ impl Scheduler {
         outcome: &Outcome,
         tokens: Option<TokenCount>,
     ) {
-        let labels = self.labels(ticket, Some(flight.route));
-        self.metrics.scope(labels).on_outcome(outcome.kind, tokens.as_ref());
-        let record = record(now, flight, outcome.clone());
-        self.calls[ticket.index as usize].history.get_or_insert_default().push(record);
+        let call = &mut self.calls[ticket.index as usize];
+        self.metrics.scope(call.series, Some(flight.route)).on_outcome(outcome.kind, tokens.as_ref());
+        let said = (outcome.message.clone(), outcome.request_id.clone());
+        call.history.get_or_insert_default().push(record(now, flight, outcome, said));
     }
 
     /// A call was answered.
@@ -455,17 +467,16 @@ impl Scheduler {
         now: Timestamp,
         ticket: Ticket,
         flight: &Flight,
-        outcome: Outcome,
+        outcome: &mut Outcome,
         tokens: Option<TokenCount>,
     ) {
-        let labels = self.labels(ticket, Some(flight.route));
         let Some(mut call) = self.remove(ticket) else { return };
         self.budget.on_success(now);
         if let Some(tokens) = tokens {
             self.models[call.model as usize].estimator.learn(f64::from(call.estimated), tokens.total());
         }
         let elapsed = now - call.submitted;
-        let scope = self.metrics.scope(labels);
+        let scope = self.metrics.scope(call.series, Some(flight.route));
         scope.on_outcome(OutcomeKind::Success, tokens.as_ref());
         scope.counters.completed += 1;
         scope.duration.record(elapsed);
@@ -474,18 +485,15 @@ impl Scheduler {
             scope.first_content.record(now - flight.sent);
         }
         let mut history = call.history.take().map(|history| *history).unwrap_or_default();
-        history.push(record(now, flight, outcome));
+        let said = (outcome.message.take(), outcome.request_id.take());
+        history.push(record(now, flight, outcome, said));
         let route = flight.route;
         self.act(Action::End { ticket, result: Ok(Done { route, history, elapsed }) });
     }
 
     pub(super) fn fail(&mut self, ticket: Ticket, kind: FailureKind, cause: Option<Outcome>) {
-        if self.get(ticket).is_none() {
-            return;
-        }
-        let labels = self.labels(ticket, None);
         let Some(mut call) = self.remove(ticket) else { return };
-        self.metrics.scope(labels).counters.failed += 1;
+        self.metrics.scope(call.series, None).counters.failed += 1;
         let failure = Failure {
             kind,
             outcome: cause.or_else(|| call.last_outcome.take().map(|outcome| *outcome)),
@@ -526,14 +534,19 @@ impl Scheduler {
 }
 
 /// What the history keeps of an attempt.
-fn record(now: Timestamp, flight: &Flight, outcome: Outcome) -> AttemptRecord {
+fn record(
+    now: Timestamp,
+    flight: &Flight,
+    outcome: &Outcome,
+    (message, request_id): (Option<Box<str>>, Option<Box<str>>),
+) -> AttemptRecord {
     AttemptRecord {
         route: flight.route,
         sent: flight.sent,
         took: now - flight.sent,
         kind: outcome.kind,
         status: outcome.status,
-        message: outcome.message,
-        request_id: outcome.request_id,
+        message,
+        request_id,
     }
 }
