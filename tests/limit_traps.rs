@@ -144,6 +144,25 @@ fn a_stepping_cap_is_not_taken_for_punishment() {
 }
 
 #[test]
+fn one_refusal_while_few_are_in_flight_is_no_punishment() {
+    let (mut limit, sent, mut rng) = burst(60, 12);
+    for &seq in &sent[48..] {
+        limit.on_slot_rejected(at(0.05), seq, None, None, &mut rng);
+    }
+    // Nearly all are answered, and there is little to send: what is refused next, for whatever reason, meets two.
+    for &seq in &sent[..46] {
+        limit.on_done(at(5.0), seq);
+    }
+    let next = limit.on_send(at(5.0));
+    limit.on_slot_rejected(at(5.05), next, None, None, &mut rng);
+    assert_ne!(limit.view().state, State::Penalised);
+    // A second one is another matter: nothing was let in since the cap was exceeded.
+    let next = limit.on_send(at(5.1));
+    limit.on_slot_rejected(at(5.15), next, None, None, &mut rng);
+    assert_eq!(limit.view().state, State::Penalised);
+}
+
+#[test]
 fn when_punishment_stops_the_limit_finds_out() {
     // Punished for ten minutes, never after; later the cap doubles.
     let cap = Schedule::new([(0.0, 64), (1800.0, 128)]);

@@ -211,7 +211,12 @@ mod tests {
 
     /// A full window of ten in which each request is answered before the next is sent, and refused where `refuse` says
     /// so, which is told whether it takes the place of one just refused. Returns the refusals that counted.
-    fn play(noise: &mut Noise, count: u32, mut refuse: impl FnMut(bool) -> bool) -> u32 {
+    fn play(noise: &mut Noise, count: u32, refuse: impl FnMut(bool) -> bool) -> u32 {
+        play_at(noise, 10.0, count, refuse)
+    }
+
+    /// The same at `rate` requests a second.
+    fn play_at(noise: &mut Noise, rate: f64, count: u32, mut refuse: impl FnMut(bool) -> bool) -> u32 {
         let mut flights = Flights::new();
         for _ in 0..9 {
             flights.push(Timestamp::ZERO, false);
@@ -227,7 +232,7 @@ mod tests {
                 continue;
             }
             noise.refused();
-            if noise.ignores(seq, 10, false, 10.0, &flights) {
+            if noise.ignores(seq, 10, false, rate, &flights) {
                 again = true;
             } else {
                 counted += 1;
@@ -253,6 +258,19 @@ mod tests {
             play(&mut noise, 1000, |_| false);
             assert!(!noise.is_believed(), "{share}: long over, and still believed in");
         }
+    }
+
+    #[test]
+    fn however_fast_they_come_chance_stays_chance() {
+        let lost = (0..50).filter(|&seed| {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut noise = shrunk();
+            play_at(&mut noise, 1000.0, 4000, |_| rng.f64() < 0.3);
+            let refuted = noise.refuted;
+            play_at(&mut noise, 1000.0, 60_000, |_| rng.f64() < 0.3);
+            noise.refuted > refuted
+        });
+        assert!(lost.clone().count() <= 5, "in a minute each, {} of 50", lost.count());
     }
 
     #[test]
