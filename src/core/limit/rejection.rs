@@ -22,7 +22,7 @@ impl Ceiling {
     /// `seq` ended with a 429 for concurrency. `told`: what its body says of the account's concurrency.
     ///
     /// A `retry_after` puts off the next probe if this was one, and else pauses all sending, by at most a minute, unless
-    /// refusals come by chance and this is one of them; the request itself waits all of it, which is the caller's business.
+    /// it may well be one by chance; the request itself waits all of it, which is the caller's business.
     pub fn on_slot_rejected(
         &mut self,
         now: Timestamp,
@@ -36,8 +36,7 @@ impl Ceiling {
         let Some(flight) = self.take(seq) else { return };
         self.rejections += 1;
         self.delays.rejected(now.secs_since(flight.sent));
-        let random = self.is_random(seq, flight, told);
-        if random && self.noise.is_believed() {
+        if self.is_random(seq, flight, told) {
             if was_probe {
                 // It told nothing, so it is sent again.
                 self.probe.void();
@@ -50,9 +49,6 @@ impl Ceiling {
             } else {
                 self.pause_for(now, wait.as_secs_f64().min(Self::LONGEST_PAUSE));
             }
-        }
-        if random {
-            return;
         }
 
         let held = self.lag.hold();
