@@ -397,8 +397,7 @@ struct Watchman {
 }
 
 impl Watchman {
-    async fn watch(self) {
-        let mut timer = Timer::default();
+    async fn watch(self, mut timer: Timer) {
         poll_fn(|cx| {
             loop {
                 let Some(gate) = self.gate.upgrade() else { return Poll::Ready(()) };
@@ -533,8 +532,11 @@ impl Call {
             let mut effects = Effects::default();
             let found = self.look(cx, &mut effects);
             if let Some(home) = effects.unwatched.take() {
+                let watchman = Watchman { gate: Arc::downgrade(&self.gate), home };
+                // Made here, for a runtime without timers panics: in a task of its own nobody would hear of it.
+                let timer = Timer::off();
                 // Without the lock: a runtime that is shutting down drops it at once.
-                runtime::spawn(home, Watchman { gate: Arc::downgrade(&self.gate), home }.watch());
+                runtime::spawn(home, watchman.watch(timer));
             }
             self.gate.apply(effects);
             match found {

@@ -3,6 +3,9 @@
 //! [`Client::builder`] makes one. Clone it freely: clones share the queue, the limits and the connections. Calls are
 //! lazy and cancel-safe: nothing happens before the first poll, and dropping a future or a stream at any point gives its
 //! permit back and closes its connection.
+//!
+//! Natively it runs in any number of tokio runtimes, of any kind, that have timers and I/O (`enable_all`): where one has
+//! none, polling a call panics, as all of tokio does there. On wasm32 it needs no runtime.
 
 mod account;
 mod builder;

@@ -4,6 +4,7 @@
 //! `Math.random`. This is the only place that asks which target it is compiled for.
 
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use crate::core::time::Timestamp;
 
@@ -66,6 +67,11 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
+    /// One that is off, of the runtime that polls us.
+    pub(crate) fn off() -> Self {
+        Self { sleep: Some(host::Sleep::new(Duration::ZERO)), at: None }
+    }
+
     /// Sets it to `at`, or off.
     pub(crate) fn set(&mut self, clock: &Clock, at: Option<Timestamp>) {
         if self.at == at {
