@@ -402,6 +402,9 @@ mod tests {
         assert_eq!(stated.read(Told { current: 51, limit: 45 }, &mut earlier), Some(5));
         assert_eq!((stated.limit(), stated.peak()), (Some(45), 50));
 
+        // What was stated before a restart is where to climb back to.
+        assert_eq!(Stated::of(Some(50)).peak(), 50);
+
         // The server counts less than we do: ours is corrected.
         let mut earlier = 30;
         assert_eq!(Stated::default().read(Told { current: 26, limit: 25 }, &mut earlier), Some(25));
