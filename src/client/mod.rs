@@ -5,7 +5,7 @@
 //! permit back and closes its connection.
 //!
 //! Natively it runs in any number of tokio runtimes, of any kind, that have timers and I/O (`enable_all`): where one has
-//! none, polling a call panics, as all of tokio does there. On wasm32 it needs no runtime.
+//! none, waiting for a call panics, as all of tokio does there. On wasm32 it needs no runtime.
 
 mod account;
 mod builder;
