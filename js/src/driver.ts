@@ -126,8 +126,8 @@ export class Gate {
       options.onFull === "wait",
     );
     if (place < 0) throw this.#refusal(place);
-    call.enter(place, this.#parts()[0] as number, signal ?? undefined);
     this.#calls[place] = call;
+    call.enter(place, this.#parts()[0] as number, signal ?? undefined);
     this.#live++;
     this.pump(now);
     return call;
@@ -179,7 +179,7 @@ export class Gate {
 
   /** Forgets a call that is over. */
   forget(call: Call): void {
-    if (this.#calls[call.place] !== call) return;
+    if (call.isOver) return;
     this.#calls[call.place] = undefined;
     this.#live--;
     call.release();
@@ -253,29 +253,26 @@ export class Gate {
   }
 }
 
-/** @internal A call under way. */
+/** @internal A call under way. There may be a hundred thousand: each field is paid for as often. */
 export class Call {
   readonly gate: Gate;
-  /** Its place among the core's calls, and what tells it from others that had the place, once the core has taken it in. */
+  /** Its place among the core's calls, while it has one, and what tells it from others that had the place. */
   place = -1;
   serial = 0;
-  /** The last order, which makes those before it void; 0 if it was taken. */
-  #order = 0;
+  /** The last order, which makes those before it void; 0 if it was taken. Once the call was given up, for which reason. */
+  #news: number | { reason: unknown } = 0;
   /** What to send: under which number, by which route, and how the model is called there if not as by the caller. */
   attempt = 0;
   route = 0;
   rename: string | undefined;
   /** Why it failed, once it has. */
   failure: Report | undefined;
-  /** What stops listening to the caller's signal. */
-  #unlisten: (() => void) | undefined;
+  /** The caller's. */
+  signal: AbortSignal | undefined;
   /** Closes the connection of the attempt under way: its reader may be busy with something else for long. */
   disconnect: (() => void) | undefined;
-  #wake: (() => void) | undefined;
+  #wake: ((call: Call) => void) | undefined;
   #timer: Timer | undefined;
-  #looks = 0;
-  #cancelled: { reason: unknown } | undefined;
-  #over = false;
 
   constructor(gate: Gate) {
     this.gate = gate;
@@ -285,50 +282,57 @@ export class Call {
   enter(place: number, serial: number, signal: AbortSignal | undefined): void {
     this.place = place;
     this.serial = serial;
-    if (signal === undefined) return;
-    const onAbort = () => this.cancel(signal.reason);
-    signal.addEventListener("abort", onAbort, { once: true });
-    this.#unlisten = () => signal.removeEventListener("abort", onAbort);
+    this.signal = signal;
+    signal?.addEventListener("abort", this, { once: true });
   }
 
-  /** Puts an order into the mailbox. */
-  deliver(order: number): void {
-    this.#order = order;
-    if (this.gate.isolated) return;
-    this.ring();
-    if (order === ABORT) this.disconnect?.();
-  }
-
-  /** The call is over for the core. */
-  release(): void {
-    this.#over = true;
-    this.ignoreSignal();
+  /** The caller's signal was aborted. */
+  handleEvent(): void {
+    this.cancel(this.signal?.reason);
   }
 
   /** Listens to the caller's signal no more. */
   ignoreSignal(): void {
-    this.#unlisten?.();
-    this.#unlisten = undefined;
+    this.signal?.removeEventListener("abort", this);
+  }
+
+  /** Puts an order into the mailbox. */
+  deliver(order: number): void {
+    this.#news = order;
+    if (this.gate.isolated) return;
+    this.#ring();
+    if (order === ABORT) this.disconnect?.();
+  }
+
+  /** Whether it is over for the core. */
+  get isOver(): boolean {
+    return this.place < 0;
+  }
+
+  /** The call is over for the core. */
+  release(): void {
+    this.place = -1;
+    this.ignoreSignal();
   }
 
   /** Gives the call up: its permit comes back at once, and whoever drives it gets `reason`. */
   cancel(reason: unknown): void {
-    if (this.#over || this.#cancelled !== undefined) return;
-    this.#cancelled = { reason };
+    if (this.isOver) return;
     const { gate } = this;
     wasm.core_cancel(gate.core, gate.now(), this.place, this.serial);
     gate.forget(this);
-    this.ring();
+    this.#news = { reason };
+    this.#ring();
     this.disconnect?.();
     gate.pump();
   }
 
   /** What to do next; 0 for nothing. Throws the reason if the call was given up. */
   take(): number {
-    if (this.#cancelled !== undefined) throw this.#cancelled.reason;
-    const order = this.#order;
-    this.#order = 0;
-    return order;
+    const news = this.#news;
+    if (typeof news === "object") throw news.reason;
+    this.#news = 0;
+    return news;
   }
 
   /** What to do next. Rejects with the reason if the call was given up. */
@@ -336,7 +340,7 @@ export class Call {
     for (;;) {
       const order = this.take();
       if (order !== 0) return order;
-      await new Promise<void>((resolve) => this.watch(resolve));
+      await new Promise<Call>((resolve) => this.watch(resolve));
     }
   }
 
@@ -347,7 +351,7 @@ export class Call {
   guard<T>(io: Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       // What was interrupted may settle much later, when the call waits for something else.
-      let waits = !this.#hasNews;
+      let waits = this.#news === 0;
       const rest = () => {
         if (waits) this.#rest();
         waits = false;
@@ -364,24 +368,17 @@ export class Call {
     });
   }
 
-  get #hasNews(): boolean {
-    return this.#cancelled !== undefined || this.#order !== 0;
-  }
-
-  /** Calls `wake` once when there is an order, or the call is given up. It must not throw. */
-  watch(wake: () => void): void {
+  /** Calls `wake` once there is an order, or the call was given up. It must not throw. */
+  watch(wake: (call: Call) => void): void {
     this.#wake = wake;
-    this.#looks = 0;
-    if (!this.gate.isolated) return;
-    if (this.#hasNews) this.ring();
-    else this.#look();
+    if (this.#news !== 0) this.#ring();
+    else if (this.gate.isolated) this.#look(0);
   }
 
-  /** There is an order, or the call was given up. It must not throw. */
-  protected ring(): void {
+  #ring(): void {
     const wake = this.#wake;
     this.#rest();
-    wake?.();
+    wake?.(this);
   }
 
   #rest(): void {
@@ -391,16 +388,16 @@ export class Call {
   }
 
   /** Looks by its own timer: carries out what is due, and looks into the mailbox. Ever rarer, for most calls just wait. */
-  #look(): void {
+  #look(looks: number): void {
     const { gate } = this;
     const due = gate.wake - gate.now();
-    const most = Math.min(LOOK_MOST, LOOK * (1 + this.#looks++ / 4) + gate.live / 10);
+    const most = Math.min(LOOK_MOST, LOOK * (1 + looks / 4) + gate.live / 10);
     this.#timer = setTimeout(
       () => {
         this.#timer = undefined;
         if (gate.wake <= gate.now()) gate.pump();
-        if (this.#hasNews) this.ring();
-        else if (this.#wake !== undefined) this.#look();
+        if (this.#news !== 0) this.#ring();
+        else if (this.#wake !== undefined) this.#look(looks + 1);
       },
       Math.max(1, Math.ceil(Math.min(due, most))),
     );
@@ -408,7 +405,7 @@ export class Call {
 
   /** Reports what happened to an attempt. */
   report(attempt: number, event: number): void {
-    if (this.#over) return;
+    if (this.isOver) return;
     const now = this.gate.now();
     wasm.core_on(this.gate.core, now, this.place, this.serial, attempt, event);
     this.gate.pump(now);
@@ -416,7 +413,7 @@ export class Call {
 
   /** Reports that an attempt is over, with the outcome last classified. */
   ended(attempt: number, tokens?: Tokens): void {
-    if (this.#over) return;
+    if (this.isOver) return;
     const { prompt, cached, completion, reasoning } = tokens ?? { prompt: -1, cached: 0, completion: 0, reasoning: 0 };
     const now = this.gate.now();
     wasm.core_ended(this.gate.core, now, this.place, this.serial, attempt, prompt, cached, completion, reasoning);
@@ -425,7 +422,7 @@ export class Call {
 
   /** Reports that an attempt went well that was no request of ours. */
   succeeded(attempt: number): void {
-    if (this.#over) return;
+    if (this.isOver) return;
     const now = this.gate.now();
     wasm.core_succeeded(this.gate.core, now, this.place, this.serial, attempt);
     this.gate.forget(this);
@@ -434,7 +431,7 @@ export class Call {
 
   /** The same for what is not to be tried again, whatever the core would do. */
   settled(attempt: number): void {
-    if (this.#over) return;
+    if (this.isOver) return;
     const { core } = this.gate;
     const now = this.gate.now();
     wasm.core_ended(core, now, this.place, this.serial, attempt, -1, 0, 0, 0);

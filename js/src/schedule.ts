@@ -21,65 +21,38 @@ type Work<T> = (signal: AbortSignal | undefined) => T | PromiseLike<T>;
 /** @internal Runs a task once a permit is free; see `Tidegate.schedule`. */
 export function schedule<T>(gate: Gate, work: Work<T>, given: ScheduleOptions | undefined): Promise<T> {
   // What is thrown in here rejects.
-  const turn = new Promise<Turn<T>>((start) => {
+  const turn = new Promise<Call>((start) => {
     const options = given === undefined ? ONCE : { ...(callOptions(given, SCHEDULE) as ScheduleOptions), ...ONCE };
     if (typeof work !== "function") throw expected("the task", "a function", work);
-    const task = new Task(gate, work, options.signal ?? undefined, start);
+    const task = new Task(gate, work);
     gate.submit(given?.model ?? "schedule", options, 0, undefined, task);
-    if (gate.isolated) task.watch(nothing);
+    task.watch(start);
   });
   // By a promise of the caller's, so that the task runs in its async context, not in that of whoever makes room for it.
-  return turn.then(run);
+  return turn.then(run<T>);
 }
 
-const nothing = (): void => {};
-
-/** What a task comes to once it no longer waits. */
-interface Turn<T> {
-  run(): PromiseLike<T>;
-}
-
-const run = <T>(turn: Turn<T>): PromiseLike<T> => turn.run();
+const run = <T>(task: Call): Promise<T> => (task as Task<T>).run();
 
 /** All that is kept of a task that waits, and no closure: there may be a hundred thousand. */
-class Task<T> extends Call implements Turn<T> {
+class Task<T> extends Call {
   readonly #work: Work<T>;
-  readonly #signal: AbortSignal | undefined;
-  /** Ends the wait, and is gone then. */
-  #start: ((turn: Turn<T>) => void) | undefined;
 
-  constructor(gate: Gate, work: Work<T>, signal: AbortSignal | undefined, start: (turn: Turn<T>) => void) {
+  constructor(gate: Gate, work: Work<T>) {
     super(gate);
     this.#work = work;
-    this.#signal = signal;
-    this.#start = start;
   }
 
-  protected override ring(): void {
-    super.ring();
-    const start = this.#start;
-    // What comes later is about a task that runs: only its end gives the permit back.
-    if (start === undefined) return;
-    this.#start = undefined;
-    this.ignoreSignal();
-    try {
-      if (this.take() !== SEND) throw failed(this.failure as Report, this.gate.endpoints);
-      start(this);
-    } catch (error) {
-      start({
-        run: () => {
-          throw error;
-        },
-      });
-    }
-  }
-
+  /** Runs the task, if that is what the call is told to do. */
   async run(): Promise<T> {
+    if (this.take() !== SEND) throw failed(this.failure as Report, this.gate.endpoints);
+    // Only the end of the task gives the permit back from now on.
+    this.ignoreSignal();
     // Not as a method.
     const work = this.#work;
     let result: T;
     try {
-      result = await work(this.#signal);
+      result = await work(this.signal);
     } catch (error) {
       this.#fail(error);
       throw error;
