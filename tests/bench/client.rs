@@ -5,9 +5,10 @@
 //! few processors the wall clock mostly tells how the server shares them. They take turns, and each is first in every
 //! other round, so that what slows the machine down for a while slows both. `cargo bench --bench client`
 //!
-//! All calls are handed over at once, so most of them wait: bare reqwest's for a semaphore, with no more than a URL each,
-//! the client's in its queue, with their requests serialised. What it takes to fetch those from memory again is thus part
-//! of what is measured, and times tell of it, where counts of instructions do not.
+//! In two ways: by as many workers as may be in flight, each making a call after the other; and with all calls handed over
+//! at once, so that most of them wait, bare reqwest's for a semaphore with no more than a URL each, the client's in its
+//! queue with their requests serialised. What it takes to fetch those from memory again is then part of what is measured,
+//! and times tell of it, where counts of instructions do not.
 //!
 //! Where valgrind is installed, the instructions that the clients' thread spends on a call are counted, too: unlike
 //! times, they come out nearly the same on a busy machine.
@@ -24,14 +25,17 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 const IN_FLIGHT: usize = 256;
-const CALLS: usize = 8_000;
+/// How many make calls, and how many each makes one after the other.
+type Way = (usize, usize);
+const WORKERS: Way = (IN_FLIGHT, 32);
+const AT_ONCE: Way = (8_192, 1);
 const ROUNDS: usize = 16;
 
 fn main() {
     let mut args = std::env::args().skip(1).filter(|arg| !arg.starts_with('-'));
     match (args.next(), args.next().and_then(|calls| calls.parse().ok())) {
         // What is run under valgrind.
-        (Some(side), Some(calls)) => run(&side, calls),
+        (Some(side), Some(each)) => run(&side, (IN_FLIGHT, each)),
         _ => {
             compare();
             count();
@@ -58,30 +62,30 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-/// Makes `calls` calls by one of the clients.
-fn run(side: &str, calls: usize) {
+/// Makes calls by one of the clients.
+fn run(side: &str, way: Way) {
     let url = format!("http://{}", serve());
     runtime().block_on(async {
         let (bare, client) = clients(&url);
         match side {
-            "reqwest" => through_reqwest(&bare, &url, calls).await,
-            _ => through_client(&client, calls).await,
+            "reqwest" => through_reqwest(&bare, &url, way).await,
+            _ => through_client(&client, way).await,
         }
     });
 }
 
-/// Counts the instructions of a call by what twice as many calls take more.
+/// Counts the instructions of a worker's call by what twice as many calls take more.
 fn count() {
     // As many as it takes until the connections are made and the limit is learned.
-    const CALLS: u64 = 4_000;
-    let instructions = |side: &str, calls: u64| {
+    const EACH: u64 = 16;
+    let instructions = |side: &str, each: u64| {
         let program = std::env::current_exe().ok()?;
         let out = std::env::temp_dir().join(format!("tidegate-bench-{}", std::process::id()));
         let valgrind = std::process::Command::new("valgrind")
             .args(["-q", "--tool=callgrind", "--separate-threads=yes"])
             .arg(format!("--callgrind-out-file={}", out.display()))
             .arg(program)
-            .args([side, &calls.to_string()])
+            .args([side, &each.to_string()])
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null())
             .status();
@@ -95,8 +99,9 @@ fn count() {
         totals.filter(|_| valgrind.is_ok_and(|status| status.success()))
     };
     // How many connections are opened, and how often timers run out, depends on what else the machine does.
-    let least = |side: &str, calls| (0..2).map(|_| instructions(side, calls)).min().flatten();
-    let per_call = |side| Some((least(side, 2 * CALLS)?.saturating_sub(least(side, CALLS)?)) / CALLS);
+    let least = |side: &str, each| (0..2).map(|_| instructions(side, each)).min().flatten();
+    let more = EACH * IN_FLIGHT as u64;
+    let per_call = |side| Some((least(side, 2 * EACH)?.saturating_sub(least(side, EACH)?)) / more);
     match (per_call("reqwest"), per_call("tidegate")) {
         (Some(bare), Some(gated)) => println!(
             "instructions a call, outside the kernel: reqwest {bare}, tidegate {gated}, ratio {:.3}",
@@ -111,36 +116,40 @@ fn compare() {
     runtime().block_on(async {
         let (bare, client) = clients(&url);
         // Connections are made, and the limit is learned.
-        for _ in 0..3 {
-            through_reqwest(&bare, &url, CALLS).await;
-            through_client(&client, CALLS).await;
+        for way in [WORKERS, AT_ONCE] {
+            through_reqwest(&bare, &url, way).await;
+            through_client(&client, way).await;
         }
-        let (mut ratios, mut walls) = (Vec::new(), Vec::new());
-        println!("{CALLS} calls, {IN_FLIGHT} in flight; µs of processor time (wall time) a call");
-        for round in 1..=ROUNDS {
-            let (plain, gated);
-            if round % 2 == 0 {
-                plain = measure(through_reqwest(&bare, &url, CALLS)).await;
-                gated = measure(through_client(&client, CALLS)).await;
-            } else {
-                gated = measure(through_client(&client, CALLS)).await;
-                plain = measure(through_reqwest(&bare, &url, CALLS)).await;
+        println!("{IN_FLIGHT} in flight; µs of processor time (wall time) a call");
+        for (name, way) in [("a call after the other", WORKERS), ("all calls at once", AT_ONCE)] {
+            let (mut ratios, mut walls) = (Vec::new(), Vec::new());
+            for round in 1..=ROUNDS {
+                let (plain, gated);
+                if round % 2 == 0 {
+                    plain = measure(through_reqwest(&bare, &url, way)).await;
+                    gated = measure(through_client(&client, way)).await;
+                } else {
+                    gated = measure(through_client(&client, way)).await;
+                    plain = measure(through_reqwest(&bare, &url, way)).await;
+                }
+                let per_call = |span: Duration| span.as_secs_f64() * 1e6 / (way.0 * way.1) as f64;
+                println!(
+                    "{name}, round {round}: reqwest {:.1} ({:.1}), tidegate {:.1} ({:.1})",
+                    per_call(plain.busy),
+                    per_call(plain.wall),
+                    per_call(gated.busy),
+                    per_call(gated.wall)
+                );
+                ratios.push(gated.busy.as_secs_f64() / plain.busy.as_secs_f64());
+                walls.push(gated.wall.as_secs_f64() / plain.wall.as_secs_f64());
             }
-            let per_call = |span: Duration| span.as_secs_f64() * 1e6 / CALLS as f64;
+            let [low, middle, high] = quartiles(ratios);
             println!(
-                "round {round}: reqwest {:.1} ({:.1}), tidegate {:.1} ({:.1})",
-                per_call(plain.busy),
-                per_call(plain.wall),
-                per_call(gated.busy),
-                per_call(gated.wall)
+                "{name}, processor time: median ratio {middle:.3} (half of the rounds between {low:.3} and {high:.3})"
             );
-            ratios.push(gated.busy.as_secs_f64() / plain.busy.as_secs_f64());
-            walls.push(gated.wall.as_secs_f64() / plain.wall.as_secs_f64());
+            let [low, middle, high] = quartiles(walls);
+            println!("{name}, wall time: median ratio {middle:.3} (half between {low:.3} and {high:.3})");
         }
-        let [low, middle, high] = quartiles(ratios);
-        let [wall_low, wall_middle, wall_high] = quartiles(walls);
-        println!("ratio of processor time, median: {middle:.3} (half of the rounds between {low:.3} and {high:.3})");
-        println!("ratio of wall time, median: {wall_middle:.3} (half between {wall_low:.3} and {wall_high:.3})");
         println!("goal: at most 1.10");
         let peak = client.metrics().lanes.iter().map(|lane| lane.limit).max();
         println!("limit of the client at the end: {peak:?}");
@@ -175,34 +184,38 @@ fn request() -> ChatRequest {
     ChatRequest::new("m").system("You are a tide table.").user("When is high water at Dover tomorrow?").max_tokens(64)
 }
 
-async fn through_reqwest(client: &reqwest::Client, url: &str, count: usize) {
+async fn through_reqwest(client: &reqwest::Client, url: &str, (workers, each): Way) {
     let url = reqwest::Url::parse(&format!("{url}/chat/completions")).expect("a URL");
     let slots = Arc::new(Semaphore::new(IN_FLIGHT));
-    let mut calls = JoinSet::new();
-    for _ in 0..count {
+    let mut working = JoinSet::new();
+    for _ in 0..workers {
         let (client, url, slots) = (client.clone(), url.clone(), slots.clone());
-        calls.spawn(async move {
-            let _slot = slots.acquire().await.expect("open");
-            let body = serde_json::to_vec(&request()).expect("JSON");
-            let request = client.post(url).header("content-type", "application/json").body(body);
-            let answer = request.send().await.expect("an answer").bytes().await.expect("a body");
-            let answer: ChatCompletion = serde_json::from_slice(&answer).expect("JSON");
-            assert!(answer.content().is_some());
+        working.spawn(async move {
+            for _ in 0..each {
+                let _slot = slots.acquire().await.expect("open");
+                let body = serde_json::to_vec(&request()).expect("JSON");
+                let request = client.post(url.clone()).header("content-type", "application/json").body(body);
+                let answer = request.send().await.expect("an answer").bytes().await.expect("a body");
+                let answer: ChatCompletion = serde_json::from_slice(&answer).expect("JSON");
+                assert!(answer.content().is_some());
+            }
         });
     }
-    calls.join_all().await;
+    working.join_all().await;
 }
 
-async fn through_client(client: &Client, count: usize) {
-    let mut calls = JoinSet::new();
-    for _ in 0..count {
+async fn through_client(client: &Client, (workers, each): Way) {
+    let mut working = JoinSet::new();
+    for _ in 0..workers {
         let client = client.clone();
-        calls.spawn(async move {
-            let answer = client.chat_request(request()).send().await.expect("an answer");
-            assert!(answer.content().is_some());
+        working.spawn(async move {
+            for _ in 0..each {
+                let answer = client.chat_request(request()).send().await.expect("an answer");
+                assert!(answer.content().is_some());
+            }
         });
     }
-    calls.join_all().await;
+    working.join_all().await;
 }
 
 /// A server on a thread of its own that answers every request at once with the same bytes.
