@@ -6,7 +6,7 @@ import { start } from "./wasm/core.js";
 import { freeWith, make, outOf, say, wasm, type Core } from "./wasm/glue.js";
 
 /** @internal What happens to an attempt, by the core's numbers. */
-export const HEADERS = 1, ALIVE = 2, CONTENT = 3, READING = 4, DELIVERED = 5;
+export const HEADERS = 1, ALIVE = 2, CONTENT = 3, READING = 4, DELIVERED = 5, RUNS = 6;
 
 /** @internal What a call is told to do, by the core's numbers, and 0 for nothing. */
 export const SEND = 1, ABORT = 2, ANSWERED = 3, FAILED = 4;

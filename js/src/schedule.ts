@@ -1,11 +1,14 @@
-import { Call, SEND, type Gate } from "./driver.js";
+import { Call, RUNS, SEND, type Gate } from "./driver.js";
 import { failed } from "./errors.js";
 import { classify, headerLines, words } from "./exchange.js";
 import type { Report } from "./names.js";
 import { CALL, callOptions, expected, text, type CallOptions } from "./options.js";
+import { wasm } from "./wasm/glue.js";
 
 /** How a task is to be treated. */
-export interface ScheduleOptions extends Pick<CallOptions, "workload" | "signal" | "timeout" | "onFull"> {
+export interface ScheduleOptions extends Pick<CallOptions, "workload" | "signal" | "onFull"> {
+  /** How long it may wait, in milliseconds: a task that runs takes as long as it likes. Default: the client's. */
+  timeout?: number | undefined;
   /** The model whose limit it counts against. Default: a limit of its own, named `schedule`. */
   model?: string | undefined;
 }
@@ -63,7 +66,9 @@ class Task<T> extends Call implements Turn<T> {
     this.#start = undefined;
     this.ignoreSignal();
     try {
-      if (this.take() !== SEND) throw failed(this.failure as Report, this.gate.endpoints);
+      const { core, endpoints } = this.gate;
+      if (this.take() !== SEND) throw failed(this.failure as Report, endpoints);
+      wasm.core_on(core, 0, this.place, this.serial, this.attempt, RUNS);
       start(this);
     } catch (error) {
       start({

@@ -109,6 +109,20 @@ export const gate = {
     equal(client.metrics().inFlight, 0);
   },
 
+  async "a task's timeout is for its wait: one that runs keeps its permit until it ends"(t) {
+    const client = t.client("http://127.0.0.1:9", { maxConcurrency: 1, timeout: 1000 });
+    let end;
+    const long = client.schedule(() => new Promise((resolve) => (end = resolve)));
+    const waiting = rejection(client.schedule(() => {}));
+    equal((await waiting).type, "deadline");
+    await sleep(50);
+    equal(client.metrics().inFlight, 1);
+    end("done");
+    equal(await long, "done");
+    const { total, inFlight } = client.metrics();
+    deepEqual([total.completed, total.failed, inFlight], [1, 1, 0]);
+  },
+
   async "where requests may not wake one another, every call looks for itself"(t) {
     const sim = await t.simulate({ cap: 1, service: { ...FAST, time: 0.02 } });
     // As on Vercel's edge; on Workers it is so already.
