@@ -2,7 +2,7 @@
 import { Gate, makeCore } from "./driver.js";
 import { InvalidRequestError, failed } from "./errors.js";
 import { EVENTS, type TidegateEvents } from "./events.js";
-import { BEFORE_CONTENT, BEFORE_HEADERS, Exchange, RESET, ask, broken, classify, headerLines, type Wire } from "./exchange.js";
+import { BEFORE_CONTENT, BEFORE_HEADERS, Exchange, RESET, ask, broken, classify, headerLines, words, type Wire } from "./exchange.js";
 import { limitedFetch, type GateInit } from "./fetch.js";
 import { learned, metrics, prometheus, restore, type LearnedLimits, type Metrics } from "./metrics.js";
 import { OUTCOME, told, type Report } from "./names.js";
@@ -285,7 +285,7 @@ async function inquire<T>(gate: Gate, path: string, signal: AbortSignal): Promis
     const { kind, json } = classify(core, status, lines, gate.scrub(await response.text()));
     if (kind === 0) return { told: json as T };
   } catch (error) {
-    broken(core, RESET, status === 0 ? BEFORE_HEADERS : BEFORE_CONTENT, status, lines, gate.scrub(String(error instanceof Error ? error.message : error)));
+    broken(core, RESET, status === 0 ? BEFORE_HEADERS : BEFORE_CONTENT, status, lines, gate.scrub(words(error)));
   }
   return { report: told(core, OUTCOME) };
 }

@@ -96,11 +96,15 @@ class Task<T> extends Call implements Turn<T> {
   /** What an SDK in the task says of an overload is learned from, as if the request had been ours. */
   #fail(error: unknown): void {
     const { core } = this.gate;
-    const { status, headers } = (typeof error === "object" && error !== null ? error : {}) as Record<string, unknown>;
-    const told = typeof status === "number" && (status === 429 || (status >= 500 && status < 600));
     // Everything else is the task's own affair (400): a wrong key of another service must not close our route.
-    if (told) classify(core, status, headers instanceof Headers ? headerLines(headers) : "", words(error));
-    else classify(core, 400, "", "");
+    classify(core, 400, "", "");
+    try {
+      const { status, headers } = error as Record<string, unknown>;
+      const told = typeof status === "number" && (status === 429 || (status >= 500 && status < 600));
+      if (told) classify(core, status, headers instanceof Headers ? headerLines(headers) : "", words(error));
+    } catch {
+      // Anything can be thrown, also what can't be looked into.
+    }
     this.settled(this.attempt);
   }
 }

@@ -109,6 +109,21 @@ export const gate = {
     equal(client.metrics().inFlight, 0);
   },
 
+  async "a task that throws what can't be looked into gives its permit back"(t) {
+    const client = t.client("http://127.0.0.1:9", { maxConcurrency: 1 });
+    const closed = {
+      get status() {
+        throw new Error("not to be looked at");
+      },
+    };
+    const overload = { status: 503, code: "busy" };
+    const odd = [undefined, null, closed, Object.assign(Object.create(null), overload), Object.assign(new Error("x"), { message: 3 }, overload)];
+    for (const [model, thrown] of odd.entries()) {
+      equal(await rejection(client.schedule(() => Promise.reject(thrown), { model: `m${model}` })), thrown);
+      deepEqual([client.metrics().inFlight, client.metrics().queued], [0, 0]);
+    }
+  },
+
   async "a task's timeout is for its wait: one that runs keeps its permit until it ends"(t) {
     const client = t.client("http://127.0.0.1:9", { maxConcurrency: 1, timeout: 1000 });
     let end;
