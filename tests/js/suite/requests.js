@@ -208,6 +208,16 @@ export const requests = {
     }
   },
 
+  async "names of any kind stay apart in what is counted and learned"(t) {
+    const client = t.client("http://127.0.0.1:9");
+    await client.schedule(() => {}, { model: "a\0b", workload: "c\0d" });
+    const { models, workloads, lanes } = client.metrics();
+    deepEqual(models.map(({ name }) => name), ["a b"]);
+    ok(workloads.some(({ name }) => name === "c d"));
+    deepEqual(lanes.map(({ account, model, breaker }) => [account, model, breaker]), [["127.0.0.1:9", "a b", "closed"]]);
+    deepEqual(client.snapshot().map(({ account, model }) => [account, model]), [["127.0.0.1:9", "a b"]]);
+  },
+
   async "the gate's fetch is told of workload and time by headers, which it keeps"(t) {
     const server = await t.serve({ body: "{}" }, { head: false });
     const client = t.client(`${server.url}/v1`);
