@@ -138,6 +138,14 @@ export const gate = {
     deepEqual([total.completed, total.failed, inFlight], [1, 1, 0]);
   },
 
+  async "client.fetch that is given up at once rejects with the reason itself"(t) {
+    const client = t.client("http://127.0.0.1:9");
+    const controller = new AbortController();
+    const call = client.fetch("http://127.0.0.1:9/x", { method: "POST", body: "x", signal: controller.signal });
+    controller.abort("enough");
+    equal(await rejection(call), "enough");
+  },
+
   async "where requests may not wake one another, every call looks for itself"(t) {
     const sim = await t.simulate({ cap: 1, service: { ...FAST, time: 0.02 } });
     // As on Vercel's edge; on Workers it is so already.
