@@ -6,7 +6,7 @@ import { BEFORE_CONTENT, BEFORE_HEADERS, Exchange, RESET, ask, broken, classify,
 import { limitedFetch, type GateInit } from "./fetch.js";
 import { learned, metrics, prometheus, restore, type LearnedLimits, type Metrics } from "./metrics.js";
 import { OUTCOME, told, type Report } from "./names.js";
-import { CALL, callOptions, expected, settings, type CallOptions, type Settings, type TidegateOptions } from "./options.js";
+import { CALL, between, callOptions, expected, settings, type CallOptions, type Settings, type TidegateOptions } from "./options.js";
 import { schedule, type ScheduleOptions } from "./schedule.js";
 import { Reading, Stream } from "./stream.js";
 import { validate } from "./validate.js";
@@ -189,8 +189,7 @@ export class Tidegate {
    * for at most `grace` milliseconds, then aborts them. It resolves once nothing is in flight.
    */
   async close(options: { grace?: number } = {}): Promise<void> {
-    const { grace = 30_000 } = options;
-    if (typeof grace !== "number" || !(grace >= 0)) throw expected("`grace`", "a number of milliseconds", grace);
+    const { grace = 30_000 } = callOptions(options, { grace: between(0, Infinity, false) }) as typeof options;
     await this.#gate.close(grace);
   }
 
