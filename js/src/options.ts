@@ -428,7 +428,7 @@ export function settings(options: TidegateOptions): Settings {
     if (betaURL !== undefined) first.betaURL = betaURL;
     if (headers !== undefined) first.headers = headers;
     routes.unshift(first);
-  }
+  } else if (headers ?? betaURL) throw new ConfigError("Expected `headers` and `betaURL` to stand in `routes`, got them beside");
   const built = routes.map((options) => route(options, given.maxConcurrency));
   if (given.dangerouslyAllowBrowser !== true && inBrowser() && built.some(({ endpoint }) => endpoint.key !== undefined)) {
     throw new ConfigError(
