@@ -274,7 +274,7 @@ function url(value: unknown, field: string, route: string): URL {
   // An empty one is told by its mark alone.
   if (/[?#]/.test(found.href)) throw fail("be without a query and a fragment");
   const [endpoint] = /\/(chat\/)?completions\/*$/.exec(found.pathname) ?? [];
-  if (endpoint !== undefined) throw fail(`be without ${endpoint}, which requests add to it`);
+  if (endpoint !== undefined) throw fail(`be without ${endpoint}`);
   return found;
 }
 

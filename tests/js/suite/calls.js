@@ -226,7 +226,7 @@ export const calls = {
       refused({ baseURL, headers }, /^Expected (`headers`|header `a`) of (`headers` of )?route `api\.example` to be (an object of strings|a non-empty string), got /);
     }
     refused({ baseURL: `${baseURL}?` }, /^Expected `baseURL` to be without a query and a fragment \(route `default`\)$/);
-    refused({ baseURL: `${baseURL}/chat/completions/` }, /^Expected `baseURL` to be without \/chat\/completions\/, which requests add to it \(route `default`\)$/);
+    refused({ baseURL: `${baseURL}/chat/completions/` }, /^Expected `baseURL` to be without \/chat\/completions\/ \(route `default`\)$/);
     refused({ routes: [{ baseURL }], headers: { a: "b" } }, /^Expected `headers` and `betaURL` to stand in `routes`, got them beside$/);
     refused({ routes: [{ baseURL, models: 3 }] }, /^Expected `models` of route `api\.example` to be an object, got 3$/);
     refused({ routes: [{ baseURL, name: Symbol("a") }] }, /^Expected `name` of a route to be a non-empty string, got Symbol\(a\)$/);
