@@ -2,11 +2,11 @@
 import { Gate, makeCore } from "./driver.js";
 import { InvalidRequestError, failed } from "./errors.js";
 import { EVENTS, type TidegateEvents } from "./events.js";
-import { BEFORE_CONTENT, BEFORE_HEADERS, Exchange, RESET, ask, broken, classify, headerLines, type Wire } from "./exchange.js";
+import { BEFORE_CONTENT, BEFORE_HEADERS, Exchange, RESET, ask, broken, classify, headerLines, words, type Wire } from "./exchange.js";
 import { limitedFetch, type GateInit } from "./fetch.js";
 import { learned, metrics, prometheus, restore, type LearnedLimits, type Metrics } from "./metrics.js";
 import { OUTCOME, told, type Report } from "./names.js";
-import { CALL, callOptions, expected, settings, type CallOptions, type Settings, type TidegateOptions } from "./options.js";
+import { CALL, between, callOptions, expected, settings, type CallOptions, type Settings, type TidegateOptions } from "./options.js";
 import { schedule, type ScheduleOptions } from "./schedule.js";
 import { Reading, Stream } from "./stream.js";
 import { validate } from "./validate.js";
@@ -189,8 +189,7 @@ export class Tidegate {
    * for at most `grace` milliseconds, then aborts them. It resolves once nothing is in flight.
    */
   async close(options: { grace?: number } = {}): Promise<void> {
-    const { grace = 30_000 } = options;
-    if (typeof grace !== "number" || !(grace >= 0)) throw expected("`grace`", "a number of milliseconds", grace);
+    const { grace = 30_000 } = callOptions(options, { grace: between(0, Infinity, false) }) as typeof options;
     await this.#gate.close(grace);
   }
 
@@ -285,7 +284,7 @@ async function inquire<T>(gate: Gate, path: string, signal: AbortSignal): Promis
     const { kind, json } = classify(core, status, lines, gate.scrub(await response.text()));
     if (kind === 0) return { told: json as T };
   } catch (error) {
-    broken(core, RESET, status === 0 ? BEFORE_HEADERS : BEFORE_CONTENT, status, lines, gate.scrub(String(error instanceof Error ? error.message : error)));
+    broken(core, RESET, status === 0 ? BEFORE_HEADERS : BEFORE_CONTENT, status, lines, gate.scrub(words(error)));
   }
   return { report: told(core, OUTCOME) };
 }

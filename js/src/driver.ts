@@ -6,7 +6,7 @@ import { start } from "./wasm/core.js";
 import { freeWith, make, outOf, say, wasm, type Core } from "./wasm/glue.js";
 
 /** @internal What happens to an attempt, by the core's numbers. */
-export const HEADERS = 1, ALIVE = 2, CONTENT = 3, READING = 4, DELIVERED = 5;
+export const HEADERS = 1, ALIVE = 2, CONTENT = 3, READING = 4, DELIVERED = 5, RUNS = 6;
 
 /** @internal What a call is told to do, by the core's numbers, and 0 for nothing. */
 export const SEND = 1, ABORT = 2, ANSWERED = 3, FAILED = 4;
@@ -94,9 +94,11 @@ export class Gate {
       throw new AbortedError("Expected `signal` to be still open, got one already aborted", { cause: signal.reason });
     }
     const { core } = this;
+    // NULs set off what the core tells.
+    const sayName = (name: string) => say(core, name.replaceAll("\0", " "));
     let model = this.#models.get(name);
     if (model === undefined) {
-      say(core, name);
+      sayName(name);
       model = wasm.core_model(core);
       // Names that nobody serves are not kept: callers may make up any number.
       if (model < 0) throw new NoRouteError(`no route serves the model \`${name}\``);
@@ -104,11 +106,11 @@ export class Gate {
     }
     let work = this.#workloads.get(workload);
     if (work === undefined) {
-      say(core, workload);
+      sayName(workload);
       this.#workloads.set(workload, (work = wasm.core_workload(core)));
     }
     if (userId !== undefined) {
-      say(core, userId);
+      sayName(userId);
       wasm.core_user(core);
     }
     const now = this.now();

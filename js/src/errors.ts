@@ -90,8 +90,8 @@ export interface ErrorDetails {
 }
 
 /**
- * Why a call failed. Every error of this package is one; `type` says which, and narrows it in TypeScript. It holds no
- * key: keys that a server echoes are struck out.
+ * Why a call failed. Every error of this package is one; `type` says which. It holds no key: keys that a server echoes are
+ * struck out.
  */
 export abstract class TidegateError extends Error {
   /** What went wrong. */

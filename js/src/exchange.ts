@@ -77,12 +77,19 @@ export function malformed(core: Core, why: string, server = false): void {
 /** @internal A transport's own words, all the way down. */
 export function words(error: unknown): string {
   const seen: string[] = [];
-  for (let at = error; at instanceof Error && seen.length < 4; at = at.cause) {
-    const { code } = at as { code?: unknown };
-    const text = [at.message, typeof code === "string" && !at.message.includes(code) ? code : ""].filter(Boolean).join(" ");
-    if (text !== "" && !seen.includes(text)) seen.push(text);
+  try {
+    let at = error as { message?: unknown; code?: unknown; cause?: unknown } | null | undefined;
+    // One may be its own cause.
+    for (let depth = 0; typeof at?.message === "string" && depth < 4; at = at.cause as typeof at, depth++) {
+      const { message, code } = at as { message: string; code?: unknown };
+      const text = [message, typeof code === "string" && !message.includes(code) ? code : ""].filter(Boolean).join(" ");
+      if (text !== "" && !seen.includes(text)) seen.push(text);
+    }
+    return seen.join(": ") || String(error);
+  } catch {
+    // Anything can be thrown, also what can't be made a text of.
+    return "";
   }
-  return seen.join(": ") || String(error);
 }
 
 /** @internal The server's id of a request. */
@@ -134,7 +141,9 @@ export class Opened {
       call.report(this.attempt, READING);
     }
     if (this.#reader === undefined) return undefined;
-    return (await call.guard(this.#reader.read())).value;
+    const { value } = await call.guard(this.#reader.read());
+    if (value !== undefined && !ArrayBuffer.isView(value)) throw expected("what an answer's body is made of", "bytes", value);
+    return value;
   }
 
   /** Reports what a chunk brought. */
@@ -189,13 +198,19 @@ export class Exchange {
    * @throws {TidegateError} If it failed; the signal's reason if it was given up.
    */
   async turn(): Promise<Opened | undefined> {
-    for (;;) {
-      const order = await this.call.order();
-      if (order === ABORT) continue;
-      if (order !== SEND) return this.end();
-      const { attempt, route, rename } = this.call;
-      const opened = await this.#send(attempt, route, rename);
-      if (opened !== undefined) return opened;
+    try {
+      for (;;) {
+        const order = await this.call.order();
+        if (order === ABORT) continue;
+        if (order !== SEND) return this.end();
+        const { attempt, route, rename } = this.call;
+        const opened = await this.#send(attempt, route, rename);
+        if (opened !== undefined) return opened;
+      }
+    } catch (error) {
+      // Whatever it is: nobody is there to use a permit.
+      this.call.cancel(undefined);
+      throw error;
     }
   }
 
@@ -225,10 +240,10 @@ export class Exchange {
       call.ended(attempt);
       return undefined;
     }
-    // node-fetch's are streams of Node's own.
-    if (!response?.headers || (response.body && !response.body.getReader)) {
-      call.cancel(undefined);
-      throw expected("the answer of `fetch`", "a Response whose body is a ReadableStream", response, ConfigError);
+    // node-fetch's are streams of Node's own; one that logs what comes may have read it.
+    const { headers: found, body: stream } = response ?? {};
+    if (!found?.forEach || (stream && (!stream.getReader || stream.locked || response.bodyUsed))) {
+      throw expected("the answer of `fetch`", "a Response whose body is an unread ReadableStream", response, ConfigError);
     }
     const headers = headerLines(response.headers);
     if (response.ok) {

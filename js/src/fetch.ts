@@ -35,8 +35,8 @@ export async function limitedFetch(gate: Gate, input: string | URL | Request, in
 }
 
 /** @internal Submits a request as the call it is. */
-export async function submitted(gate: Gate, input: string | URL | Request, init: GateInit = {}): Promise<Submitted> {
-  const { tidegate = {}, ...plain } = init;
+export async function submitted(gate: Gate, input: string | URL | Request, init?: GateInit): Promise<Submitted> {
+  const { tidegate = {}, ...plain } = init ?? {};
   // Firefox would take a stream for its name as a string.
   if (plain.body instanceof ReadableStream) plain.body = await new Response(plain.body).arrayBuffer();
   const request = new Request(input, plain);
@@ -46,13 +46,13 @@ export async function submitted(gate: Gate, input: string | URL | Request, init:
   const timeout = headers.get(TIMEOUT);
   if (workload !== null) given.workload = workload;
   if (timeout !== null) given.timeout = Number(timeout);
-  given.signal = (init.signal ?? (input instanceof Request ? input.signal : undefined)) || undefined;
+  given.signal = (plain.signal ?? (input instanceof Request ? input.signal : undefined)) || undefined;
   const { model, ...options } = callOptions(given, FETCH) as typeof given;
   const place = placeOf(gate, request.url);
-  // As `fetch` does: with the reason itself.
-  request.signal.throwIfAborted();
   // Firefox does not tell whether there is a body, and no browser sends a GET that has an empty one.
   const bytes = new Uint8Array(await request.arrayBuffer());
+  // As `fetch` does: with the reason itself.
+  request.signal.throwIfAborted();
   const body = bytes.length > 0 ? bytes : undefined;
   const found = asked(body);
   // No key of one provider may reach another.

@@ -91,7 +91,10 @@ export interface TidegateOptions extends Pick<RouteOptions, "apiKey" | "baseURL"
   timeout?: number | undefined;
   /** The clocks of calls that bring none of their own. */
   clocks?: Clocks | undefined;
-  /** How many attempts may fail before the call does; rejections for concurrency are not counted. Default 5. */
+  /**
+   * How many attempts may fail before the call does; those answered 429, 503 or 529 are not counted, and tried again until
+   * half an hour after the first. Default 5.
+   */
   maxAttempts?: number | undefined;
   /** Where `fetch` is to be found, if not in the global scope. */
   fetch?: typeof globalThis.fetch | undefined;
@@ -204,7 +207,11 @@ function object(value: unknown, what: string, schema: Schema, Fail: Fail): Recor
 
 /** Looks at the options that are given; `of` is how an error calls one. */
 function fields(given: object, schema: Schema, Fail: Fail, of = (field: string) => `\`${field}\``): void {
-  for (const [name, value] of Object.entries(given)) if (value !== undefined) schema[name]?.(value, of(name), Fail);
+  // Also those that it inherits, for they will be read.
+  for (const [name, check] of Object.entries(schema)) {
+    const value = (given as Record<string, unknown>)[name];
+    if (value !== undefined) check(value, of(name), Fail);
+  }
 }
 
 /** What is looked at elsewhere. */
@@ -216,7 +223,8 @@ export const text: Check = (value, what, Fail) => {
 const flag: Check = (value, what, Fail) => {
   if (typeof value !== "boolean") throw expected(what, "a boolean", value, Fail);
 };
-const between =
+/** @internal */
+export const between =
   (low: number, high: number, whole: boolean): Check =>
   (value, what, Fail) => {
     const ok = typeof value === "number" && value >= low && value <= high && (!whole || Number.isInteger(value));
@@ -263,7 +271,10 @@ function url(value: unknown, field: string, route: string): URL {
   }
   if (found.protocol !== "https:" && found.protocol !== "http:") throw fail("begin with http:// or https://");
   if (found.username !== "" || found.password !== "") throw fail("be without user name and password; use `apiKey` or `headers`");
-  if (found.search !== "" || found.hash !== "") throw fail("be without a query and a fragment");
+  // An empty one is told by its mark alone.
+  if (/[?#]/.test(found.href)) throw fail("be without a query and a fragment");
+  const [endpoint] = /\/(chat\/)?completions\/*$/.exec(found.pathname) ?? [];
+  if (endpoint !== undefined) throw fail(`be without ${endpoint}`);
   return found;
 }
 
@@ -273,7 +284,9 @@ function headersOf(value: unknown, what: string, Fail: Fail): Headers {
   if (typeof value !== "object" || value === null) throw expected(what, "an object of strings", value, Fail);
   const headers = new Headers();
   const pairs = Symbol.iterator in value ? value : Object.entries(value);
-  for (const [name, content] of pairs as Iterable<[string, unknown]>) {
+  for (const pair of pairs as Iterable<unknown>) {
+    const [name, content] = Array.isArray(pair) ? (pair as unknown[]) : [];
+    if (typeof name !== "string") throw expected(what, "an object of strings", value, Fail);
     try {
       text(content, `header \`${name}\` of ${what}`, Fail);
       headers.set(name, content as string);
@@ -314,17 +327,19 @@ interface Built {
 
 function route(options: RouteOptions, maxConcurrency: number | undefined): Built {
   const given = object(options, "a route", ROUTE, ConfigError) as RouteOptions;
-  const base = url(given.baseURL ?? DEEPSEEK, "baseURL", String(given.name ?? "default"));
+  if (given.name !== undefined) text(given.name, "`name` of a route", ConfigError);
+  const base = url(given.baseURL ?? DEEPSEEK, "baseURL", given.name ?? "default");
   const deepseek = base.hostname === "api.deepseek.com";
   const name = given.name ?? (deepseek ? "deepseek" : base.host);
-  text(name, "`name` of a route", ConfigError);
   fields(given, ROUTE, ConfigError, (field) => `\`${field}\` of route \`${name}\``);
   if (deepseek && given.apiKey === undefined) {
     const where = "DEEPSEEK_API_KEY is read where neither `baseURL` nor `routes` is given";
     throw new ConfigError(`Expected an \`apiKey\` for DeepSeek, got none (route \`${name}\`); ${where}`);
   }
   const models = given.models ?? {};
-  const named: [string, ModelOptions][] = Array.isArray(models) ? models.map((model) => [model, {}]) : Object.entries(models);
+  const named: [string, ModelOptions][] = Array.isArray(models)
+    ? models.map((model) => [model, {}])
+    : Object.entries(object(models, `\`models\` of route \`${name}\``, models as never, ConfigError) as typeof models);
   const numbers = [
     given.weight ?? 1,
     Number(given.onlyNamedModels !== true),
@@ -413,7 +428,7 @@ export function settings(options: TidegateOptions): Settings {
     if (betaURL !== undefined) first.betaURL = betaURL;
     if (headers !== undefined) first.headers = headers;
     routes.unshift(first);
-  }
+  } else if (headers ?? betaURL) throw new ConfigError("Expected `headers` and `betaURL` to stand in `routes`, got them beside");
   const built = routes.map((options) => route(options, given.maxConcurrency));
   if (given.dangerouslyAllowBrowser !== true && inBrowser() && built.some(({ endpoint }) => endpoint.key !== undefined)) {
     throw new ConfigError(

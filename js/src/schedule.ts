@@ -1,11 +1,14 @@
-import { Call, SEND, type Gate } from "./driver.js";
+import { Call, RUNS, SEND, type Gate } from "./driver.js";
 import { failed } from "./errors.js";
 import { classify, headerLines, words } from "./exchange.js";
 import type { Report } from "./names.js";
 import { CALL, callOptions, expected, text, type CallOptions } from "./options.js";
+import { wasm } from "./wasm/glue.js";
 
 /** How a task is to be treated. */
-export interface ScheduleOptions extends Pick<CallOptions, "workload" | "signal" | "timeout" | "onFull"> {
+export interface ScheduleOptions extends Pick<CallOptions, "workload" | "signal" | "onFull"> {
+  /** How long it may wait, in milliseconds: a task that runs takes as long as it likes. Default: the client's. */
+  timeout?: number | undefined;
   /** The model whose limit it counts against. Default: a limit of its own, named `schedule`. */
   model?: string | undefined;
 }
@@ -45,8 +48,10 @@ class Task<T> extends Call {
 
   /** Runs the task, if that is what the call is told to do. */
   async run(): Promise<T> {
-    if (this.take() !== SEND) throw failed(this.failure as Report, this.gate.endpoints);
-    // Only the end of the task gives the permit back from now on.
+    const { core, endpoints } = this.gate;
+    if (this.take() !== SEND) throw failed(this.failure as Report, endpoints);
+    // From now on only the end of the task gives the permit back.
+    wasm.core_on(core, 0, this.place, this.serial, this.attempt, RUNS);
     this.ignoreSignal();
     // Not as a method.
     const work = this.#work;
@@ -64,11 +69,15 @@ class Task<T> extends Call {
   /** What an SDK in the task says of an overload is learned from, as if the request had been ours. */
   #fail(error: unknown): void {
     const { core } = this.gate;
-    const { status, headers } = (typeof error === "object" && error !== null ? error : {}) as Record<string, unknown>;
-    const told = typeof status === "number" && (status === 429 || (status >= 500 && status < 600));
     // Everything else is the task's own affair (400): a wrong key of another service must not close our route.
-    if (told) classify(core, status, headers instanceof Headers ? headerLines(headers) : "", words(error));
-    else classify(core, 400, "", "");
+    classify(core, 400, "", "");
+    try {
+      const { status, headers } = error as Record<string, unknown>;
+      const told = typeof status === "number" && (status === 429 || (status >= 500 && status < 600));
+      if (told) classify(core, status, headers instanceof Headers ? headerLines(headers) : "", words(error));
+    } catch {
+      // Anything can be thrown, also what can't be looked into.
+    }
     this.settled(this.attempt);
   }
 }

@@ -32,16 +32,16 @@ export interface ToolCall {
 /** A message of a chat. */
 export interface ChatMessage extends Free {
   role: "system" | "user" | "assistant" | "tool" | "developer" | "function";
-  content?: string | ContentPart[] | null;
-  name?: string;
+  content?: string | ContentPart[] | null | undefined;
+  name?: string | undefined;
   /** DeepSeek: the reasoning of an earlier answer. */
-  reasoning_content?: string | null;
+  reasoning_content?: string | null | undefined;
   /** Calls that an earlier answer asked for. */
-  tool_calls?: (ToolCall | { id: string; type: "custom"; custom: Free })[];
+  tool_calls?: (ToolCall | { id: string; type: "custom"; custom: Free })[] | undefined;
   /** The call that a message of role `tool` answers. */
-  tool_call_id?: string;
+  tool_call_id?: string | undefined;
   /** DeepSeek (beta): the model goes on from this message, which must be the last. */
-  prefix?: boolean;
+  prefix?: boolean | undefined;
 }
 
 /** A tool that the model may call. */
@@ -49,11 +49,11 @@ export interface Tool {
   type: "function";
   function: {
     name: string;
-    description?: string;
+    description?: string | undefined;
     /** A JSON schema. */
-    parameters?: Free;
+    parameters?: Free | undefined;
     /** DeepSeek (beta): arguments follow the schema strictly. */
-    strict?: boolean | null;
+    strict?: boolean | null | undefined;
   };
 }
 
@@ -69,36 +69,37 @@ export interface ChatParamsBase extends Free {
   model: string;
   messages: ChatMessage[];
   /** DeepSeek: whether the model reasons first. */
-  thinking?: { type: "enabled" | "disabled" };
+  thinking?: { type: "enabled" | "disabled" } | undefined;
   /** How much the model reasons. */
-  reasoning_effort?: "none" | "minimal" | "low" | "medium" | "high" | "max" | (string & {}) | null;
+  reasoning_effort?: "none" | "minimal" | "low" | "medium" | "high" | "max" | (string & {}) | null | undefined;
   /** The most tokens to generate. */
-  max_tokens?: number | null;
-  temperature?: number | null;
-  top_p?: number | null;
-  frequency_penalty?: number | null;
-  presence_penalty?: number | null;
+  max_tokens?: number | null | undefined;
+  temperature?: number | null | undefined;
+  top_p?: number | null | undefined;
+  frequency_penalty?: number | null | undefined;
+  presence_penalty?: number | null | undefined;
   /** Texts at which to stop. */
-  stop?: string | string[] | null;
+  stop?: string | string[] | null | undefined;
   /** The form of the answer. For `json_object` the prompt must ask for JSON too. */
-  response_format?: { type: "text" } | { type: "json_object" } | (Free & { type: string });
-  tools?: (Tool | CustomTool)[];
+  response_format?: { type: "text" } | { type: "json_object" } | (Free & { type: string }) | undefined;
+  tools?: (Tool | CustomTool)[] | undefined;
   tool_choice?:
     | "none"
     | "auto"
     | "required"
     | { type: "function"; function: { name: string } }
-    | (Free & { type: "custom" | "allowed_tools" });
-  logprobs?: boolean | null;
-  top_logprobs?: number | null;
+    | (Free & { type: "custom" | "allowed_tools" })
+    | undefined;
+  logprobs?: boolean | null | undefined;
+  top_logprobs?: number | null | undefined;
   /** DeepSeek: on whose behalf the call is made. */
-  user_id?: string;
-  stream_options?: (Free & { include_usage?: boolean }) | null;
+  user_id?: string | undefined;
+  stream_options?: (Free & { include_usage?: boolean }) | null | undefined;
 }
 
 /** A chat request for a whole answer. */
 export interface ChatParams extends ChatParamsBase {
-  stream?: false | null;
+  stream?: false | null | undefined;
 }
 
 /** A chat request for a streamed answer. */
@@ -203,20 +204,20 @@ export interface CompletionParamsBase extends Free {
   /** What stands before. */
   prompt: string;
   /** What stands after. */
-  suffix?: string | null;
+  suffix?: string | null | undefined;
   /** The most tokens to generate; DeepSeek takes at most 4,096. */
-  max_tokens?: number | null;
-  temperature?: number | null;
-  top_p?: number | null;
-  stop?: string | string[] | null;
-  echo?: boolean | null;
-  logprobs?: number | null;
-  stream_options?: (Free & { include_usage?: boolean }) | null;
+  max_tokens?: number | null | undefined;
+  temperature?: number | null | undefined;
+  top_p?: number | null | undefined;
+  stop?: string | string[] | null | undefined;
+  echo?: boolean | null | undefined;
+  logprobs?: number | null | undefined;
+  stream_options?: (Free & { include_usage?: boolean }) | null | undefined;
 }
 
 /** A fill-in-the-middle request for a whole answer. */
 export interface CompletionParams extends CompletionParamsBase {
-  stream?: false | null;
+  stream?: false | null | undefined;
 }
 
 /** A fill-in-the-middle request for a streamed answer. */

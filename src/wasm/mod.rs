@@ -145,7 +145,7 @@ impl Core {
     }
 
     /// Reports what happens to an attempt: 1 its head came, 2 a keep-alive, 3 content, 4 the driver waits for more,
-    /// 5 something was handed to the caller.
+    /// 5 something was handed to the caller, 6 it is a task that nobody can end, so that no deadline may.
     pub fn on(&mut self, now: f64, index: u32, serial: u32, attempt: u32, event: u32) {
         let event = match event {
             1 => Event::Headers,
@@ -153,6 +153,7 @@ impl Core {
             3 => Event::Content,
             4 => Event::Reading,
             5 => Event::Delivered,
+            6 => return self.scheduler.lift_deadline(Ticket { index, serial }),
             _ => return,
         };
         self.heard(now, index, serial, attempt, event);

@@ -56,9 +56,10 @@ export interface ChatOpenAIOptions {
  */
 export function openaiOptions(client: Tidegate, options: AdapterOptions = {}): OpenAIOptions {
   return {
+    // It looks at the client first.
+    fetch: fetchUnder(client, options, failed),
     baseURL: client.baseURL,
     apiKey: NO_KEY,
-    fetch: fetchUnder(client, options, failed),
     maxRetries: 0,
     timeout: NEVER,
     dangerouslyAllowBrowser: true,

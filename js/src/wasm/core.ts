@@ -1,5 +1,5 @@
 import { coreModule } from "#core-wasm";
-import { TidegateError } from "../errors.js";
+import { ConfigError, TidegateError } from "../errors.js";
 import { instantiate } from "./glue.js";
 
 let given: WebAssembly.Module | undefined;
@@ -25,10 +25,10 @@ export class CoreUnavailableError extends TidegateError {
  * Bun and in browsers nor on Cloudflare Workers and Vercel's edge.
  *
  * @param module "tidegate/core.wasm", compiled: a `WebAssembly.Module`, whose type is only known where that of the DOM is.
- * @throws {Error} If the core has started already: call it before the first client is made.
+ * @throws {ConfigError} If the core has started already: call it before the first client is made.
  */
 export function setCoreModule(module: object): void {
-  if (ready) throw new Error("Expected `setCoreModule` to be called before the first client is made");
+  if (ready) throw new ConfigError("Expected `setCoreModule` to be called before the first client is made");
   given = module;
 }
 

@@ -116,6 +116,14 @@ impl Scheduler {
         }
     }
 
+    /// Has a call that is under way take as long as it likes: its deadline was for its wait.
+    #[cfg(all(feature = "js", target_family = "wasm"))]
+    pub(crate) fn lift_deadline(&mut self, ticket: Ticket) {
+        if let Some(call) = self.call(ticket) {
+            call.deadline = Timestamp::MAX;
+        }
+    }
+
     /// The caller gave the call up. Its permit comes back and nothing more is heard of it; the driver closes the
     /// connection. Returns whether it was still there.
     pub fn cancel(&mut self, now: Timestamp, ticket: Ticket) -> bool {

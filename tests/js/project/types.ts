@@ -1,5 +1,5 @@
 import module from "tidegate/core.wasm";
-import { CoreUnavailableError, Tidegate, setCoreModule } from "tidegate";
+import { type ChatParams, CoreUnavailableError, Tidegate, type Tool, setCoreModule } from "tidegate";
 import { type ProviderSettings, providerSettings } from "tidegate/ai-sdk";
 import { type ChatOpenAIOptions, chatOpenAIOptions, openaiOptions } from "tidegate/openai";
 
@@ -20,6 +20,11 @@ export async function answer(signal: AbortSignal): Promise<string | null | undef
 export async function* pieces(): AsyncGenerator<string> {
   const stream = await client.chat.completions.create({ model: "m", messages: [], stream: true });
   for await (const chunk of stream) yield chunk.choices[0]?.delta.content ?? "";
+}
+
+/** Nor is every field of a request, whatever `exactOptionalPropertyTypes` says. */
+export function asked(temperature?: number, user_id?: string, tools?: Tool[]): ChatParams {
+  return { model: "m", messages: [{ role: "user", content: "?", name: undefined }], temperature, user_id, tools, stream: undefined };
 }
 
 export const response: Promise<Response> = client.fetch("https://api.deepseek.com/models", { method: "GET" });

@@ -1,4 +1,4 @@
-import { deepEqual, equal, match, ok, rejection } from "./assert.js";
+import { deepEqual, equal, match, ok, rejection, throws } from "./assert.js";
 import { FAST, STREAMING, ask, delta, event, textOf, until } from "./support.js";
 
 /** The openai package with its adapter, as an application has it. */
@@ -37,6 +37,12 @@ export const adapters = {
     await until(() => client.metrics().inFlight === 0, "the permit to be freed");
     const error = await rejection(textOf(await openai.chat.completions.create(STREAMING)));
     deepEqual([error.type, error.partial?.text], ["interrupted", "half"]);
+  },
+
+  "the adapter says what it wants"(t) {
+    const client = t.client("http://127.0.0.1:9");
+    throws(() => t.openaiOptions(), /^InvalidRequestError: Expected the client to be a Tidegate, got undefined$/);
+    throws(() => t.openaiOptions(client, { signal: null }), /^InvalidRequestError: Expected a call's options to have no option `signal`;/);
   },
 
   async "through the adapter errors have the status that the SDK's users know"(t) {

@@ -221,6 +221,15 @@ export const calls = {
     refused({ apiKey: "sk-1", workloads: { chat: { class: "urgent" } } }, /^Expected `class` of workload `chat` to be "interactive" or "normal" or "background", got "urgent"$/);
     refused({ routes: [{ name: "a", baseURL: "http://a" }, { name: "a", baseURL: "http://b" }] }, /^Expected route names to be unique, got `a` twice$/);
     refused(null, /^Expected the client's options to be an object, got null$/);
+    const baseURL = "https://api.example/v1";
+    for (const headers of [[1], [["a"]], [[Symbol("a"), "b"]], new Set(["ab"])]) {
+      refused({ baseURL, headers }, /^Expected (`headers`|header `a`) of (`headers` of )?route `api\.example` to be (an object of strings|a non-empty string), got /);
+    }
+    refused({ baseURL: `${baseURL}?` }, /^Expected `baseURL` to be without a query and a fragment \(route `default`\)$/);
+    refused({ baseURL: `${baseURL}/chat/completions/` }, /^Expected `baseURL` to be without \/chat\/completions\/ \(route `default`\)$/);
+    refused({ routes: [{ baseURL }], headers: { a: "b" } }, /^Expected `headers` and `betaURL` to stand in `routes`, got them beside$/);
+    refused({ routes: [{ baseURL, models: 3 }] }, /^Expected `models` of route `api\.example` to be an object, got 3$/);
+    refused({ routes: [{ baseURL, name: Symbol("a") }] }, /^Expected `name` of a route to be a non-empty string, got Symbol\(a\)$/);
     const client = t.client("http://127.0.0.1:9", { apiKey: undefined });
     const refusedCall = async (params, options, message) => {
       const error = await rejection(client.chat.completions.create(params, options));
@@ -232,6 +241,18 @@ export const calls = {
     await refusedCall(ask("", { n: 1n }), {}, /^Expected the request to be serialisable as JSON: TypeError/);
     await refusedCall(ask(), { signal: 3 }, /^Expected `signal` to be an AbortSignal, got 3$/);
     await refusedCall(ask(), { worklod: "x" }, /did you mean `workload`\?$/);
+    await refusedCall(ask(), Object.create({ signal: 3 }), /^Expected `signal` to be an AbortSignal, got 3$/);
+    equal(client.metrics().queued, 0);
+    for (const [options, message] of [
+      [null, /^Expected a call's options to be an object, got null$/],
+      [{ grase: 0 }, /did you mean `grace`\?$/],
+      [{ grace: NaN }, /^Expected `grace` to be a number between 0 and ∞, got NaN$/],
+    ]) {
+      const error = await rejection(client.close(options));
+      equal(error.type, "invalid_request");
+      match(error.message, message);
+    }
+    equal(throws(() => t.tidegate.setCoreModule({}), /before the first client is made/).type, "config");
     throws(() => client.on("limits", () => {}), /^InvalidRequestError: Expected the event to be one of limit/);
   },
 

@@ -109,6 +109,43 @@ export const gate = {
     equal(client.metrics().inFlight, 0);
   },
 
+  async "a task that throws what can't be looked into gives its permit back"(t) {
+    const client = t.client("http://127.0.0.1:9", { maxConcurrency: 1 });
+    const closed = {
+      get status() {
+        throw new Error("not to be looked at");
+      },
+    };
+    const overload = { status: 503, code: "busy" };
+    const odd = [undefined, null, closed, Object.assign(Object.create(null), overload), Object.assign(new Error("x"), { message: 3 }, overload)];
+    for (const [model, thrown] of odd.entries()) {
+      equal(await rejection(client.schedule(() => Promise.reject(thrown), { model: `m${model}` })), thrown);
+      deepEqual([client.metrics().inFlight, client.metrics().queued], [0, 0]);
+    }
+  },
+
+  async "a task's timeout is for its wait: one that runs keeps its permit until it ends"(t) {
+    const client = t.client("http://127.0.0.1:9", { maxConcurrency: 1, timeout: 1000 });
+    let end;
+    const long = client.schedule(() => new Promise((resolve) => (end = resolve)));
+    const waiting = rejection(client.schedule(() => {}));
+    equal((await waiting).type, "deadline");
+    await sleep(50);
+    equal(client.metrics().inFlight, 1);
+    end("done");
+    equal(await long, "done");
+    const { total, inFlight } = client.metrics();
+    deepEqual([total.completed, total.failed, inFlight], [1, 1, 0]);
+  },
+
+  async "client.fetch that is given up at once rejects with the reason itself"(t) {
+    const client = t.client("http://127.0.0.1:9");
+    const controller = new AbortController();
+    const call = client.fetch("http://127.0.0.1:9/x", { method: "POST", body: "x", signal: controller.signal });
+    controller.abort("enough");
+    equal(await rejection(call), "enough");
+  },
+
   async "where requests may not wake one another, every call looks for itself"(t) {
     const sim = await t.simulate({ cap: 1, service: { ...FAST, time: 0.02 } });
     // As on Vercel's edge; on Workers it is so already.

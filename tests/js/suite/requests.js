@@ -167,12 +167,55 @@ export const requests = {
   },
 
   async "a fetch that resolves to something else is told of, and holds no permit"(t) {
-    for (const [answer, got] of [[undefined, "undefined"], [{ headers: new Headers(), body: { pipe() {} } }, "an object"]]) {
-      const client = t.client("http://127.0.0.1:9", { fetch: async () => answer });
+    const read = async (init) => {
+      const response = new Response("{}", init);
+      await response.text();
+      return response;
+    };
+    const answers = [
+      [async () => undefined, "undefined"],
+      [async () => ({ headers: new Headers(), body: { pipe() {} } }), "an object"],
+      [async () => ({ ok: true, headers: {} }), "an object"],
+      [async () => read({ status: 200 }), "an object of class Response"],
+      [async () => read({ status: 400 }), "an object of class Response"],
+    ];
+    for (const [fetch, got] of answers) {
+      const client = t.client("http://127.0.0.1:9", { fetch });
       const error = await rejection(client.chat.completions.create(ask()));
-      equal(error.message, `Expected the answer of \`fetch\` to be a Response whose body is a ReadableStream, got ${got}`);
+      equal(error.message, `Expected the answer of \`fetch\` to be a Response whose body is an unread ReadableStream, got ${got}`);
       equal(client.metrics().inFlight, 0);
     }
+  },
+
+  async "a fetch that rejects with whatever, or whose body is no bytes, is a connection that broke"(t) {
+    const itself = new Error("in circles");
+    itself.cause = itself;
+    const odd = Object.assign(new Error("x"), { message: { a: 1 }, code: "X" });
+    const texts = () => new ReadableStream({ start: (out) => (out.enqueue("text"), out.close()) });
+    for (const fetch of [
+      ...[null, Object.create(null), odd, itself].map((thrown) => () => Promise.reject(thrown)),
+      async () => ({ ok: true, status: 200, headers: new Headers(), body: texts() }),
+    ]) {
+      const client = t.client("http://127.0.0.1:9", { fetch, maxAttempts: 1 });
+      const errors = [
+        await rejection(client.chat.completions.create(ask())),
+        await rejection(client.chat.completions.create(STREAMING)),
+        // Browsers have an error of their own for a body that is read as text.
+        await rejection(client.fetch("http://127.0.0.1:9/x").then(({ body }) => body.getReader().read())),
+      ];
+      for (const error of errors) ok(error instanceof t.tidegate.TidegateError, String(error));
+      deepEqual([client.metrics().inFlight, client.metrics().queued], [0, 0]);
+    }
+  },
+
+  async "names of any kind stay apart in what is counted and learned"(t) {
+    const client = t.client("http://127.0.0.1:9");
+    await client.schedule(() => {}, { model: "a\0b", workload: "c\0d" });
+    const { models, workloads, lanes } = client.metrics();
+    deepEqual(models.map(({ name }) => name), ["a b"]);
+    ok(workloads.some(({ name }) => name === "c d"));
+    deepEqual(lanes.map(({ account, model, breaker }) => [account, model, breaker]), [["127.0.0.1:9", "a b", "closed"]]);
+    deepEqual(client.snapshot().map(({ account, model }) => [account, model]), [["127.0.0.1:9", "a b"]]);
   },
 
   async "the gate's fetch is told of workload and time by headers, which it keeps"(t) {
