@@ -455,7 +455,12 @@ async fn any_request_goes_through_the_gate_with_the_routes_key() {
     );
     let elsewhere = soon(client.execute(request("http://example.invalid/v1/x".into()))).await.unwrap_err();
     assert_eq!(elsewhere.kind(), ErrorKind::InvalidRequest);
-    assert!(client.metrics().models.iter().any(|model| model.name == "m"));
+    for path in ["files/1", "files/2?x=y/z"] {
+        let request = http.get(format!("{}/v1/{path}", stub.url())).build().unwrap();
+        let _ = soon(client.execute(request)).await.unwrap_err();
+    }
+    let models: Vec<_> = client.metrics().models.into_iter().map(|model| model.name).collect();
+    assert_eq!(models, ["m", "/files"], "one limit, whatever the ids");
 }
 
 #[tokio::test]

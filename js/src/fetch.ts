@@ -9,8 +9,8 @@ export interface GateInit extends RequestInit {
   /** How the gate is to treat the request. */
   tidegate?: Omit<CallOptions, "signal" | "headers"> & {
     /**
-     * The model whose limit the request counts against. Default: the field `model` of a JSON body, else the request's
-     * path, which then has a limit of its own.
+     * The model whose limit the request counts against. Default: the field `model` of a JSON body; else what the request's
+     * path begins with below the base URL (`/files`), which then has a limit of its own.
      */
     model?: string | undefined;
   };
@@ -59,7 +59,7 @@ export async function submitted(gate: Gate, input: string | URL | Request, init?
   for (const name of ["authorization", "host", "content-length", WORKLOAD, TIMEOUT]) headers.delete(name);
   const wire: Wire = { method: request.method, ...place, headers, body, init: { ...plain, redirect: request.redirect } };
   const tokens = gate.countsTokens ? Math.ceil((body?.length ?? 0) / 4) : 0;
-  const call = gate.submit(model ?? found.model ?? place.path.replace(/[?#].*/, ""), options, tokens, found.user_id);
+  const call = gate.submit(model ?? found.model ?? place.path.replace(/(.[^/?#]*).*/, "$1"), options, tokens, found.user_id);
   return { exchange: new Exchange(gate, call, wire), path: place.path, streams: found.streams === true };
 }
 

@@ -45,8 +45,8 @@ impl RequestCall {
         Self { gate, request, model: None, options: CallOptions::default() }
     }
 
-    /// Sets the model whose limit the request counts against. Default: the field `model` of a JSON body, else the
-    /// request's path, which then has a limit of its own.
+    /// Sets the model whose limit the request counts against. Default: the field `model` of a JSON body; else what the
+    /// request's path begins with below the base URL (`/files`), which then has a limit of its own.
     pub fn model(mut self, model: impl Into<String>) -> Self {
         self.model = Some(model.into());
         self
@@ -63,7 +63,7 @@ impl RequestCall {
     pub async fn send(self) -> Result<http::Response<Body>, Error> {
         let Self { gate, request, model, options } = self;
         let (wire, found) = wire(&gate, &request)?;
-        let model = model.or(found.model).unwrap_or_else(|| wire.path.to_string());
+        let model = model.or(found.model).unwrap_or_else(|| first_of(&wire.path).to_owned());
         let subject = Subject { operation: "execute", model, user_id: found.user_id, tokens: 0 };
         let mut exchange = Exchange::submit(Box::new(Prepared { gate, options, subject, wire }))?;
         match exchange.live_turn().await {
@@ -107,6 +107,11 @@ impl fmt::Debug for RequestCall {
 struct Found {
     model: Option<String>,
     user_id: Option<String>,
+}
+
+/// A path's first part. Those behind it may be ids, and each limit is kept.
+fn first_of(path: &str) -> &str {
+    path.match_indices('/').nth(1).map_or(path, |(end, _)| &path[..end])
 }
 
 fn wire(gate: &Gate, request: &reqwest::Request) -> Result<(Wire, Found), Error> {

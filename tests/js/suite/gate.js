@@ -23,7 +23,8 @@ export const gate = {
     const outside = await rejection(client.fetch("http://127.0.0.1:9/v1/x"));
     match(outside.message, /^Expected a URL under the base URL of a route, got one at `127\.0\.0\.1:9\/v1\/x`$/);
     await (await client.fetch(`${server.url}/v1/x?page=2`)).text();
-    deepEqual(client.metrics().models.map(({ name }) => name), ["m", "/x"], "one limit for a path, whatever the query");
+    await (await client.fetch(`${server.url}/v1/x/1?page=2/3`)).text();
+    deepEqual(client.metrics().models.map(({ name }) => name), ["m", "/x"], "one limit, whatever the query and the ids");
   },
 
   async "client.fetch hands a redirect on that is not to be followed, or that it was one"(t) {
