@@ -74,7 +74,7 @@ class Task<T> extends Call {
     try {
       const { status, headers } = error as Record<string, unknown>;
       const told = typeof status === "number" && (status === 429 || (status >= 500 && status < 600));
-      if (told) classify(core, status, headers instanceof Headers ? headerLines(headers) : "", words(error));
+      if (told) classify(core, status, headerLines(new Headers((headers ?? {}) as HeadersInit)), words(error));
     } catch {
       // Anything can be thrown, also what can't be looked into.
     }

@@ -98,6 +98,13 @@ export const gate = {
     }, { model: "m" });
     equal(await rejection(thrown), fault, "a task may throw at once");
     deepEqual([client.metrics().inFlight, client.metrics().queued], [0, 0]);
+    for (const headers of [{ "retry-after": "30" }, new Headers({ "retry-after": "30" })]) {
+      const model = `asks to wait in ${headers.constructor.name}`;
+      await rejection(client.schedule(() => Promise.reject({ status: 429, headers }), { model }));
+      const waiting = client.schedule(() => {}, { model, timeout: 20 });
+      equal(client.metrics().lanes.find((lane) => lane.model === model).heldBy, "pause");
+      equal((await rejection(waiting)).type, "deadline");
+    }
     match((await rejection(client.schedule(3))).message, /^Expected the task to be a function, got 3$/);
     const controller = new AbortController();
     const waiting = [1, 2, 3, 4].map(() => client.schedule(() => sleep(200), { signal: controller.signal }));
