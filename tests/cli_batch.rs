@@ -135,6 +135,20 @@ fn start(command: &mut Command) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
+/// A server that says the same to whatever it is asked; its base URL.
+fn serve(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for socket in listener.incoming() {
+            let mut socket = socket.unwrap();
+            let _ = socket.read(&mut [0; 4096]);
+            let _ = socket.write_all(answer.as_bytes());
+        }
+    });
+    url
+}
+
 #[test]
 fn a_simulated_batch_answers_every_line_and_tells_how_it_went() {
     let dir = tempfile::tempdir().unwrap();
@@ -213,6 +227,44 @@ fn an_account_without_money_stops_the_batch_and_says_so() {
 }
 
 #[test]
+fn a_model_that_does_not_exist_stops_the_batch_which_is_mended_or_goes_on_as_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, summary) = finish(simulate(&dir, 500, QUICK).args(["--model", "deepsink"]).output().unwrap());
+    assert_eq!((code, &summary["status"]), (3, &Value::from("stopped")), "{summary}");
+    let reason = summary["reason"].as_str().unwrap();
+    assert!(reason.contains("refused in the same words (status 400): The supported API model names are"), "{reason}");
+    let failed = summary["failed"].as_u64().unwrap();
+    assert!((50..200).contains(&failed), "{summary}");
+    let told = simulate(&dir, 500, QUICK).args(["--model", "deepsink", "--keep-going"]).output().unwrap();
+    let (code, summary) = finish(told);
+    assert_eq!((code, &summary["failed"]), (1, &Value::from(500)), "{summary}");
+
+    let (code, summary) = finish(simulate(&dir, 500, QUICK).output().unwrap());
+    assert_eq!(code, 0, "{summary}");
+    assert_eq!(answered(&dir), all(500));
+    // The output shows that not everything is wrong.
+    let more: String = (500..700).map(|n| format!("{{\"id\":\"id-{n}\",\"prompt\":\"number {n}\"}}\n")).collect();
+    let mut command = simulate(&dir, 0, QUICK);
+    fs::write(dir.path().join("in.jsonl"), more).unwrap();
+    let (code, summary) = finish(command.args(["--model", "deepsink"]).output().unwrap());
+    assert_eq!((code, &summary["failed"]), (1, &Value::from(200)), "{summary}");
+}
+
+#[test]
+fn a_key_that_may_not_do_this_stops_the_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let url =
+        serve("HTTP/1.1 403 Forbidden\r\ncontent-length: 24\r\nconnection: close\r\n\r\nreal-name check, please!");
+    let mut command = tidegate(&dir, &["batch", "in.jsonl", "-o", "out.jsonl", "--model", "m", "--json"]);
+    let input: String = (0..500).map(|n| format!("{{\"id\":\"id-{n}\",\"prompt\":\"number {n}\"}}\n")).collect();
+    fs::write(dir.path().join("in.jsonl"), input).unwrap();
+    let (code, summary) = finish(command.args(["--base-url", &url]).output().unwrap());
+    assert_eq!((code, &summary["status"]), (3, &Value::from("stopped")), "{summary}");
+    assert!(summary["reason"].as_str().unwrap().starts_with("the key may not do this"), "{summary}");
+    assert!(summary["failed"].as_u64().unwrap() < 500, "{summary}");
+}
+
+#[test]
 fn one_line_on_a_dead_network_is_the_providers_fault_not_the_lines() {
     let dir = tempfile::tempdir().unwrap();
     // Nobody listens there once the listener is dropped.
@@ -230,16 +282,7 @@ fn one_line_on_a_dead_network_is_the_providers_fault_not_the_lines() {
 #[test]
 fn an_answer_that_makes_no_sense_stands_in_the_error_file_as_it_came() {
     let dir = tempfile::tempdir().unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    thread::spawn(move || {
-        for socket in listener.incoming() {
-            let mut socket = socket.unwrap();
-            let _ = socket.read(&mut [0; 4096]).unwrap();
-            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 16\r\nconnection: close\r\n\r\n<html>Hi!</html>";
-            socket.write_all(answer).unwrap();
-        }
-    });
+    let url = serve("HTTP/1.1 200 OK\r\ncontent-length: 16\r\nconnection: close\r\n\r\n<html>Hi!</html>");
     let args = ["batch", "in.jsonl", "-o", "out.jsonl", "--model", "m", "--json", "--max-attempts", "2"];
     let (code, summary) = finish(tidegate(&dir, &args).args(["--base-url", &url]).output().unwrap());
     assert_eq!((code, &summary["failed"]), (1, &Value::from(1)), "{summary}");

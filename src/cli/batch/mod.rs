@@ -24,7 +24,7 @@ mod summary;
 
 use journal::FileError;
 use progress::{Progress, Tally};
-use run::{Batch, Ended};
+use run::{Batch, Ended, Stop};
 use source::SourceOptions;
 use summary::Summary;
 pub(crate) use summary::{Fixed, Moment, Simulation, Status};
@@ -89,6 +89,8 @@ pub(crate) async fn execute(args: BatchArgs) -> Result<Status, Error> {
     if earlier.ids.len() > 0 {
         progress.say(&format!("{}: {} answers are there already", args.output.display(), earlier.ids.len()));
     }
+    // Where something has been answered, not everything is wrong.
+    let may_give_up = !args.keep_going && earlier.ids.len() == 0;
     let model = args.model.clone().or_else(|| args.base_url.is_none().then(|| DEFAULT_MODEL.to_owned()));
     let options = SourceOptions { max_line_bytes: args.max_line_bytes.get(), model, memory: READ_AHEAD_BYTES };
     let items = source::start(input.reader, earlier.ids, options);
@@ -96,7 +98,7 @@ pub(crate) async fn execute(args: BatchArgs) -> Result<Status, Error> {
         simulated.begin();
     }
     let started = std::time::Instant::now();
-    let batch = Batch { caller: caller.clone(), items, answers, errors, interrupts, progress, total };
+    let batch = Batch { caller: caller.clone(), items, answers, errors, interrupts, progress, total, may_give_up };
     let Ended { stop, tally, lost_answers } = batch.run().await;
 
     let elapsed_seconds = started.elapsed().as_secs_f64();
@@ -107,6 +109,7 @@ pub(crate) async fn execute(args: BatchArgs) -> Result<Status, Error> {
     };
     let summary = Summary {
         status,
+        refused_alike: matches!(stop, Some(Stop::RefusedAlike { .. })),
         reason: stop.map(|stop| stop.to_string()),
         elapsed_seconds,
         tally,

@@ -52,6 +52,9 @@ pub(super) struct Summary {
     pub(super) status: Status,
     /// What stopped the batch, if something did.
     pub(super) reason: Option<String>,
+    /// Whether that was that every request was refused in the same words.
+    #[serde(skip)]
+    pub(super) refused_alike: bool,
     pub(super) elapsed_seconds: f64,
     #[serde(flatten)]
     pub(super) tally: Tally,
@@ -150,6 +153,11 @@ impl fmt::Display for Summary {
                 writeln!(f, "\nMend those lines and run the same command again: what is answered is not asked again.")
             }
             Status::Incomplete => writeln!(f, "\nRun the same command again to try those that failed once more."),
+            Status::Stopped if self.refused_alike => writeln!(
+                f,
+                "\nMend the input, or the options that name the model and the address, and run the command again.\n\
+                 With --keep-going every line is asked, whatever is said."
+            ),
             Status::Interrupted | Status::Stopped => {
                 writeln!(f, "\nRun the same command again to go on: what is answered is not asked again.")
             }
@@ -254,6 +262,7 @@ mod tests {
         Summary {
             status: Status::Incomplete,
             reason: None,
+            refused_alike: false,
             elapsed_seconds: 63.2,
             tally: Tally { total: Some(300), answered: 285, answered_before: 12, failed: 2, bad_lines: 1 },
             lost_answers: 0,
@@ -294,6 +303,16 @@ Run the same command again to try those that failed once more.
         assert!(stopped.starts_with("Stopped after 1:03: the output can't be written: no space left on device.\n"));
         assert!(stopped.contains("  lost       3 answers came but could not be written\n"));
         assert!(stopped.ends_with("Run the same command again to go on: what is answered is not asked again.\n"));
+    }
+
+    #[test]
+    fn after_nothing_but_refusals_the_same_command_alone_is_not_what_is_advised() {
+        let reason = Some("all 64 requests so far were refused in the same words (status 400): Oh".to_owned());
+        let stopped = Summary { status: Status::Stopped, reason, refused_alike: true, ..summary() };
+        let text = stopped.to_string();
+        assert!(text.contains("Mend the input") && text.contains("--keep-going"), "{text}");
+        assert!(!text.contains("Run the same command again"), "{text}");
+        assert!(serde_json::to_value(stopped).unwrap().get("refused_alike").is_none(), "programs read `reason`");
     }
 
     #[test]
