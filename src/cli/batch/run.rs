@@ -22,8 +22,14 @@ pub(super) enum Stop {
     Interrupted,
     #[error("{file} can't be written: {error}")]
     Unwritable { file: &'static str, error: io::Error },
+    #[error("another program has written to {0}, or cut it off, while the batch ran")]
+    Changed(&'static str),
+    #[error("the output was moved, deleted or replaced while the batch ran")]
+    Displaced,
     #[error("the input can't be read: {0}")]
     Unreadable(io::Error),
+    #[error("the input ended after {read} of the {total} lines it had: it was cut off while it was read")]
+    CutOff { read: u64, total: u64 },
     /// The account, the key or the network is at fault, so that every request would fail.
     #[error("{0}")]
     Provider(String),
@@ -166,6 +172,10 @@ struct State<C, S> {
     stop: Option<Stop>,
     calls: JoinSet<Finished>,
     refusals: Refusals,
+    /// Lines of the input that were taken.
+    taken: u64,
+    /// Whether it has no more.
+    at_end: bool,
     /// Calls in a row that failed because the provider could not be reached.
     unreachable: u32,
     /// What the last of them said.
@@ -187,6 +197,8 @@ impl<C: Caller, S: Storage> Batch<C, S> {
             stop: None,
             calls,
             refusals: Refusals::new(may_give_up),
+            taken: 0,
+            at_end: false,
             unreachable: 0,
             last_unreachable: String::new(),
         };
@@ -210,6 +222,9 @@ impl<C: Caller, S: Storage> Batch<C, S> {
                     let window = gauges.limit.map_or(0, |limit| limit as usize);
                     read_ahead = window.saturating_mul(READ_AHEAD).clamp(MIN_READ_AHEAD, MAX_READ_AHEAD);
                     state.progress.update(&state.tally, &gauges);
+                    if state.answers.displaced() {
+                        state.stop(Stop::Displaced);
+                    }
                     if reach.lost(&gauges, Instant::now()) {
                         let seconds = UNREACHABLE_FOR.as_secs();
                         state.stop(Stop::Provider(format!("the provider could not be reached for {seconds} seconds")));
@@ -253,6 +268,7 @@ impl<C: Caller, S: Storage> State<C, S> {
 
     /// Takes what was read; `false` if nothing follows.
     fn take(&mut self, item: Option<Item>) -> bool {
+        self.taken += u64::from(matches!(item, Some(Item::Request { .. } | Item::Answered | Item::Bad { .. })));
         match item {
             // It would be the first behind nothing but refusals.
             Some(Item::Request { .. }) if self.refusals.doubt() => self.stop(self.refusals.stop()),
@@ -269,7 +285,10 @@ impl<C: Caller, S: Storage> State<C, S> {
                 self.tell(line, &error.to_string());
                 self.record_error(record::bad_line(id.as_deref(), line, error.code(), &error.to_string()));
             }
-            Some(Item::End) => return false,
+            Some(Item::End) => {
+                self.at_end = true;
+                return false;
+            }
             Some(Item::Broken(error)) => self.stop(Stop::Unreadable(error)),
             // It says `End` when it ends.
             None => self.stop(Stop::Bug("the reader ended early".to_owned())),
@@ -292,6 +311,9 @@ impl<C: Caller, S: Storage> State<C, S> {
                         }
                         self.stop(Stop::Unwritable { file: "the output", error });
                     }
+                }
+                if self.answers.changed() {
+                    self.stop(Stop::Changed("the output"));
                 }
                 self.tally.answered += 1;
             }
@@ -350,6 +372,17 @@ impl<C: Caller, S: Storage> State<C, S> {
                 self.stop(Stop::Unwritable { file, error });
             }
         }
+        // Only now: what was read is asked in any case.
+        if let Some(total) = self.tally.total.filter(|&total| self.at_end && self.taken < total) {
+            self.stop(Stop::CutOff { read: self.taken, total });
+        }
+        if self.answers.displaced() {
+            self.stop(Stop::Displaced);
+            match self.answers.rescue() {
+                Ok(path) => self.progress.say(&format!("The answers were written once more: {}", path.display())),
+                Err(error) => self.progress.say(&format!("The answers can't be written once more: {error}")),
+            }
+        }
         let lost_answers = self.answers.unwritten();
         self.tally.answered -= lost_answers as u64;
         self.progress.finish();
@@ -360,16 +393,16 @@ impl<C: Caller, S: Storage> State<C, S> {
 #[cfg(test)]
 mod tests {
     use super::super::ids::Ids;
-    use super::super::journal;
+    use super::super::journal::{self, Placed};
     use super::super::source::{self, SourceOptions};
     use super::*;
     use crate::caller::Call;
     use bytes::Bytes;
     use proptest::prelude::*;
     use std::collections::HashMap;
-    use std::fs::{self, File};
+    use std::fs;
     use std::io::Cursor;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -486,7 +519,7 @@ mod tests {
         SourceOptions { max_line_bytes: 1 << 20, model: Some("m".into()), memory: 1 << 20 }
     }
 
-    fn batch(dir: &Path, input: String, caller: &Arc<Fake>) -> (Batch<Fake, File>, UnboundedSender<()>) {
+    fn batch(dir: &Path, input: String, caller: &Arc<Fake>) -> (Batch<Fake, Placed>, UnboundedSender<()>) {
         let (answers, earlier) = journal::open_answers(&dir.join("out")).unwrap();
         let errors = journal::open_errors(&dir.join("errors")).unwrap();
         let items = source::start(Cursor::new(input), earlier.ids, options());
@@ -729,6 +762,54 @@ mod tests {
         assert_eq!(ended.tally, Tally::default());
     }
 
+    /// What ends a batch with four requests in flight while `trouble` befalls its folder.
+    async fn run_with_trouble(dir: &Path, trouble: impl FnOnce()) -> Ended {
+        let caller = Fake::new(4);
+        let prompts = (0..50).map(|n| if n == 0 { "slow".to_owned() } else { n.to_string() });
+        caller.slow.send_replace(false);
+        let (batch, _interrupts) = batch(dir, lines(prompts), &caller);
+        let run = tokio::spawn(batch.run());
+        while fs::read(dir.join("out")).unwrap().iter().filter(|&&byte| byte == b'\n').count() < 49 {
+            tokio::task::yield_now().await;
+        }
+        trouble();
+        caller.slow.send_replace(true);
+        run.await.unwrap()
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn an_output_that_is_deleted_meanwhile_is_written_once_more_and_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let ended = run_with_trouble(dir.path(), || fs::remove_file(dir.path().join("out")).unwrap()).await;
+        assert!(matches!(ended.stop, Some(Stop::Displaced)), "{ended:?}");
+        assert_eq!((ended.tally.answered, ended.lost_answers), (50, 0));
+        assert_eq!(ids(dir.path(), "out"), (0..50).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn an_output_that_is_emptied_meanwhile_is_said_and_goes_on_from_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let ended = run_with_trouble(dir.path(), || fs::write(dir.path().join("out"), "").unwrap()).await;
+        assert!(matches!(ended.stop, Some(Stop::Changed("the output"))), "{ended:?}");
+        // The answer stands behind an empty line.
+        assert_eq!(fs::read_to_string(dir.path().join("out")).unwrap().trim().lines().count(), 1);
+        let (again, _interrupts) = batch(dir.path(), lines((0..50).map(|n| n.to_string())), &Fake::new(4));
+        assert_eq!(again.run().await.tally, Tally { answered: 49, answered_before: 1, ..Tally::default() });
+    }
+
+    #[tokio::test]
+    async fn an_input_that_is_cut_off_while_it_is_read_is_not_taken_for_done() {
+        for (total, stops) in [(3, false), (2, false), (4, true)] {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut batch, _interrupts) = batch(dir.path(), lines(["good", "good", "good"]), &Fake::new(4));
+            batch.total = Some(total);
+            let ended = batch.run().await;
+            assert_eq!(matches!(ended.stop, Some(Stop::CutOff { read: 3, total: 4 })), stops, "{ended:?}");
+            assert_eq!(ended.tally.answered, 3);
+        }
+    }
+
     #[tokio::test]
     async fn a_request_that_panics_does_not_pass_for_done() {
         let dir = tempfile::tempdir().unwrap();
@@ -743,6 +824,18 @@ mod tests {
     }
 
     impl Storage for Disk {
+        fn end(&mut self) -> io::Result<u64> {
+            Ok(self.kept.lock().unwrap().len() as u64)
+        }
+
+        fn displaced(&self) -> bool {
+            false
+        }
+
+        fn rescue(&mut self) -> io::Result<PathBuf> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
         fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
             let mut kept = self.kept.lock().unwrap();
             assert_eq!(offset, kept.len() as u64);
