@@ -326,6 +326,43 @@ mod unix {
         assert!(status.success());
     }
 
+    /// `nohup` and the like have it ignored, and who is started from there inherits that.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_closed_terminal_lets_what_is_in_flight_end_unless_it_is_ignored() {
+        for (ignored, code) in [(false, 130), (true, 0)] {
+            let dir = tempfile::tempdir().unwrap();
+            let command = simulate(&dir, 60, SLOW);
+            let mut started = Command::new("sh");
+            let before = if ignored { "trap '' HUP; exec \"$0\" \"$@\"" } else { "exec \"$0\" \"$@\"" };
+            started.args(["-c", before]).arg(command.get_program()).args(command.get_args()).current_dir(dir.path());
+            let child = start(&mut started);
+            until_answers(&dir, 3);
+            // One closed terminal is often told twice.
+            signalled(&child, "-HUP");
+            signalled(&child, "-HUP");
+            let (ended, summary) = finish(child.wait_with_output().unwrap());
+            if !ignored && ended == 0 && hangups_are_ignored_here() {
+                continue;
+            }
+            assert_eq!(ended, code, "{summary}");
+            let (sent, rejected) = (summary["attempts"].as_u64().unwrap(), summary["rejected"].as_u64().unwrap());
+            assert_eq!(
+                summary["answered"].as_u64().unwrap(),
+                sent - rejected,
+                "what was in flight was let end: {summary}"
+            );
+        }
+    }
+
+    /// As when the tests themselves run under `nohup`.
+    #[cfg(target_os = "linux")]
+    fn hangups_are_ignored_here() -> bool {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+        u128::from_str_radix(mask.trim(), 16).unwrap() & 1 == 1
+    }
+
     /// Standard error as `2>&1 | head` leaves it: a pipe that nobody reads any more.
     fn closed() -> std::io::PipeWriter {
         std::io::pipe().unwrap().1
