@@ -18,7 +18,7 @@ fn tidegate(dir: &TempDir, args: &[&str]) -> Command {
     fs::write(dir.path().join("in.jsonl"), "{\"id\":\"a\",\"prompt\":\"hello\"}\n").unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     command.current_dir(dir.path()).args(args).stdin(Stdio::null());
-    command.env_remove("DEEPSEEK_API_KEY").env_remove("OPENAI_API_KEY");
+    command.env_remove("DEEPSEEK_API_KEY").env_remove("DEEPSEEK_BASE_URL").env_remove("OPENAI_API_KEY");
     command
 }
 

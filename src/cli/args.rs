@@ -50,7 +50,8 @@ pub(crate) struct SimArgs {
 /// "system", "model", "max_tokens" and any other parameter may be added. Output lines have OpenAI's batch output form
 /// and come in the order in which the answers do.
 ///
-/// The key is read from DEEPSEEK_API_KEY; with --base-url and another host, from OPENAI_API_KEY if that is set.
+/// The key is read from DEEPSEEK_API_KEY; with --base-url and another host, from OPENAI_API_KEY if that is set. Without
+/// --base-url, an address in DEEPSEEK_BASE_URL takes the place of DeepSeek's.
 ///
 /// Exit status: 0 everything is answered; 1 some lines have errors; 2 nothing was sent, as something is wrong with the
 /// arguments, files or key; 3 stopped before the end (disk full, key refused, no balance, no network for a minute, every

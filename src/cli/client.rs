@@ -202,7 +202,9 @@ mod tests {
         let crate::args::Command::Batch(args) = crate::args::Cli::parse_from(line).command else { panic!() };
         for (deepseek, cost) in [(true, Some(0.0)), (false, None)] {
             let base_url = "http://127.0.0.1:9".parse().unwrap();
-            let caller = connect(&Connection { base_url, key: Some(Key::simulated()), deepseek }, &args).unwrap();
+            let key_name = "DEEPSEEK_API_KEY".to_owned();
+            let connection = Connection { base_url, key: Some(Key::simulated()), key_name, deepseek };
+            let caller = connect(&connection, &args).unwrap();
             assert_eq!(caller.gauges().cost_usd, cost);
         }
     }

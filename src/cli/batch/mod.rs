@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::args::BatchArgs;
 use crate::caller::Caller;
 use crate::client;
-use crate::connection::{Connection, ConnectionError, OTHER_KEY};
+use crate::connection::{Connection, ConnectionError};
 use crate::interrupt;
 use crate::simulation::{Simulated, SimulationError};
 
@@ -80,7 +80,7 @@ pub(crate) async fn execute(args: BatchArgs) -> Result<Status, Error> {
     let progress = Progress::new(args.quiet);
     if connection.key.is_none() {
         // Fine with a server of one's own; with any other it explains the 401 that comes next.
-        progress.say(&format!("{OTHER_KEY} is not set: requests go out without a key"));
+        progress.say(&format!("{} is not set: requests go out without a key", connection.key_name));
     }
     if earlier.cut > 0 {
         let (path, cut) = (args.output.display(), earlier.cut);
