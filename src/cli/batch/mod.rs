@@ -23,7 +23,7 @@ mod source;
 mod summary;
 
 use journal::FileError;
-use progress::{Progress, Tally};
+use progress::{Progress, Tally, counted};
 use run::{Batch, Ended, Stop};
 use source::SourceOptions;
 use summary::Summary;
@@ -83,11 +83,12 @@ pub(crate) async fn execute(args: BatchArgs) -> Result<Status, Error> {
         progress.say(&format!("{} is not set: requests go out without a key", connection.key_name));
     }
     if earlier.cut > 0 {
-        let (path, cut) = (args.output.display(), earlier.cut);
-        progress.say(&format!("{path}: cut off {cut} bytes of a torn last line; its request is asked again"));
+        let (path, cut) = (args.output.display(), counted(earlier.cut, "byte"));
+        progress.say(&format!("{path}: cut off {cut} of a torn last line; its request is asked again"));
     }
     if earlier.ids.len() > 0 {
-        progress.say(&format!("{}: {} answers are there already", args.output.display(), earlier.ids.len()));
+        let (path, answers) = (args.output.display(), counted(earlier.ids.len() as u64, "answer"));
+        progress.say(&format!("{path}: holds {answers} already"));
     }
     // Where something has been answered, not everything is wrong.
     let may_give_up = !args.keep_going && earlier.ids.len() == 0;

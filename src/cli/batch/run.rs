@@ -10,7 +10,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::journal::{Appender, Storage};
-use super::progress::{Progress, Tally};
+use super::progress::{Progress, Tally, counted};
 use super::record;
 use super::source::Item;
 use crate::caller::{CallError, Caller, Failure, Fault, Gauges, Reply};
@@ -260,9 +260,8 @@ impl<C: Caller, S: Storage> State<C, S> {
     }
 
     fn interrupt(&mut self) {
-        let in_flight = self.caller.gauges().in_flight;
-        self.progress
-            .say(&format!("Stopping: waiting for {in_flight} requests in flight. Ctrl-C again to give them up."));
+        let in_flight = counted(self.caller.gauges().in_flight.into(), "request");
+        self.progress.say(&format!("Stopping: waiting for {in_flight} in flight. Ctrl-C again to end without."));
         self.stop(Stop::Interrupted);
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::progress::{Tally, clock, dollars, short};
+use super::progress::{Tally, clock, counted, dollars, short};
 use super::run::Stop;
 use crate::caller::Gauges;
 
@@ -133,7 +133,8 @@ impl fmt::Display for Summary {
             writeln!(f, "  errors     {}: {}", told.join(", "), errors.display())?;
         }
         if self.lost_answers > 0 {
-            writeln!(f, "  lost       {} answers came but could not be written", self.lost_answers)?;
+            let lost = counted(self.lost_answers as u64, "answer");
+            writeln!(f, "  lost       {lost} came but could not be written")?;
         }
         let (attempts, rejected, retries) = (gauges.attempts, gauges.rejected, gauges.retries);
         let share = percent(rejected, attempts);
@@ -186,14 +187,12 @@ impl Simulation {
             writeln!(f, "  We used {:.0} % of what it offered.", share * 100.0)?;
         }
         if self.disturbances > 0 {
-            writeln!(
-                f,
-                "  It also broke or refused {} requests for other reasons; each was tried again.",
-                self.disturbances
-            )?;
+            let requests = counted(self.disturbances, "request");
+            write!(f, "  It also broke or refused {requests} for other reasons")?;
+            writeln!(f, "{}", if summary.tally.failed == 0 { "; each was tried again." } else { "." })?;
         }
         if self.answered_twice > 0 {
-            writeln!(f, "  {} requests were answered twice, so paid twice.", self.answered_twice)?;
+            writeln!(f, "  Answered twice, so paid twice: {}.", counted(self.answered_twice, "request"))?;
         }
         if self.fixed.is_empty() {
             return Ok(());
@@ -331,6 +330,7 @@ Run the same command again to try those that failed once more.
         assert!(text.contains("moved between 16 and 64:\n  cap        ████████"), "{text}");
         assert!(text.contains("█▂▂▂"), "{text}");
         assert!(text.contains("We used 96 % of what it offered."), "{text}");
+        assert!(text.contains("refused 4 requests for other reasons.\n"), "two of them were not tried again: {text}");
         assert!(text.contains("  tidegate                  1:03       2.9 %      2\n"), "{text}");
         assert!(text.contains("  fixed at 64               1:41        57 %      7\n"), "{text}");
         assert!(text.contains("  one that knows the cap    0:58         0 %      0\n"), "{text}");
