@@ -761,7 +761,8 @@ mod tests {
         assert_eq!(ended.tally, Tally::default());
     }
 
-    /// What ends a batch with four requests in flight while `trouble` befalls its folder.
+    /// How a batch of fifty ends whose last request is in flight while `trouble` befalls its folder.
+    #[cfg(unix)]
     async fn run_with_trouble(dir: &Path, trouble: impl FnOnce()) -> Ended {
         let caller = Fake::new(4);
         let prompts = (0..50).map(|n| if n == 0 { "slow".to_owned() } else { n.to_string() });
@@ -786,6 +787,7 @@ mod tests {
         assert_eq!(ids(dir.path(), "out"), (0..50).collect::<Vec<_>>());
     }
 
+    #[cfg(unix)]
     #[tokio::test]
     async fn an_output_that_is_emptied_meanwhile_is_said_and_goes_on_from_there() {
         let dir = tempfile::tempdir().unwrap();
