@@ -223,7 +223,7 @@ impl<C: Caller, S: Storage> Batch<C, S> {
                     read_ahead = window.saturating_mul(READ_AHEAD).clamp(MIN_READ_AHEAD, MAX_READ_AHEAD);
                     state.progress.update(&state.tally, &gauges);
                     if state.answers.displaced() {
-                        state.stop(Stop::Displaced);
+                        state.stop_aloud(Stop::Displaced);
                     }
                     if reach.lost(&gauges, Instant::now()) {
                         let seconds = UNREACHABLE_FOR.as_secs();
@@ -252,6 +252,14 @@ impl<C: Caller, S: Storage> State<C, S> {
             self.caller.close();
             self.stop = Some(stop);
         }
+    }
+
+    /// The same, said at once: what is in flight may take a while, and someone is at work on the files.
+    fn stop_aloud(&mut self, stop: Stop) {
+        if self.stop.is_none() {
+            self.progress.say(&format!("Stopping: {stop}. What is in flight is waited for."));
+        }
+        self.stop(stop);
     }
 
     /// How many calls may be under way for another to be taken from the input.
@@ -312,7 +320,7 @@ impl<C: Caller, S: Storage> State<C, S> {
                     }
                 }
                 if self.answers.changed() {
-                    self.stop(Stop::Changed("the output"));
+                    self.stop_aloud(Stop::Changed("the output"));
                 }
                 self.tally.answered += 1;
             }
@@ -378,8 +386,11 @@ impl<C: Caller, S: Storage> State<C, S> {
         if self.answers.displaced() {
             self.stop(Stop::Displaced);
             match self.answers.rescue() {
-                Ok(path) => self.progress.say(&format!("The answers were written once more: {}", path.display())),
-                Err(error) => self.progress.say(&format!("The answers can't be written once more: {error}")),
+                Ok(path) => self.progress.say(&format!(
+                    "All answers stand in {} now. The next run knows those that it finds in its --output.",
+                    path.display()
+                )),
+                Err(error) => self.progress.say(&format!("The answers can't be written to another place: {error}")),
             }
         }
         let lost_answers = self.answers.unwritten();
