@@ -234,7 +234,7 @@ fn a_model_that_does_not_exist_stops_the_batch_which_is_mended_or_goes_on_as_tol
     let reason = summary["reason"].as_str().unwrap();
     assert!(reason.contains("refused in the same words (status 400): The supported API model names are"), "{reason}");
     let failed = summary["failed"].as_u64().unwrap();
-    assert!((50..200).contains(&failed), "{summary}");
+    assert!((50..500).contains(&failed), "{summary}");
     let told = simulate(&dir, 500, QUICK).args(["--model", "deepsink", "--keep-going"]).output().unwrap();
     let (code, summary) = finish(told);
     assert_eq!((code, &summary["failed"]), (1, &Value::from(500)), "{summary}");
@@ -330,9 +330,10 @@ mod unix {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_closed_terminal_lets_what_is_in_flight_end_unless_it_is_ignored() {
-        for (ignored, code) in [(false, 130), (true, 0)] {
+        // Many enough not to be done before the signal, or few enough to be waited for.
+        for (ignored, code, count) in [(false, 130, 600), (true, 0, 60)] {
             let dir = tempfile::tempdir().unwrap();
-            let command = simulate(&dir, 60, SLOW);
+            let command = simulate(&dir, count, SLOW);
             let mut started = Command::new("sh");
             let before = if ignored { "trap '' HUP; exec \"$0\" \"$@\"" } else { "exec \"$0\" \"$@\"" };
             started.args(["-c", before]).arg(command.get_program()).args(command.get_args()).current_dir(dir.path());

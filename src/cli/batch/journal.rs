@@ -164,7 +164,12 @@ impl<S: Storage> Appender<S> {
                 self.storage.truncate(self.len)?;
                 self.torn = false;
             }
-            let end = self.storage.end()?;
+            let mut end = self.storage.end()?;
+            if end != self.len {
+                // Some network file systems know it only when what was written has arrived.
+                self.storage.sync()?;
+                end = self.storage.end()?;
+            }
             if end != self.len {
                 // What others wrote stays as it is, and ours begins on a line of its own.
                 self.changed = true;
