@@ -150,7 +150,10 @@ impl Refusals {
     }
 
     fn stop(&self) -> Stop {
-        let words = self.words.trim_end_matches('.').to_owned();
+        let words = match self.words.trim_end_matches('.') {
+            "" => "the server says nothing more".to_owned(),
+            words => words.to_owned(),
+        };
         Stop::RefusedAlike { count: self.count, status: self.status, words }
     }
 }
@@ -687,6 +690,14 @@ mod tests {
         let (second, _interrupts) = batch(dir.path(), lines(["mended"; 500]), &Fake::new(3));
         assert_eq!(second.run().await.tally, Tally { answered: 500, ..Tally::default() });
         assert_eq!(ids(dir.path(), "out"), (0..500).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_refusal_without_words_is_still_told_as_a_sentence() {
+        let CallError::Failed(failure) = failed(Fault::Refusal, "refused") else { panic!() };
+        let mut refusals = Refusals::new(true);
+        refusals.refused(&Failure { words: String::new(), ..failure });
+        assert!(refusals.stop().to_string().ends_with("(status 400): the server says nothing more"));
     }
 
     #[tokio::test]
