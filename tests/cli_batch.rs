@@ -18,7 +18,7 @@ fn tidegate(dir: &TempDir, args: &[&str]) -> Command {
     fs::write(dir.path().join("in.jsonl"), "{\"id\":\"a\",\"prompt\":\"hello\"}\n").unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     command.current_dir(dir.path()).args(args).stdin(Stdio::null());
-    command.env_remove("DEEPSEEK_API_KEY").env_remove("OPENAI_API_KEY");
+    command.env_remove("DEEPSEEK_API_KEY").env_remove("DEEPSEEK_BASE_URL").env_remove("OPENAI_API_KEY");
     command
 }
 
@@ -135,6 +135,20 @@ fn start(command: &mut Command) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
+/// A server that says the same to whatever it is asked; its base URL.
+fn serve(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for socket in listener.incoming() {
+            let mut socket = socket.unwrap();
+            let _ = socket.read(&mut [0; 4096]);
+            let _ = socket.write_all(answer.as_bytes());
+        }
+    });
+    url
+}
+
 #[test]
 fn a_simulated_batch_answers_every_line_and_tells_how_it_went() {
     let dir = tempfile::tempdir().unwrap();
@@ -213,6 +227,44 @@ fn an_account_without_money_stops_the_batch_and_says_so() {
 }
 
 #[test]
+fn a_model_that_does_not_exist_stops_the_batch_which_is_mended_or_goes_on_as_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, summary) = finish(simulate(&dir, 500, QUICK).args(["--model", "deepsink"]).output().unwrap());
+    assert_eq!((code, &summary["status"]), (3, &Value::from("stopped")), "{summary}");
+    let reason = summary["reason"].as_str().unwrap();
+    assert!(reason.contains("refused in the same words (status 400): The supported API model names are"), "{reason}");
+    let failed = summary["failed"].as_u64().unwrap();
+    assert!((50..500).contains(&failed), "{summary}");
+    let told = simulate(&dir, 500, QUICK).args(["--model", "deepsink", "--keep-going"]).output().unwrap();
+    let (code, summary) = finish(told);
+    assert_eq!((code, &summary["failed"]), (1, &Value::from(500)), "{summary}");
+
+    let (code, summary) = finish(simulate(&dir, 500, QUICK).output().unwrap());
+    assert_eq!(code, 0, "{summary}");
+    assert_eq!(answered(&dir), all(500));
+    // The output shows that not everything is wrong.
+    let more: String = (500..700).map(|n| format!("{{\"id\":\"id-{n}\",\"prompt\":\"number {n}\"}}\n")).collect();
+    let mut command = simulate(&dir, 0, QUICK);
+    fs::write(dir.path().join("in.jsonl"), more).unwrap();
+    let (code, summary) = finish(command.args(["--model", "deepsink"]).output().unwrap());
+    assert_eq!((code, &summary["failed"]), (1, &Value::from(200)), "{summary}");
+}
+
+#[test]
+fn a_key_that_may_not_do_this_stops_the_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let url =
+        serve("HTTP/1.1 403 Forbidden\r\ncontent-length: 24\r\nconnection: close\r\n\r\nreal-name check, please!");
+    let mut command = tidegate(&dir, &["batch", "in.jsonl", "-o", "out.jsonl", "--model", "m", "--json"]);
+    let input: String = (0..500).map(|n| format!("{{\"id\":\"id-{n}\",\"prompt\":\"number {n}\"}}\n")).collect();
+    fs::write(dir.path().join("in.jsonl"), input).unwrap();
+    let (code, summary) = finish(command.args(["--base-url", &url]).output().unwrap());
+    assert_eq!((code, &summary["status"]), (3, &Value::from("stopped")), "{summary}");
+    assert!(summary["reason"].as_str().unwrap().starts_with("the key may not do this"), "{summary}");
+    assert!(summary["failed"].as_u64().unwrap() < 500, "{summary}");
+}
+
+#[test]
 fn one_line_on_a_dead_network_is_the_providers_fault_not_the_lines() {
     let dir = tempfile::tempdir().unwrap();
     // Nobody listens there once the listener is dropped.
@@ -230,16 +282,7 @@ fn one_line_on_a_dead_network_is_the_providers_fault_not_the_lines() {
 #[test]
 fn an_answer_that_makes_no_sense_stands_in_the_error_file_as_it_came() {
     let dir = tempfile::tempdir().unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    thread::spawn(move || {
-        for socket in listener.incoming() {
-            let mut socket = socket.unwrap();
-            let _ = socket.read(&mut [0; 4096]).unwrap();
-            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 16\r\nconnection: close\r\n\r\n<html>Hi!</html>";
-            socket.write_all(answer).unwrap();
-        }
-    });
+    let url = serve("HTTP/1.1 200 OK\r\ncontent-length: 16\r\nconnection: close\r\n\r\n<html>Hi!</html>");
     let args = ["batch", "in.jsonl", "-o", "out.jsonl", "--model", "m", "--json", "--max-attempts", "2"];
     let (code, summary) = finish(tidegate(&dir, &args).args(["--base-url", &url]).output().unwrap());
     assert_eq!((code, &summary["failed"]), (1, &Value::from(1)), "{summary}");
@@ -281,6 +324,44 @@ mod unix {
     fn signalled(child: &Child, signal: &str) {
         let status = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
         assert!(status.success());
+    }
+
+    /// `nohup` and the like have it ignored, and who is started from there inherits that.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_closed_terminal_lets_what_is_in_flight_end_unless_it_is_ignored() {
+        // Many enough not to be done before the signal, or few enough to be waited for.
+        for (ignored, code, count) in [(false, 130, 600), (true, 0, 60)] {
+            let dir = tempfile::tempdir().unwrap();
+            let command = simulate(&dir, count, SLOW);
+            let mut started = Command::new("sh");
+            let before = if ignored { "trap '' HUP; exec \"$0\" \"$@\"" } else { "exec \"$0\" \"$@\"" };
+            started.args(["-c", before]).arg(command.get_program()).args(command.get_args()).current_dir(dir.path());
+            let child = start(&mut started);
+            until_answers(&dir, 3);
+            // One closed terminal is often told twice.
+            signalled(&child, "-HUP");
+            signalled(&child, "-HUP");
+            let (ended, summary) = finish(child.wait_with_output().unwrap());
+            if !ignored && ended == 0 && hangups_are_ignored_here() {
+                continue;
+            }
+            assert_eq!(ended, code, "{summary}");
+            let (sent, rejected) = (summary["attempts"].as_u64().unwrap(), summary["rejected"].as_u64().unwrap());
+            assert_eq!(
+                summary["answered"].as_u64().unwrap(),
+                sent - rejected,
+                "what was in flight was let end: {summary}"
+            );
+        }
+    }
+
+    /// As when the tests themselves run under `nohup`.
+    #[cfg(target_os = "linux")]
+    fn hangups_are_ignored_here() -> bool {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+        u128::from_str_radix(mask.trim(), 16).unwrap() & 1 == 1
     }
 
     /// Standard error as `2>&1 | head` leaves it: a pipe that nobody reads any more.

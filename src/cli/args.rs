@@ -50,11 +50,12 @@ pub(crate) struct SimArgs {
 /// "system", "model", "max_tokens" and any other parameter may be added. Output lines have OpenAI's batch output form
 /// and come in the order in which the answers do.
 ///
-/// The key is read from DEEPSEEK_API_KEY; with --base-url and another host, from OPENAI_API_KEY if that is set.
+/// The key is read from DEEPSEEK_API_KEY; with --base-url and another host, from OPENAI_API_KEY if that is set. Without
+/// --base-url, an address in DEEPSEEK_BASE_URL takes the place of DeepSeek's.
 ///
 /// Exit status: 0 everything is answered; 1 some lines have errors; 2 nothing was sent, as something is wrong with the
-/// arguments, files or key; 3 stopped before the end (disk full, key refused, no balance, no network for a minute); 130
-/// interrupted.
+/// arguments, files or key; 3 stopped before the end (disk full, key refused, no balance, no network for a minute, every
+/// request so far refused in the same words); 130 interrupted.
 #[derive(Debug, Args)]
 pub(crate) struct BatchArgs {
     /// Requests, one JSON object a line; `-` reads standard input
@@ -100,6 +101,10 @@ pub(crate) struct BatchArgs {
     /// Attempts for each request; rejections by the limit don't count
     #[arg(long, value_name = "N", default_value = "5")]
     pub(crate) max_attempts: NonZeroU32,
+
+    /// Ask every line, even if nothing is answered and 50 requests were refused in the same words
+    #[arg(long)]
+    pub(crate) keep_going: bool,
 
     /// Refuse longer lines
     #[arg(long, value_name = "BYTES", default_value = "16777216")]

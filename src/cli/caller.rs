@@ -61,6 +61,9 @@ pub(crate) enum CallError {
 pub(crate) enum Fault {
     /// This request, or bad luck: others may succeed.
     Request,
+    /// This request as the provider sees it, which refused it for good: if all are refused in the same words, what they
+    /// have in common is at fault.
+    Refusal,
     /// The account or the key (no money, refused): every other call would fail as well.
     Account,
     /// The provider can't be reached: if that goes on, every other call will fail as well.
@@ -76,6 +79,8 @@ pub(crate) struct Failure {
     pub(crate) code: String,
     /// A sentence for people.
     pub(crate) message: String,
+    /// The server's own words, without what is this request's alone.
+    pub(crate) words: String,
     /// HTTP status of the last answer, if there was one.
     pub(crate) status: Option<u16>,
     /// The server's id of the last request.

@@ -132,17 +132,34 @@ fn failed(error: Error) -> CallError {
     let fault = match error.kind() {
         ErrorKind::Closed => return CallError::Closed,
         ErrorKind::Authentication | ErrorKind::InsufficientBalance => Fault::Account,
+        // One 403 may be of the request; after some in a row the client refuses the others by itself.
+        ErrorKind::Forbidden if error.attempts_made() == 0 => Fault::Account,
         ErrorKind::Connection => Fault::Network,
+        ErrorKind::Refused => Fault::Refusal,
         _ => Fault::Request,
     };
     CallError::Failed(Failure {
         fault,
         code: error.kind().name().to_owned(),
         message: for_the_command_line(&error.to_string()).to_owned(),
+        words: common_words(error.message().unwrap_or_default(), error.request_id()),
         status: error.status(),
         request_id: error.request_id().map(str::to_owned),
         body: error.response().map(|response| Bytes::clone(&response.body)),
     })
+}
+
+/// What a server may say of other requests, too: without this one's id, and without where in its body the mistake stands
+/// (as in "missing field `role` at line 1 column 59").
+fn common_words(message: &str, request_id: Option<&str>) -> String {
+    let words = match message.rsplit_once(" at line ") {
+        Some((words, place)) if place.chars().all(|c| c.is_ascii_digit() || " column.".contains(c)) => words,
+        _ => message,
+    };
+    match request_id {
+        Some(id) if !id.is_empty() => words.replace(id, "…"),
+        _ => words.to_owned(),
+    }
 }
 
 /// Without the advice that only a program which goes on running can follow.
@@ -163,13 +180,31 @@ mod tests {
         assert_eq!(for_the_command_line("try again later"), "try again later");
     }
 
+    #[test]
+    fn what_is_one_requests_alone_is_no_part_of_the_common_words() {
+        for (message, words) in [
+            ("Model Not Exist", "Model Not Exist"),
+            ("missing field `role` at line 1 column 59", "missing field `role`"),
+            ("missing field `role` at line 1 column 1234.", "missing field `role`"),
+            ("Wait at line 3 of the queue", "Wait at line 3 of the queue"),
+            ("no such model (request id: r-17)", "no such model (request id: …)"),
+            ("you asked for 70123 tokens", "you asked for 70123 tokens"),
+        ] {
+            assert_eq!(common_words(message, Some("r-17")), words);
+        }
+        assert_eq!(common_words("oh", Some("")), "oh");
+        assert_eq!(common_words("r-17", None), "r-17");
+    }
+
     #[tokio::test]
     async fn only_deepseeks_prices_are_known_before_anything_was_answered() {
         let line = ["tidegate", "batch", "in", "-o", "out"];
         let crate::args::Command::Batch(args) = crate::args::Cli::parse_from(line).command else { panic!() };
         for (deepseek, cost) in [(true, Some(0.0)), (false, None)] {
             let base_url = "http://127.0.0.1:9".parse().unwrap();
-            let caller = connect(&Connection { base_url, key: Some(Key::simulated()), deepseek }, &args).unwrap();
+            let key_name = "DEEPSEEK_API_KEY".to_owned();
+            let connection = Connection { base_url, key: Some(Key::simulated()), key_name, deepseek };
+            let caller = connect(&connection, &args).unwrap();
             assert_eq!(caller.gauges().cost_usd, cost);
         }
     }

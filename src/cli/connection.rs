@@ -38,12 +38,18 @@ pub(crate) struct Connection {
     pub(crate) base_url: Url,
     /// `None` for servers that want none.
     pub(crate) key: Option<Key>,
+    /// The environment variable where it was looked for.
+    pub(crate) key_name: String,
     /// Whether it is DeepSeek itself, or its simulation: then its prices hold.
     pub(crate) deepseek: bool,
 }
 
-/// Holds the key for hosts other than DeepSeek's.
-pub(crate) const OTHER_KEY: &str = "OPENAI_API_KEY";
+/// Holds the key for DeepSeek.
+pub(crate) const DEEPSEEK_KEY: &str = "DEEPSEEK_API_KEY";
+/// Holds the key for what `--base-url` names.
+const OTHER_KEY: &str = "OPENAI_API_KEY";
+/// Holds another address of DeepSeek's API, for this program as for the clients.
+const DEEPSEEK_URL: &str = "DEEPSEEK_BASE_URL";
 
 /// Why there is no connection.
 #[derive(Debug, PartialEq, thiserror::Error)]
@@ -52,51 +58,61 @@ pub(crate) enum ConnectionError {
     NoKey(String),
     #[error("the key in {0} has {1} in it; a key is one word of visible ASCII characters")]
     BadKey(String, &'static str),
-    #[error("--base-url {url:?}: {problem}")]
-    BadUrl { url: String, problem: String },
+    #[error("{given} {url:?}: {problem}")]
+    BadUrl { given: &'static str, url: String, problem: String },
 }
 
 impl Connection {
     /// From the arguments and the environment `env`.
     ///
-    /// DeepSeek's key comes from `DEEPSEEK_API_KEY` and is sent to no other host. Other hosts get `OPENAI_API_KEY`, or no
-    /// key if that is not set, as servers of one's own often want none. `key_name` overrules both, and must be set.
+    /// DeepSeek's key comes from `DEEPSEEK_API_KEY` and is sent to no other host than that of `DEEPSEEK_BASE_URL`. Hosts
+    /// that `base_url` names get `OPENAI_API_KEY`, or no key if that is not set, as servers of one's own often want none.
+    /// `key_name` overrules both, and must be set.
     pub(crate) fn new(
         base_url: Option<&str>,
         key_name: Option<&str>,
         env: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self, ConnectionError> {
-        let base_url = parse(base_url.unwrap_or(DEEPSEEK))?;
+        let by_env = env(DEEPSEEK_URL).map(|url| url.to_string_lossy().trim().to_owned()).filter(|url| !url.is_empty());
+        let (given, url) = match (base_url, &by_env) {
+            (Some(url), _) => ("--base-url", url),
+            (None, Some(url)) => (DEEPSEEK_URL, url.as_str()),
+            (None, None) => ("", DEEPSEEK),
+        };
+        let base_url = parse(url).map_err(|problem| {
+            let url = without_password(url);
+            ConnectionError::BadUrl { given, url, problem }
+        })?;
         let host = base_url.host_str().unwrap_or_default();
         let deepseek = host == "deepseek.com" || host.ends_with(".deepseek.com");
-        let name = key_name.unwrap_or(if deepseek { "DEEPSEEK_API_KEY" } else { OTHER_KEY });
+        let name = key_name.unwrap_or(if deepseek || given == DEEPSEEK_URL { DEEPSEEK_KEY } else { OTHER_KEY });
         let key = match env(name) {
             Some(value) if !value.is_empty() => Some(check_key(name, value)?),
             _ if deepseek || key_name.is_some() => return Err(ConnectionError::NoKey(name.to_owned())),
             _ => None,
         };
-        Ok(Self { base_url, key, deepseek })
+        Ok(Self { base_url, key, key_name: name.to_owned(), deepseek })
     }
 }
 
-fn parse(text: &str) -> Result<Url, ConnectionError> {
-    let bad = |problem: String| ConnectionError::BadUrl { url: without_password(text), problem };
+/// A base URL, or what is wrong with it.
+fn parse(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| match error {
-        url::ParseError::RelativeUrlWithoutBase => bad(format!("expected a URL such as {DEEPSEEK}")),
-        error => bad(error.to_string()),
+        url::ParseError::RelativeUrlWithoutBase => format!("expected a URL such as {DEEPSEEK}"),
+        error => error.to_string(),
     })?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(bad(format!("expected http or https, got {0}; write http://… or https://…", url.scheme())));
+        return Err(format!("expected http or https, got {0}; write http://… or https://…", url.scheme()));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(bad("a name or password does not belong here; the key comes from the environment".to_owned()));
+        return Err("a name or password does not belong here; the key comes from the environment".to_owned());
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(bad("expected no ? and no #: requests add their path to it".to_owned()));
+        return Err("expected no ? and no #: requests add their path to it".to_owned());
     }
     let path = url.path().trim_end_matches('/');
     if let Some(endpoint) = Endpoint::ALL.map(Endpoint::path).into_iter().find(|endpoint| path.ends_with(endpoint)) {
-        return Err(bad(format!("expected it without {endpoint}: requests add their path to it")));
+        return Err(format!("expected it without {endpoint}: requests add their path to it"));
     }
     Ok(url)
 }
@@ -151,6 +167,23 @@ mod tests {
         assert_eq!(key(Some("http://127.0.0.1:8080/v1"), Some("MINE")).as_deref(), Some("sk-m"));
         assert_eq!(connect(Some("http://localhost:8080/v1"), None, &[]).unwrap().key, None);
         assert!(connect(Some("http://localhost/v1"), Some("MINE"), &[]).is_err());
+    }
+
+    #[test]
+    fn the_address_in_the_environment_gets_deepseeks_key_and_an_argument_overrules_it() {
+        let env = [("DEEPSEEK_API_KEY", "sk-d"), ("OPENAI_API_KEY", "sk-o"), ("DEEPSEEK_BASE_URL", " http://host:1 ")];
+        let told = |url, env: &[_]| {
+            let connection = connect(url, None, env).unwrap();
+            (connection.base_url.to_string(), connection.key.map(|key| key.expose().to_owned()), connection.key_name)
+        };
+        let told_of = |url: &str, key: Option<&str>, name: &str| (url.into(), key.map(str::to_owned), name.into());
+        assert_eq!(told(None, &env), told_of("http://host:1/", Some("sk-d"), "DEEPSEEK_API_KEY"));
+        assert_eq!(told(None, &env[1..]), told_of("http://host:1/", None, "DEEPSEEK_API_KEY"));
+        assert_eq!(told(Some("http://mine"), &env), told_of("http://mine/", Some("sk-o"), "OPENAI_API_KEY"));
+        let empty = [("DEEPSEEK_API_KEY", "sk-d"), ("DEEPSEEK_BASE_URL", " ")];
+        assert_eq!(told(None, &empty), told_of("https://api.deepseek.com/", Some("sk-d"), "DEEPSEEK_API_KEY"));
+        let error = connect(None, None, &[("DEEPSEEK_BASE_URL", "host/v1")]).unwrap_err().to_string();
+        assert!(error.starts_with("DEEPSEEK_BASE_URL \"host/v1\": expected a URL"), "{error}");
     }
 
     #[test]

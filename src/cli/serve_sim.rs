@@ -1,8 +1,9 @@
 //! `tidegate sim`: a simulated provider for the tests of others.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tidegate::sim::{ServeEvent, ServeOptions, Tally, serve};
 
 use crate::args::SimArgs;
@@ -13,12 +14,16 @@ use crate::simulation::{self, SimulationError};
 /// How often a line is printed where no terminal shows a live one.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// Serves until Ctrl-C or SIGTERM.
+/// Serves until it is asked to end.
 pub(crate) async fn execute(args: SimArgs) -> Result<(), SimulationError> {
     let scenario = simulation::load(Some(&args.scenario))?;
     let name = args.scenario.display().to_string();
     let options = ServeOptions { scenario, seed: args.seed, addr: args.listen, ..ServeOptions::default() };
-    let live = std::io::stderr().is_terminal();
+    // It takes a line away whole, also where that is longer than the terminal is wide, and is hidden where there is none.
+    let live = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{msg}") {
+        live.set_style(style);
+    }
     let mut printed = Instant::now();
     let interrupts = interrupt::listen();
     let until = async {
@@ -34,9 +39,7 @@ pub(crate) async fn execute(args: SimArgs) -> Result<(), SimulationError> {
             say(format_args!("  export DEEPSEEK_BASE_URL={url} DEEPSEEK_API_KEY=sk-simulated"));
             say(format_args!("  Ctrl-C ends it; {url}/__sim/tally tells what it saw."));
         }
-        ServeEvent::Progress(tally) if live => {
-            let _ = write!(std::io::stderr(), "\r\x1b[2K{}", line(tally));
-        }
+        ServeEvent::Progress(tally) if !live.is_hidden() => live.set_message(line(tally)),
         ServeEvent::Progress(tally) if printed.elapsed() >= LINE_EVERY => {
             printed = Instant::now();
             say(line(tally));
@@ -44,9 +47,7 @@ pub(crate) async fn execute(args: SimArgs) -> Result<(), SimulationError> {
         _ => {}
     };
     let tally = serve(options, told, until).await?;
-    if live {
-        say("");
-    }
+    live.finish_and_clear();
     say(format_args!("It saw {}", line(&tally)));
     if args.json {
         // Who closed the pipe doesn't want to know.
@@ -60,7 +61,7 @@ fn line(tally: &Tally) -> String {
     let (cap, in_flight) = lane.map_or((0, 0), |lane| (lane.cap, lane.in_flight));
     let other = tally.rejected_total() - tally.slot_rejections();
     format!(
-        "{} requests, {} answered, {in_flight} in flight of a cap of {cap}, {} times 429, {other} other refusals",
+        "{} requests, {} answered, {in_flight} of {cap} in flight, {} times 429, {other} other refusals",
         tally.requests,
         tally.completed,
         tally.slot_rejections(),

@@ -9,7 +9,7 @@ use tidegate::sim::{Scenario, ScenarioError};
 use url::Url;
 
 use crate::batch::{Fixed, Moment, Simulation};
-use crate::connection::{Connection, Key};
+use crate::connection::{self, Connection, Key};
 
 /// The scenario of `--simulate` without `--scenario`: the cap moves five times a minute, and the service storms.
 const PRESET: &str = "storm";
@@ -62,7 +62,8 @@ impl Simulated {
     /// How to reach it.
     pub(crate) fn connection(&self) -> Connection {
         let base_url = Url::parse(&self.server.url()).expect("a socket's address makes a URL");
-        Connection { base_url, key: Some(Key::simulated()), deepseek: true }
+        let key_name = connection::DEEPSEEK_KEY.to_owned();
+        Connection { base_url, key: Some(Key::simulated()), key_name, deepseek: true }
     }
 
     /// Its time begins now.

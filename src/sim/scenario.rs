@@ -24,7 +24,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -40,7 +39,7 @@ pub const DEFAULT_MODELS: [&str; 2] = ["deepseek-flash", "deepseek-v4-pro"];
 
 /// How a simulated provider behaves. See the [module](self) for the JSON form.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object with a scenario's fields, such as {\"cap\": 64}")]
 pub struct Scenario {
     /// A short name for reports.
     pub name: String,
@@ -126,7 +125,7 @@ pub enum Cap {
 
 /// A cap that jumps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `points`")]
 pub struct Steps {
     /// `[seconds, cap]` pairs, by rising time. Before the first, the first's cap holds.
     pub points: Vec<(f64, u32)>,
@@ -137,7 +136,7 @@ pub struct Steps {
 
 /// A cap that moves evenly between two levels, one unit at a time, and jumps back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `low`, `high` and `period`")]
 pub struct Sawtooth {
     /// The lowest cap.
     pub low: u32,
@@ -153,7 +152,7 @@ pub struct Sawtooth {
 /// A cap that wanders: at each step it is multiplied by `exp(spread × a standard normal number)`, within bounds. The
 /// walk is fixed by the provider's seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `start`, `low`, `high`, `every` and `spread`")]
 pub struct Walk {
     /// Where it starts.
     pub start: u32,
@@ -175,14 +174,7 @@ impl From<u32> for Cap {
 
 impl<'de> Deserialize<'de> for Cap {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        enum Named {
-            Constant(u32),
-            Steps(Steps),
-            Sawtooth(Sawtooth),
-            Walk(Walk),
-        }
+        const NAMES: &[&str] = &["constant", "steps", "sawtooth", "walk"];
         struct CapVisitor;
         impl<'de> Visitor<'de> for CapVisitor {
             type Value = Cap;
@@ -196,16 +188,28 @@ impl<'de> Deserialize<'de> for Cap {
                     .map(Cap::Constant)
                     .map_err(|_| E::invalid_value(de::Unexpected::Unsigned(cap), &self))
             }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Cap, A::Error> {
-                Ok(match Named::deserialize(MapAccessDeserializer::new(map))? {
-                    Named::Constant(cap) => Cap::Constant(cap),
-                    Named::Steps(steps) => Cap::Steps(steps),
-                    Named::Sawtooth(saw) => Cap::Sawtooth(saw),
-                    Named::Walk(walk) => Cap::Walk(walk),
-                })
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Cap, A::Error> {
+                let cap = match map.next_key::<String>()?.as_deref() {
+                    Some("constant") => Cap::Constant(map.next_value()?),
+                    Some("steps") => Cap::Steps(map.next_value()?),
+                    Some("sawtooth") => Cap::Sawtooth(map.next_value()?),
+                    Some("walk") => Cap::Walk(map.next_value()?),
+                    Some(other) => return Err(de::Error::unknown_variant(other, NAMES)),
+                    None => return Err(de::Error::invalid_length(0, &self)),
+                };
+                just_one(map, &self)?;
+                Ok(cap)
             }
         }
         deserializer.deserialize_any(CapVisitor)
+    }
+}
+
+/// Refuses a second name where an object has one of several.
+fn just_one<'de, A: MapAccess<'de>>(mut map: A, expected: &dyn de::Expected) -> Result<(), A::Error> {
+    match map.next_key::<de::IgnoredAny>()? {
+        None => Ok(()),
+        Some(_) => Err(de::Error::invalid_length(2, expected)),
     }
 }
 
@@ -223,7 +227,7 @@ pub enum Dist {
 
 /// A log-normal quantity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `median` and `sigma`")]
 pub struct Lognormal {
     /// Half of the draws are below this.
     pub median: f64,
@@ -264,13 +268,7 @@ pub(crate) fn standard_normal(u: f64, v: f64) -> f64 {
 
 impl<'de> Deserialize<'de> for Dist {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        enum Named {
-            Fixed(f64),
-            Uniform(f64, f64),
-            Lognormal(Lognormal),
-        }
+        const NAMES: &[&str] = &["fixed", "uniform", "lognormal"];
         struct DistVisitor;
         impl<'de> Visitor<'de> for DistVisitor {
             type Value = Dist;
@@ -286,12 +284,19 @@ impl<'de> Deserialize<'de> for Dist {
             fn visit_f64<E: de::Error>(self, value: f64) -> Result<Dist, E> {
                 Ok(Dist::Fixed(value))
             }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Dist, A::Error> {
-                Ok(match Named::deserialize(MapAccessDeserializer::new(map))? {
-                    Named::Fixed(value) => Dist::Fixed(value),
-                    Named::Uniform(low, high) => Dist::Uniform(low, high),
-                    Named::Lognormal(l) => Dist::Lognormal(l),
-                })
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Dist, A::Error> {
+                let dist = match map.next_key::<String>()?.as_deref() {
+                    Some("fixed") => Dist::Fixed(map.next_value()?),
+                    Some("uniform") => match map.next_value::<Vec<f64>>()?[..] {
+                        [low, high] => Dist::Uniform(low, high),
+                        ref bounds => return Err(de::Error::invalid_length(bounds.len(), &"two numbers, [low, high]")),
+                    },
+                    Some("lognormal") => Dist::Lognormal(map.next_value()?),
+                    Some(other) => return Err(de::Error::unknown_variant(other, NAMES)),
+                    None => return Err(de::Error::invalid_length(0, &self)),
+                };
+                just_one(map, &self)?;
+                Ok(dist)
             }
         }
         deserializer.deserialize_any(DistVisitor)
@@ -300,7 +305,7 @@ impl<'de> Deserialize<'de> for Dist {
 
 /// How long answers take and how long they are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
 pub struct Service {
     /// Seconds from inference to the end of the answer, whatever its length. Default: it follows from the length,
     /// `first_token + output_tokens / tokens_per_second`.
@@ -334,7 +339,7 @@ impl Default for Service {
 /// The wait before inference, during which the provider keeps the connection alive: `: keep-alive` comments in a
 /// stream, empty lines otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
 pub struct Queue {
     /// Seconds a request waits. Default: 0.
     pub wait: Dist,
@@ -355,7 +360,7 @@ impl Default for Queue {
 
 /// A time of trouble: arrivals from `from` to `to` are answered with `status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `status`")]
 pub struct Window {
     /// 503 (overloaded), 500 (failed) or 402 (no balance); any status of 400 and up works.
     pub status: u16,
@@ -401,7 +406,7 @@ fn window_latency() -> f64 {
 /// Limits on pace, per account and model. Only admitted requests count. A request counts its prompt and the answer it
 /// will get.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
 pub struct Rate {
     /// Requests a minute. Default: no limit (DeepSeek publishes none; other providers do).
     pub rpm: Option<u32>,
@@ -428,7 +433,7 @@ pub enum Refill {
 
 /// How a 429 looks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
 pub struct Rejection {
     /// The body. It also sets the dialect of 500, 503 and 402 bodies.
     pub body: BodyStyle,
@@ -461,7 +466,7 @@ pub enum BodyStyle {
 
 /// A wait that a refusal asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object with `form` and `seconds`")]
 pub struct RetryAfter {
     /// How it is written. Default: not at all.
     pub form: RetryAfterForm,
@@ -489,7 +494,7 @@ pub enum RetryAfterForm {
 /// What an excess costs: each arrival above the cap cuts it to a share of itself for a while; an excess over the cut
 /// cap starts the while anew. Requests in flight go on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
 pub struct Punish {
     /// The share of the cap that remains (never less than one request). Default: 0.25.
     pub to: f64,
@@ -506,7 +511,7 @@ impl Default for Punish {
 /// How often an admitted request goes wrong: each field is a probability, at most one fault strikes a request, and the
 /// sum may not exceed 1. All default to 0.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
 pub struct Faults {
     /// The connection breaks after part of the answer.
     pub cut: f64,
@@ -530,7 +535,7 @@ pub struct Faults {
 
 /// Money that falls with use. What is left scales the cap, and nothing left is 402.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
 pub struct Balance {
     /// The balance at the start. Default: 2.5.
     pub amount: f64,
@@ -566,7 +571,7 @@ impl Balance {
 
 /// An account: limits count for all its keys together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `name` and `keys`")]
 pub struct Account {
     /// Its name in the tally.
     pub name: String,
@@ -671,6 +676,17 @@ impl Scenario {
     /// # Errors
     /// Says where the mistake is (line, column and path of the field) and what to write instead.
     pub fn from_json(json: &str) -> Result<Self, ScenarioError> {
+        // Some editors begin every file with a byte-order mark.
+        let json = json.strip_prefix('\u{feff}').unwrap_or(json);
+        // A list would pass for the fields in their order.
+        if let Some((blank, _)) = json.split_once('[').filter(|(before, _)| before.trim_ascii().is_empty()) {
+            return Err(ScenarioError::Json {
+                line: blank.matches('\n').count() + 1,
+                column: blank.len() - blank.rfind('\n').map_or(0, |end| end + 1) + 1,
+                field: ".".to_owned(),
+                message: "expected an object with a scenario's fields, such as {\"cap\": 64}, got a list".to_owned(),
+            });
+        }
         let mut deserializer = serde_json::Deserializer::from_str(json);
         let located = |field: String, error: &serde_json::Error| {
             let text = error.to_string();
@@ -907,6 +923,7 @@ mod tests {
     #[test]
     fn an_empty_object_is_the_default_scenario() {
         assert_eq!(Scenario::from_json("{}").unwrap(), Scenario::default());
+        assert_eq!(Scenario::from_json("\u{feff}{}\r\n").unwrap(), Scenario::default());
     }
 
     #[test]
@@ -989,6 +1006,19 @@ mod tests {
             (r#"{"rate": {"refill": "leaky"}}"#, vec!["rate.refill", "`leaky`", "`bucket`"]),
             (r#"{"rejection": {"body": "deep"}}"#, vec!["rejection.body", "`deepseek_balance`"]),
             (r#"{} {}"#, vec!["line 1", "trailing characters"]),
+            (r#""storm""#, vec!["line 1", "an object with a scenario's fields"]),
+            ("\n  [64]", vec!["line 2 column 3", "an object with a scenario's fields", "got a list"]),
+            (r#"{"cap": {}}"#, vec!["field `cap`", "one of `constant`, `steps`"]),
+            (
+                r#"{"cap": {"steps": {"points": [[0, 1]]}, "constant": 2}}"#,
+                vec!["field `cap`", "invalid length 2", "one of `constant`, `steps`"],
+            ),
+            (r#"{"cap": {"steps": 1}}"#, vec!["field `cap.steps`", "an object with `points`"]),
+            (r#"{"service": {"time": {}}}"#, vec!["field `service.time`", "one of `fixed`, `uniform`"]),
+            (r#"{"service": {"time": {"uniform": [1]}}}"#, vec!["field `service.time`", "[low, high]"]),
+            (r#"{"service": {"time": {"uniform": [1, 2, 3]}}}"#, vec!["field `service.time`", "[low, high]"]),
+            (r#"{"service": {"time": {"uniform": [1, 2], "fixed": 3}}}"#, vec!["service.time", "invalid length 2"]),
+            (r#"{"windows": [{"status": 503, "retry_after": 3}]}"#, vec!["windows[0].retry_after", "`form`"]),
         ] {
             let error = error_of(json);
             for part in parts {

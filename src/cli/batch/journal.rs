@@ -7,7 +7,7 @@
 //! sends anything: no id stands in both files.
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -39,26 +39,93 @@ pub(crate) enum FileError {
 
 /// Something that can be appended to and cut off: a file, or a full disk in a test.
 pub(super) trait Storage {
+    /// How many bytes there are, whoever wrote them.
+    fn end(&mut self) -> io::Result<u64>;
     /// Writes at `offset`, the end of what is kept, as much as there is room for.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<usize>;
     /// Cuts off everything after `len`.
     fn truncate(&mut self, len: u64) -> io::Result<()>;
     /// Waits until what was written has reached the disk.
     fn sync(&mut self) -> io::Result<()>;
+    /// Whether it is no longer found where it was opened: another program has moved, deleted or replaced it.
+    fn displaced(&self) -> bool;
+    /// Writes everything once more, where nothing is yet; where that is.
+    fn rescue(&mut self) -> io::Result<PathBuf>;
 }
 
-impl Storage for File {
+/// A file, and where it was opened.
+pub(super) struct Placed {
+    file: File,
+    path: PathBuf,
+    /// What tells it from the file that may stand there later, if anything does.
+    identity: Option<Identity>,
+}
+
+#[cfg(unix)]
+type Identity = (u64, u64);
+/// The system itself forbids to delete or replace a file that is open, or does not tell.
+#[cfg(not(unix))]
+type Identity = std::convert::Infallible;
+
+#[cfg(unix)]
+fn identity(metadata: &Metadata) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(_: &Metadata) -> Option<Identity> {
+    None
+}
+
+impl Placed {
+    fn new(file: File, path: &Path) -> Self {
+        let opened = file.metadata().ok().and_then(|metadata| identity(&metadata));
+        let found = path.metadata().ok().and_then(|metadata| identity(&metadata));
+        // Some network file systems give a file another number each time.
+        Self { file, path: path.to_owned(), identity: opened.filter(|_| opened == found) }
+    }
+}
+
+impl Storage for Placed {
+    fn end(&mut self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
-        self.seek(SeekFrom::Start(offset))?;
-        self.write(bytes)
+        self.file.seek(SeekFrom::Start(offset))?;
+        self.file.write(bytes)
     }
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {
-        self.set_len(len)
+        self.file.set_len(len)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
+        self.file.sync_data()
+    }
+
+    fn displaced(&self) -> bool {
+        self.identity.is_some()
+            && match self.path.metadata() {
+                Ok(metadata) => identity(&metadata) != self.identity,
+                // Any other error says nothing of the file.
+                Err(error) => error.kind() == io::ErrorKind::NotFound,
+            }
+    }
+
+    fn rescue(&mut self) -> io::Result<PathBuf> {
+        let mut beside = self.path.clone().into_os_string();
+        beside.push(".rescued");
+        let beside = PathBuf::from(beside);
+        let (path, mut copy) = match File::create_new(&self.path) {
+            Ok(copy) => (self.path.clone(), copy),
+            Err(_) => (beside.clone(), File::create_new(beside)?),
+        };
+        self.file.rewind()?;
+        io::copy(&mut self.file, &mut copy)?;
+        copy.sync_data()?;
+        Ok(path)
     }
 }
 
@@ -70,13 +137,15 @@ pub(super) struct Appender<S> {
     len: u64,
     /// A part of a line may stand behind `len`.
     torn: bool,
+    /// Another program has written to it or cut it off.
+    changed: bool,
     unwritten: VecDeque<Vec<u8>>,
 }
 
 impl<S: Storage> Appender<S> {
     /// Appends behind the first `len` bytes.
     pub(super) fn new(storage: S, len: u64) -> Self {
-        Self { storage, len, torn: false, unwritten: VecDeque::new() }
+        Self { storage, len, torn: false, changed: false, unwritten: VecDeque::new() }
     }
 
     /// Appends `line`, after those that could not be written before.
@@ -90,10 +159,22 @@ impl<S: Storage> Appender<S> {
 
     /// Tries again what could not be written.
     pub(super) fn flush(&mut self) -> io::Result<()> {
-        while let Some(line) = self.unwritten.front() {
+        while let Some(line) = self.unwritten.front_mut() {
             if self.torn {
                 self.storage.truncate(self.len)?;
                 self.torn = false;
+            }
+            let mut end = self.storage.end()?;
+            if end != self.len {
+                // Some network file systems know it only when what was written has arrived.
+                self.storage.sync()?;
+                end = self.storage.end()?;
+            }
+            if end != self.len {
+                // What others wrote stays as it is, and ours begins on a line of its own.
+                self.changed = true;
+                self.len = end;
+                line.insert(0, b'\n');
             }
             if let Err(error) = write_whole(&mut self.storage, self.len, line) {
                 // Should this fail too, the next write or the next run cuts it off.
@@ -110,6 +191,21 @@ impl<S: Storage> Appender<S> {
     pub(super) fn finish(&mut self) -> io::Result<()> {
         self.flush()?;
         self.storage.sync()
+    }
+
+    /// Whether another program has written to it or cut it off. What is appended then stands behind that.
+    pub(super) fn changed(&self) -> bool {
+        self.changed
+    }
+
+    /// Whether what is appended goes where nobody will find it; see [`Storage::displaced`].
+    pub(super) fn displaced(&self) -> bool {
+        self.storage.displaced()
+    }
+
+    /// Writes everything once more; see [`Storage::rescue`].
+    pub(super) fn rescue(&mut self) -> io::Result<PathBuf> {
+        self.storage.rescue()
     }
 
     /// How many lines could not be written yet.
@@ -142,10 +238,10 @@ pub(super) struct Earlier {
 }
 
 /// Opens the file of answers for one run alone, reads what it holds and repairs its end.
-pub(super) fn open_answers(path: &Path) -> Result<(Appender<File>, Earlier), FileError> {
+pub(super) fn open_answers(path: &Path) -> Result<(Appender<Placed>, Earlier), FileError> {
     const OPTION: &str = "--output";
     let io_error = |error| FileError::Io { path: path.to_owned(), error };
-    let mut file = open_locked(path)?;
+    let file = open_locked(path)?;
     let mut ids = Ids::default();
     let mut lines = Lines::new(BufReader::with_capacity(1 << 16, &file), MAX_ANSWER_BYTES);
     let mut line = Vec::new();
@@ -166,6 +262,7 @@ pub(super) fn open_answers(path: &Path) -> Result<(Appender<File>, Earlier), Fil
         len = lines.offset();
     }
     drop(lines);
+    let mut file = Placed::new(file, path);
     if cut > 0 {
         file.truncate(len).map_err(io_error)?;
     }
@@ -187,9 +284,9 @@ fn is_torn(tail: &[u8]) -> bool {
 }
 
 /// Opens the file of errors for one run alone and empties it, if it is one.
-pub(super) fn open_errors(path: &Path) -> Result<Appender<File>, FileError> {
+pub(super) fn open_errors(path: &Path) -> Result<Appender<Placed>, FileError> {
     let io_error = |error| FileError::Io { path: path.to_owned(), error };
-    let mut file = open_locked(path)?;
+    let file = open_locked(path)?;
     let mut line = Vec::new();
     if let Some(info) = Lines::new(BufReader::new(&file), MAX_ANSWER_BYTES).read(&mut line).map_err(io_error)?
         && !record::is_error_line(&line)
@@ -197,8 +294,8 @@ pub(super) fn open_errors(path: &Path) -> Result<Appender<File>, FileError> {
     {
         return Err(FileError::Foreign { path: path.to_owned(), line: info.number, option: "--errors" });
     }
-    file.truncate(0).map_err(io_error)?;
-    Ok(Appender::new(file, 0))
+    file.set_len(0).map_err(io_error)?;
+    Ok(Appender::new(Placed::new(file, path), 0))
 }
 
 fn open_locked(path: &Path) -> Result<File, FileError> {
@@ -293,6 +390,18 @@ mod tests {
     }
 
     impl Storage for SmallDisk {
+        fn end(&mut self) -> io::Result<u64> {
+            Ok(self.kept.len() as u64)
+        }
+
+        fn displaced(&self) -> bool {
+            false
+        }
+
+        fn rescue(&mut self) -> io::Result<PathBuf> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
         fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
             assert_eq!(offset, self.kept.len() as u64, "every write goes to the end");
             let n = bytes.len().min(self.room.saturating_sub(self.kept.len())).min(7);
@@ -398,6 +507,51 @@ mod tests {
         assert!(!earlier.ids.answered("a") && earlier.cut == 0);
         answers.append(answer("b")).unwrap();
         assert_eq!(ids_in(&fs::read(&path).unwrap()), ["a", "b"]);
+    }
+
+    // Elsewhere the lock keeps other programs from it.
+    #[cfg(unix)]
+    #[test]
+    fn what_another_program_does_to_an_open_file_overwrites_nothing_and_leaves_no_hole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        let (mut answers, _) = open_answers(&path).unwrap();
+        answers.append(answer("a")).unwrap();
+        assert!(!answers.changed());
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"mine").unwrap();
+        answers.append(answer("b")).unwrap();
+        answers.append(answer("c")).unwrap();
+        assert!(answers.changed());
+        assert_eq!(fs::read(&path).unwrap(), [&answer("a")[..], b"mine\n", &answer("b"), &answer("c")].concat());
+
+        fs::write(&path, "").unwrap();
+        answers.append(answer("d")).unwrap();
+        drop(answers);
+        let (_, earlier) = open_answers(&path).unwrap();
+        assert_eq!((earlier.ids.len(), earlier.cut), (1, 0));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_was_moved_deleted_or_replaced_is_written_once_more_beside_what_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let [path, moved, beside] = ["out", "moved", "out.rescued"].map(|name| dir.path().join(name));
+        let (mut answers, _) = open_answers(&path).unwrap();
+        answers.append(answer("a")).unwrap();
+        assert!(!answers.displaced());
+        fs::rename(&path, &moved).unwrap();
+        assert!(answers.displaced());
+        assert_eq!(answers.rescue().unwrap(), path);
+        assert_eq!(fs::read(&path).unwrap(), answer("a"));
+
+        drop(answers);
+        let (mut answers, _) = open_answers(&path).unwrap();
+        fs::write(&moved, "another").unwrap();
+        fs::rename(&moved, &path).unwrap();
+        assert!(answers.displaced());
+        assert_eq!(answers.rescue().unwrap(), beside);
+        assert_eq!((fs::read(&path).unwrap(), fs::read(&beside).unwrap()), (b"another".to_vec(), answer("a")));
+        assert!(answers.rescue().is_err(), "what was rescued before is not overwritten");
     }
 
     #[test]

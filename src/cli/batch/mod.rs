@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::args::BatchArgs;
 use crate::caller::Caller;
 use crate::client;
-use crate::connection::{Connection, ConnectionError, OTHER_KEY};
+use crate::connection::{Connection, ConnectionError};
 use crate::interrupt;
 use crate::simulation::{Simulated, SimulationError};
 
@@ -23,8 +23,8 @@ mod source;
 mod summary;
 
 use journal::FileError;
-use progress::{Progress, Tally};
-use run::{Batch, Ended};
+use progress::{Progress, Tally, counted};
+use run::{Batch, Ended, Stop};
 use source::SourceOptions;
 use summary::Summary;
 pub(crate) use summary::{Fixed, Moment, Simulation, Status};
@@ -80,15 +80,18 @@ pub(crate) async fn execute(args: BatchArgs) -> Result<Status, Error> {
     let progress = Progress::new(args.quiet);
     if connection.key.is_none() {
         // Fine with a server of one's own; with any other it explains the 401 that comes next.
-        progress.say(&format!("{OTHER_KEY} is not set: requests go out without a key"));
+        progress.say(&format!("{} is not set: requests go out without a key", connection.key_name));
     }
     if earlier.cut > 0 {
-        let (path, cut) = (args.output.display(), earlier.cut);
-        progress.say(&format!("{path}: cut off {cut} bytes of a torn last line; its request is asked again"));
+        let (path, cut) = (args.output.display(), counted(earlier.cut, "byte"));
+        progress.say(&format!("{path}: cut off {cut} of a torn last line; its request is asked again"));
     }
     if earlier.ids.len() > 0 {
-        progress.say(&format!("{}: {} answers are there already", args.output.display(), earlier.ids.len()));
+        let (path, answers) = (args.output.display(), counted(earlier.ids.len() as u64, "answer"));
+        progress.say(&format!("{path}: holds {answers} already"));
     }
+    // Where something has been answered, not everything is wrong.
+    let may_give_up = !args.keep_going && earlier.ids.len() == 0;
     let model = args.model.clone().or_else(|| args.base_url.is_none().then(|| DEFAULT_MODEL.to_owned()));
     let options = SourceOptions { max_line_bytes: args.max_line_bytes.get(), model, memory: READ_AHEAD_BYTES };
     let items = source::start(input.reader, earlier.ids, options);
@@ -96,7 +99,7 @@ pub(crate) async fn execute(args: BatchArgs) -> Result<Status, Error> {
         simulated.begin();
     }
     let started = std::time::Instant::now();
-    let batch = Batch { caller: caller.clone(), items, answers, errors, interrupts, progress, total };
+    let batch = Batch { caller: caller.clone(), items, answers, errors, interrupts, progress, total, may_give_up };
     let Ended { stop, tally, lost_answers } = batch.run().await;
 
     let elapsed_seconds = started.elapsed().as_secs_f64();
@@ -107,6 +110,7 @@ pub(crate) async fn execute(args: BatchArgs) -> Result<Status, Error> {
     };
     let summary = Summary {
         status,
+        refused_alike: matches!(stop, Some(Stop::RefusedAlike { .. })),
         reason: stop.map(|stop| stop.to_string()),
         elapsed_seconds,
         tally,

@@ -90,7 +90,7 @@ impl Progress {
             View::Plain { next: PLAIN_EVERY }
         } else {
             // The templates are constants; should one be wrong, the default style shows the same numbers.
-            if let Ok(style) = ProgressStyle::with_template("{bar:32.cyan/black.bright} {msg}\n{prefix:.dim}") {
+            if let Ok(style) = ProgressStyle::with_template("{wide_bar:.cyan/black.bright} {msg}\n{prefix:.dim}") {
                 bar.set_style(style.progress_chars("━━─"));
             }
             View::Live(bar)
@@ -159,10 +159,11 @@ fn headline(tally: &Tally, elapsed: Duration, rate: f64) -> String {
             clock(Duration::try_from_secs_f64((total - done) as f64 / rate).unwrap_or(Duration::MAX))
         );
     }
-    for (count, what) in [(tally.failed, "failed"), (tally.bad_lines, "bad lines")] {
-        if count > 0 {
-            text += &format!(" · {count} {what}");
-        }
+    if tally.failed > 0 {
+        text += &format!(" · {} failed", tally.failed);
+    }
+    if tally.bad_lines > 0 {
+        text += &format!(" · {}", counted(tally.bad_lines, "bad line"));
     }
     text
 }
@@ -209,6 +210,11 @@ pub(super) fn clock(time: Duration) -> String {
     }
 }
 
+/// "1 request", "2 requests".
+pub(super) fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A count in at most five characters: "999", "5.2k", "120k", "3.4M".
 pub(super) fn short(count: u64) -> String {
     let value = count as f64;
@@ -240,7 +246,7 @@ mod tests {
     fn the_headline_tells_done_rate_time_left_and_troubles() {
         let mut tally = Tally { total: Some(300), answered: 100, answered_before: 20, failed: 2, bad_lines: 1 };
         let text = headline(&tally, Duration::from_secs(10), 12.34);
-        assert_eq!(text, "123/300 41% · 12.3/s · 0:10, 0:14 left · 2 failed · 1 bad lines");
+        assert_eq!(text, "123/300 41% · 12.3/s · 0:10, 0:14 left · 2 failed · 1 bad line");
         tally = Tally { total: None, answered: 5, ..Tally::default() };
         assert_eq!(headline(&tally, Duration::from_secs(3700), 0.0), "5 done · 0.0/s · 1:01:40");
         tally.total = Some(3);

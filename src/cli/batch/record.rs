@@ -136,9 +136,10 @@ mod tests {
     #[test]
     fn a_failure_keeps_the_servers_words_and_is_not_an_answer() {
         let refused = Failure {
-            fault: Fault::Request,
+            fault: Fault::Refusal,
             code: "refused".into(),
             message: "unknown model".into(),
+            words: "unknown model".into(),
             status: Some(400),
             request_id: None,
             body: Some(Bytes::from_static(b"{\"error\":{}}")),

@@ -10,10 +10,10 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::journal::{Appender, Storage};
-use super::progress::{Progress, Tally};
+use super::progress::{Progress, Tally, counted};
 use super::record;
 use super::source::Item;
-use crate::caller::{CallError, Caller, Fault, Gauges, Reply};
+use crate::caller::{CallError, Caller, Failure, Fault, Gauges, Reply};
 
 /// Why a batch ended before its input did.
 #[derive(Debug, thiserror::Error)]
@@ -22,13 +22,26 @@ pub(super) enum Stop {
     Interrupted,
     #[error("{file} can't be written: {error}")]
     Unwritable { file: &'static str, error: io::Error },
+    #[error("another program has written to {0}, or cut it off, while the batch ran")]
+    Changed(&'static str),
+    #[error("the output was moved, deleted or replaced while the batch ran")]
+    Displaced,
     #[error("the input can't be read: {0}")]
     Unreadable(io::Error),
+    #[error("the input ended after {read} of the {total} lines it had: it was cut off while it was read")]
+    CutOff { read: u64, total: u64 },
     /// The account, the key or the network is at fault, so that every request would fail.
     #[error("{0}")]
     Provider(String),
+    /// Nothing was answered, and there is no sign that anything will be.
+    #[error("all {count} requests so far were refused in the same words{}: {words}", in_parentheses(*.status))]
+    RefusedAlike { count: u64, status: Option<u16>, words: String },
     #[error("a bug in this program ended a request: {0}")]
     Bug(String),
+}
+
+fn in_parentheses(status: Option<u16>) -> String {
+    status.map_or_else(String::new, |status| format!(" (status {status})"))
 }
 
 /// How a batch ended.
@@ -51,6 +64,8 @@ pub(super) struct Batch<C, S> {
     pub(super) interrupts: UnboundedReceiver<()>,
     pub(super) progress: Progress,
     pub(super) total: Option<u64>,
+    /// Whether to stop if every request is refused in the same words.
+    pub(super) may_give_up: bool,
 }
 
 /// Requests handed to the caller are a multiple of what it can have in flight, so that its queue never runs dry, but
@@ -66,6 +81,11 @@ const UNREACHABLE: u32 = 16;
 /// How long the provider may be out of reach, every attempt failing for want of a connection. Attempts become rare by
 /// then, so counting calls that have spent all of theirs would take hours.
 const UNREACHABLE_FOR: Duration = Duration::from_secs(60);
+
+/// So many requests that were refused in the same words, with nothing else having come of any, raise the doubt that all
+/// others would be, too: a wrong model, an address without its `/v1`, a field that the provider does not know. Lines that
+/// are bad by chance, nine in ten, begin a batch like that once in two hundred times.
+const REFUSED_ALIKE: u64 = 50;
 
 /// So many errors are told at once; the rest stand in the error file only.
 const ERRORS_TOLD: u64 = 10;
@@ -99,6 +119,45 @@ impl Reach {
     }
 }
 
+/// Tells a batch that can only fail from one with bad lines in it.
+struct Refusals {
+    /// Something else than that one refusal has come, or who started the batch wants it all asked.
+    settled: bool,
+    count: u64,
+    status: Option<u16>,
+    words: String,
+}
+
+impl Refusals {
+    fn new(may_give_up: bool) -> Self {
+        Self { settled: !may_give_up, count: 0, status: None, words: String::new() }
+    }
+
+    /// Takes note of a refusal.
+    fn refused(&mut self, failure: &Failure) {
+        if self.count == 0 {
+            self.status = failure.status;
+            self.words.clone_from(&failure.words);
+        }
+        self.count += 1;
+        self.settled |= self.status != failure.status || self.words != failure.words;
+    }
+
+    /// Whether to wait for what is under way before anything else is sent. A refusal comes at once and an answer takes
+    /// its time, so the first ends say little of what is in flight; what is in flight tells.
+    fn doubt(&self) -> bool {
+        !self.settled && self.count >= REFUSED_ALIKE
+    }
+
+    fn stop(&self) -> Stop {
+        let words = match self.words.trim_end_matches('.') {
+            "" => "the server says nothing more".to_owned(),
+            words => words.to_owned(),
+        };
+        Stop::RefusedAlike { count: self.count, status: self.status, words }
+    }
+}
+
 struct Finished {
     id: String,
     line: u64,
@@ -115,6 +174,11 @@ struct State<C, S> {
     tally: Tally,
     stop: Option<Stop>,
     calls: JoinSet<Finished>,
+    refusals: Refusals,
+    /// Lines of the input that were taken.
+    taken: u64,
+    /// Whether it has no more.
+    at_end: bool,
     /// Calls in a row that failed because the provider could not be reached.
     unreachable: u32,
     /// What the last of them said.
@@ -124,7 +188,7 @@ struct State<C, S> {
 impl<C: Caller, S: Storage> Batch<C, S> {
     /// Runs to the end of the input, or until something stops it. Cancel-safe only by way of `interrupts`.
     pub(super) async fn run(self) -> Ended {
-        let Self { caller, mut items, answers, errors, mut interrupts, progress, total } = self;
+        let Self { caller, mut items, answers, errors, mut interrupts, progress, total, may_give_up } = self;
         let tally = Tally { total, ..Tally::default() };
         let calls = JoinSet::new();
         let mut state = State {
@@ -135,6 +199,9 @@ impl<C: Caller, S: Storage> Batch<C, S> {
             tally,
             stop: None,
             calls,
+            refusals: Refusals::new(may_give_up),
+            taken: 0,
+            at_end: false,
             unreachable: 0,
             last_unreachable: String::new(),
         };
@@ -158,12 +225,17 @@ impl<C: Caller, S: Storage> Batch<C, S> {
                     let window = gauges.limit.map_or(0, |limit| limit as usize);
                     read_ahead = window.saturating_mul(READ_AHEAD).clamp(MIN_READ_AHEAD, MAX_READ_AHEAD);
                     state.progress.update(&state.tally, &gauges);
+                    if state.answers.displaced() {
+                        state.stop_aloud(Stop::Displaced);
+                    }
                     if reach.lost(&gauges, Instant::now()) {
                         let seconds = UNREACHABLE_FOR.as_secs();
                         state.stop(Stop::Provider(format!("the provider could not be reached for {seconds} seconds")));
                     }
                 }
-                item = items.recv(), if reading && state.calls.len() < read_ahead => reading = state.take(item),
+                item = items.recv(), if reading && state.calls.len() < state.room(read_ahead) => {
+                    reading = state.take(item);
+                }
             }
             reading &= state.stop.is_none();
         }
@@ -185,16 +257,31 @@ impl<C: Caller, S: Storage> State<C, S> {
         }
     }
 
+    /// The same, said at once: what is in flight may take a while, and someone is at work on the files.
+    fn stop_aloud(&mut self, stop: Stop) {
+        if self.stop.is_none() {
+            self.progress.say(&format!("Stopping: {stop}. What is in flight is waited for."));
+        }
+        self.stop(stop);
+    }
+
+    /// How many calls may be under way for another to be taken from the input.
+    fn room(&self, read_ahead: usize) -> usize {
+        if self.refusals.doubt() { 1 } else { read_ahead }
+    }
+
     fn interrupt(&mut self) {
-        let in_flight = self.caller.gauges().in_flight;
-        self.progress
-            .say(&format!("Stopping: waiting for {in_flight} requests in flight. Ctrl-C again to give them up."));
+        let in_flight = counted(self.caller.gauges().in_flight.into(), "request");
+        self.progress.say(&format!("Stopping: waiting for {in_flight} in flight. Ctrl-C again to end without."));
         self.stop(Stop::Interrupted);
     }
 
     /// Takes what was read; `false` if nothing follows.
     fn take(&mut self, item: Option<Item>) -> bool {
+        self.taken += u64::from(matches!(item, Some(Item::Request { .. } | Item::Answered | Item::Bad { .. })));
         match item {
+            // It would be the first behind nothing but refusals.
+            Some(Item::Request { .. }) if self.refusals.doubt() => self.stop(self.refusals.stop()),
             Some(Item::Request { request, line, memory }) => {
                 let caller = self.caller.clone();
                 self.calls.spawn(async move {
@@ -208,7 +295,10 @@ impl<C: Caller, S: Storage> State<C, S> {
                 self.tell(line, &error.to_string());
                 self.record_error(record::bad_line(id.as_deref(), line, error.code(), &error.to_string()));
             }
-            Some(Item::End) => return false,
+            Some(Item::End) => {
+                self.at_end = true;
+                return false;
+            }
             Some(Item::Broken(error)) => self.stop(Stop::Unreadable(error)),
             // It says `End` when it ends.
             None => self.stop(Stop::Bug("the reader ended early".to_owned())),
@@ -220,6 +310,7 @@ impl<C: Caller, S: Storage> State<C, S> {
         match finished {
             Ok(Finished { id, result: Ok(reply), .. }) => {
                 self.unreachable = 0;
+                self.refusals.settled = true;
                 let had_room = self.answers.unwritten() == 0;
                 match self.answers.append(record::answer(&id, &reply)) {
                     Ok(()) => {}
@@ -231,10 +322,17 @@ impl<C: Caller, S: Storage> State<C, S> {
                         self.stop(Stop::Unwritable { file: "the output", error });
                     }
                 }
+                if self.answers.changed() {
+                    self.stop_aloud(Stop::Changed("the output"));
+                }
                 self.tally.answered += 1;
             }
             Ok(Finished { id, line, result: Err(CallError::Failed(failure)), .. }) => {
                 self.tally.failed += 1;
+                match failure.fault {
+                    Fault::Refusal => self.refusals.refused(&failure),
+                    _ => self.refusals.settled = true,
+                }
                 self.unreachable = if failure.fault == Fault::Network { self.unreachable + 1 } else { 0 };
                 if failure.fault == Fault::Account || self.unreachable >= UNREACHABLE {
                     self.stop(Stop::Provider(failure.message.clone()));
@@ -284,6 +382,20 @@ impl<C: Caller, S: Storage> State<C, S> {
                 self.stop(Stop::Unwritable { file, error });
             }
         }
+        // Only now: what was read is asked in any case.
+        if let Some(total) = self.tally.total.filter(|&total| self.at_end && self.taken < total) {
+            self.stop(Stop::CutOff { read: self.taken, total });
+        }
+        if self.answers.displaced() {
+            self.stop(Stop::Displaced);
+            match self.answers.rescue() {
+                Ok(path) => self.progress.say(&format!(
+                    "All answers stand in {} now. The next run knows those that it finds in its --output.",
+                    path.display()
+                )),
+                Err(error) => self.progress.say(&format!("The answers can't be written to another place: {error}")),
+            }
+        }
         let lost_answers = self.answers.unwritten();
         self.tally.answered -= lost_answers as u64;
         self.progress.finish();
@@ -294,16 +406,16 @@ impl<C: Caller, S: Storage> State<C, S> {
 #[cfg(test)]
 mod tests {
     use super::super::ids::Ids;
-    use super::super::journal;
+    use super::super::journal::{self, Placed};
     use super::super::source::{self, SourceOptions};
     use super::*;
-    use crate::caller::{Call, Failure};
+    use crate::caller::Call;
     use bytes::Bytes;
     use proptest::prelude::*;
     use std::collections::HashMap;
-    use std::fs::{self, File};
+    use std::fs;
     use std::io::Cursor;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -320,6 +432,8 @@ mod tests {
         closed: watch::Sender<bool>,
         /// Answers come only while this is open.
         service: watch::Sender<bool>,
+        /// The prompt "slow" is answered only while this is open.
+        slow: watch::Sender<bool>,
         /// Whether an attempt has failed for want of a connection.
         unreachable: AtomicBool,
     }
@@ -335,6 +449,7 @@ mod tests {
                 asked: Mutex::default(),
                 closed: watch::channel(false).0,
                 service: watch::channel(true).0,
+                slow: watch::channel(true).0,
                 unreachable: AtomicBool::new(false),
             })
         }
@@ -352,12 +467,12 @@ mod tests {
 
     fn failed(fault: Fault, code: &str) -> CallError {
         let status = match fault {
-            Fault::Request => Some(400),
+            Fault::Request | Fault::Refusal => Some(400),
             Fault::Account => Some(402),
             Fault::Network => None,
         };
-        let message = format!("{code}!");
-        CallError::Failed(Failure { fault, code: code.into(), message, status, request_id: None, body: None })
+        let (message, words) = (format!("{code}!"), format!("{code}."));
+        CallError::Failed(Failure { fault, code: code.into(), message, words, status, request_id: None, body: None })
     }
 
     impl Caller for Fake {
@@ -378,9 +493,14 @@ mod tests {
             self.in_flight.fetch_add(1, Ordering::SeqCst);
             tokio::task::yield_now().await;
             self.service.subscribe().wait_for(|open| *open).await.unwrap();
+            if prompt == "slow" {
+                self.slow.subscribe().wait_for(|open| *open).await.unwrap();
+            }
             self.in_flight.fetch_sub(1, Ordering::SeqCst);
             match prompt.as_str() {
-                "refuse" => Err(failed(Fault::Request, "refused")),
+                "refuse" => Err(failed(Fault::Refusal, "refused")),
+                "refuse too" => Err(failed(Fault::Refusal, "refused too")),
+                "fail" => Err(failed(Fault::Request, "server")),
                 "broke" => Err(failed(Fault::Account, "insufficient_balance")),
                 "cut off" => Err(failed(Fault::Network, "connection")),
                 "panic" => panic!("this panic is part of a test"),
@@ -412,13 +532,14 @@ mod tests {
         SourceOptions { max_line_bytes: 1 << 20, model: Some("m".into()), memory: 1 << 20 }
     }
 
-    fn batch(dir: &Path, input: String, caller: &Arc<Fake>) -> (Batch<Fake, File>, UnboundedSender<()>) {
+    fn batch(dir: &Path, input: String, caller: &Arc<Fake>) -> (Batch<Fake, Placed>, UnboundedSender<()>) {
         let (answers, earlier) = journal::open_answers(&dir.join("out")).unwrap();
         let errors = journal::open_errors(&dir.join("errors")).unwrap();
         let items = source::start(Cursor::new(input), earlier.ids, options());
         let (sender, interrupts) = unbounded_channel();
         let progress = Progress::new(true);
-        (Batch { caller: caller.clone(), items, answers, errors, interrupts, progress, total: None }, sender)
+        let caller = caller.clone();
+        (Batch { caller, items, answers, errors, interrupts, progress, total: None, may_give_up: true }, sender)
     }
 
     /// The ids in a file, sorted as numbers; every line has to be whole.
@@ -554,6 +675,79 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_batch_whose_every_request_is_refused_alike_stops_and_is_asked_again_by_the_next_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, _interrupts) = batch(dir.path(), lines(["refuse"; 500]), &Fake::new(3));
+        let ended = first.run().await;
+        let Some(Stop::RefusedAlike { count, .. }) = ended.stop else { panic!("{ended:?}") };
+        assert!((REFUSED_ALIKE..REFUSED_ALIKE + MIN_READ_AHEAD as u64).contains(&count), "{count}");
+        let told = ended.stop.unwrap().to_string();
+        assert_eq!(told, format!("all {count} requests so far were refused in the same words (status 400): refused"));
+        assert_eq!(ended.tally, Tally { failed: count, ..Tally::default() });
+        assert_eq!(ids(dir.path(), "errors"), (0..count).collect::<Vec<_>>());
+
+        let (second, _interrupts) = batch(dir.path(), lines(["mended"; 500]), &Fake::new(3));
+        assert_eq!(second.run().await.tally, Tally { answered: 500, ..Tally::default() });
+        assert_eq!(ids(dir.path(), "out"), (0..500).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_refusal_without_words_is_still_told_as_a_sentence() {
+        let CallError::Failed(failure) = failed(Fault::Refusal, "refused") else { panic!() };
+        let mut refusals = Refusals::new(true);
+        refusals.refused(&Failure { words: String::new(), ..failure });
+        assert!(refusals.stop().to_string().ends_with("(status 400): the server says nothing more"));
+    }
+
+    #[tokio::test]
+    async fn any_other_end_of_a_request_and_any_answer_let_the_refused_ones_be() {
+        for other in ["good", "refuse too", "fail"] {
+            for place in [0, 20, 60] {
+                let dir = tempfile::tempdir().unwrap();
+                let prompts = (0..300).map(|n| if n == place { other } else { "refuse" });
+                let (batch, _interrupts) = batch(dir.path(), lines(prompts), &Fake::new(3));
+                let ended = batch.run().await;
+                assert!(ended.stop.is_none(), "{other} {place}: {ended:?}");
+                assert_eq!(ended.tally.answered + ended.tally.failed, 300);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn refusals_come_faster_than_answers_so_what_is_in_flight_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let caller = Fake::new(2);
+        caller.slow.send_replace(false);
+        let prompts = (0..300).map(|n| if n == 0 { "slow" } else { "refuse" });
+        let (batch, _interrupts) = batch(dir.path(), lines(prompts), &caller);
+        let run = tokio::spawn(batch.run());
+        // All that may be taken has ended, but for the slow one.
+        while caller.asked().get("refuse").is_none_or(|&asked| u64::from(asked) < REFUSED_ALIKE)
+            || caller.in_flight.load(Ordering::SeqCst) > 1
+            || caller.waiting.load(Ordering::SeqCst) > 0
+        {
+            tokio::task::yield_now().await;
+        }
+        caller.slow.send_replace(true);
+        let ended = run.await.unwrap();
+        assert!(ended.stop.is_none(), "{ended:?}");
+        assert_eq!(ended.tally, Tally { answered: 1, failed: 299, ..Tally::default() });
+    }
+
+    #[tokio::test]
+    async fn a_batch_goes_on_whatever_is_refused_if_it_was_told_to_or_nothing_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut told, _interrupts) = batch(dir.path(), lines(["refuse"; 300]), &Fake::new(3));
+        told.may_give_up = false;
+        let ended = told.run().await;
+        assert!(ended.stop.is_none() && ended.tally.failed == 300, "{ended:?}");
+
+        let (short, _interrupts) = batch(dir.path(), lines(["refuse"; REFUSED_ALIKE as usize]), &Fake::new(3));
+        let ended = short.run().await;
+        assert!(ended.stop.is_none() && ended.tally.failed == REFUSED_ALIKE, "{ended:?}");
+    }
+
     #[test]
     fn a_provider_out_of_reach_for_a_minute_is_lost_but_not_one_that_answers_in_between() {
         let start = Instant::now();
@@ -589,6 +783,56 @@ mod tests {
         assert_eq!(ended.tally, Tally::default());
     }
 
+    /// How a batch of fifty ends whose last request is in flight while `trouble` befalls its folder.
+    #[cfg(unix)]
+    async fn run_with_trouble(dir: &Path, trouble: impl FnOnce()) -> Ended {
+        let caller = Fake::new(4);
+        let prompts = (0..50).map(|n| if n == 0 { "slow".to_owned() } else { n.to_string() });
+        caller.slow.send_replace(false);
+        let (batch, _interrupts) = batch(dir, lines(prompts), &caller);
+        let run = tokio::spawn(batch.run());
+        while fs::read(dir.join("out")).unwrap().iter().filter(|&&byte| byte == b'\n').count() < 49 {
+            tokio::task::yield_now().await;
+        }
+        trouble();
+        caller.slow.send_replace(true);
+        run.await.unwrap()
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn an_output_that_is_deleted_meanwhile_is_written_once_more_and_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let ended = run_with_trouble(dir.path(), || fs::remove_file(dir.path().join("out")).unwrap()).await;
+        assert!(matches!(ended.stop, Some(Stop::Displaced)), "{ended:?}");
+        assert_eq!((ended.tally.answered, ended.lost_answers), (50, 0));
+        assert_eq!(ids(dir.path(), "out"), (0..50).collect::<Vec<_>>());
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn an_output_that_is_emptied_meanwhile_is_said_and_goes_on_from_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let ended = run_with_trouble(dir.path(), || fs::write(dir.path().join("out"), "").unwrap()).await;
+        assert!(matches!(ended.stop, Some(Stop::Changed("the output"))), "{ended:?}");
+        // The answer stands behind an empty line.
+        assert_eq!(fs::read_to_string(dir.path().join("out")).unwrap().trim().lines().count(), 1);
+        let (again, _interrupts) = batch(dir.path(), lines((0..50).map(|n| n.to_string())), &Fake::new(4));
+        assert_eq!(again.run().await.tally, Tally { answered: 49, answered_before: 1, ..Tally::default() });
+    }
+
+    #[tokio::test]
+    async fn an_input_that_is_cut_off_while_it_is_read_is_not_taken_for_done() {
+        for (total, stops) in [(3, false), (2, false), (4, true)] {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut batch, _interrupts) = batch(dir.path(), lines(["good", "good", "good"]), &Fake::new(4));
+            batch.total = Some(total);
+            let ended = batch.run().await;
+            assert_eq!(matches!(ended.stop, Some(Stop::CutOff { read: 3, total: 4 })), stops, "{ended:?}");
+            assert_eq!(ended.tally.answered, 3);
+        }
+    }
+
     #[tokio::test]
     async fn a_request_that_panics_does_not_pass_for_done() {
         let dir = tempfile::tempdir().unwrap();
@@ -603,6 +847,18 @@ mod tests {
     }
 
     impl Storage for Disk {
+        fn end(&mut self) -> io::Result<u64> {
+            Ok(self.kept.lock().unwrap().len() as u64)
+        }
+
+        fn displaced(&self) -> bool {
+            false
+        }
+
+        fn rescue(&mut self) -> io::Result<PathBuf> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
         fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
             let mut kept = self.kept.lock().unwrap();
             assert_eq!(offset, kept.len() as u64);
@@ -629,7 +885,8 @@ mod tests {
         let errors = Appender::new(Disk { kept: Arc::default(), room: 1000 }, 0);
         let (_sender, interrupts) = unbounded_channel();
         let progress = Progress::new(true);
-        let ended = Batch { caller, items, answers, errors, interrupts, progress, total: None }.run().await;
+        let batch = Batch { caller, items, answers, errors, interrupts, progress, total: None, may_give_up: true };
+        let ended = batch.run().await;
         let bytes = kept.lock().unwrap().clone();
         (ended, bytes)
     }

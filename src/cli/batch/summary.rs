@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::progress::{Tally, clock, dollars, short};
+use super::progress::{Tally, clock, counted, dollars, short};
 use super::run::Stop;
 use crate::caller::Gauges;
 
@@ -52,6 +52,9 @@ pub(super) struct Summary {
     pub(super) status: Status,
     /// What stopped the batch, if something did.
     pub(super) reason: Option<String>,
+    /// Whether that was that every request was refused in the same words.
+    #[serde(skip)]
+    pub(super) refused_alike: bool,
     pub(super) elapsed_seconds: f64,
     #[serde(flatten)]
     pub(super) tally: Tally,
@@ -130,7 +133,8 @@ impl fmt::Display for Summary {
             writeln!(f, "  errors     {}: {}", told.join(", "), errors.display())?;
         }
         if self.lost_answers > 0 {
-            writeln!(f, "  lost       {} answers came but could not be written", self.lost_answers)?;
+            let lost = counted(self.lost_answers as u64, "answer");
+            writeln!(f, "  lost       {lost} came but could not be written")?;
         }
         let (attempts, rejected, retries) = (gauges.attempts, gauges.rejected, gauges.retries);
         let share = percent(rejected, attempts);
@@ -150,6 +154,11 @@ impl fmt::Display for Summary {
                 writeln!(f, "\nMend those lines and run the same command again: what is answered is not asked again.")
             }
             Status::Incomplete => writeln!(f, "\nRun the same command again to try those that failed once more."),
+            Status::Stopped if self.refused_alike => writeln!(
+                f,
+                "\nMend the input, or the options that name the model and the address, and run the command again.\n\
+                 With --keep-going every line is asked, whatever is said."
+            ),
             Status::Interrupted | Status::Stopped => {
                 writeln!(f, "\nRun the same command again to go on: what is answered is not asked again.")
             }
@@ -178,14 +187,12 @@ impl Simulation {
             writeln!(f, "  We used {:.0} % of what it offered.", share * 100.0)?;
         }
         if self.disturbances > 0 {
-            writeln!(
-                f,
-                "  It also broke or refused {} requests for other reasons; each was tried again.",
-                self.disturbances
-            )?;
+            let requests = counted(self.disturbances, "request");
+            write!(f, "  It also broke or refused {requests} for other reasons")?;
+            writeln!(f, "{}", if summary.tally.failed == 0 { "; each was tried again." } else { "." })?;
         }
         if self.answered_twice > 0 {
-            writeln!(f, "  {} requests were answered twice, so paid twice.", self.answered_twice)?;
+            writeln!(f, "  Answered twice, so paid twice: {}.", counted(self.answered_twice, "request"))?;
         }
         if self.fixed.is_empty() {
             return Ok(());
@@ -254,6 +261,7 @@ mod tests {
         Summary {
             status: Status::Incomplete,
             reason: None,
+            refused_alike: false,
             elapsed_seconds: 63.2,
             tally: Tally { total: Some(300), answered: 285, answered_before: 12, failed: 2, bad_lines: 1 },
             lost_answers: 0,
@@ -297,6 +305,16 @@ Run the same command again to try those that failed once more.
     }
 
     #[test]
+    fn after_nothing_but_refusals_the_same_command_alone_is_not_what_is_advised() {
+        let reason = Some("all 64 requests so far were refused in the same words (status 400): Oh".to_owned());
+        let stopped = Summary { status: Status::Stopped, reason, refused_alike: true, ..summary() };
+        let text = stopped.to_string();
+        assert!(text.contains("Mend the input") && text.contains("--keep-going"), "{text}");
+        assert!(!text.contains("Run the same command again"), "{text}");
+        assert!(serde_json::to_value(stopped).unwrap().get("refused_alike").is_none(), "programs read `reason`");
+    }
+
+    #[test]
     fn a_simulation_is_told_with_its_curve_and_what_others_would_have_made_of_it() {
         let moment = |at: u32| Moment { at: at.into(), cap: if at < 30 { 64 } else { 16 }, in_flight: at.min(16) };
         let simulation = Simulation {
@@ -312,6 +330,7 @@ Run the same command again to try those that failed once more.
         assert!(text.contains("moved between 16 and 64:\n  cap        ████████"), "{text}");
         assert!(text.contains("█▂▂▂"), "{text}");
         assert!(text.contains("We used 96 % of what it offered."), "{text}");
+        assert!(text.contains("refused 4 requests for other reasons.\n"), "two of them were not tried again: {text}");
         assert!(text.contains("  tidegate                  1:03       2.9 %      2\n"), "{text}");
         assert!(text.contains("  fixed at 64               1:41        57 %      7\n"), "{text}");
         assert!(text.contains("  one that knows the cap    0:58         0 %      0\n"), "{text}");
