@@ -155,6 +155,30 @@ async fn a_held_future_with_the_only_permit_blocks_others_only_until_its_deadlin
 }
 
 #[tokio::test]
+async fn a_call_that_ended_while_nobody_looked_hears_of_it_however_many_came_after_it() {
+    let stub = Stub::start(|_| hold()).await;
+    let client = stub.builder().max_concurrency(1).build().unwrap();
+    let first = tokio::spawn(client.chat("m").user("x").send());
+    until("the first is in flight", || stub.in_flight() == 1).await;
+    let call = || client.chat("m").user("x").deadline(Duration::from_millis(20)).send();
+    let mut held = [Box::pin(call()), Box::pin(call())];
+    for call in &mut held {
+        assert!(poll_once(call.as_mut()).is_pending());
+    }
+    until("their time is over", || client.metrics().total.counters.failed == 2).await;
+    // These take the places that are free again.
+    let mut later: Vec<_> = (0..4).map(|_| Box::pin(call())).collect();
+    for call in &mut later {
+        assert!(poll_once(call.as_mut()).is_pending());
+    }
+    for call in held.into_iter().chain(later) {
+        assert_eq!(soon(call).await.unwrap_err().kind(), tidegate::ErrorKind::Deadline);
+    }
+    first.abort();
+    until("all is over", || client.load() == tidegate::core::scheduler::Load::default()).await;
+}
+
+#[tokio::test]
 async fn ten_thousand_queued_calls_dropped_at_once_leave_nothing_behind() {
     let stub = Stub::start(|_| hold()).await;
     let client = stub.builder().max_concurrency(2).max_queued(20_000).build().unwrap();
