@@ -570,6 +570,30 @@ async fn no_key_is_shown_anywhere() {
     assert!(!shown.contains("secret"), "{shown}");
 }
 
+#[tokio::test]
+async fn no_part_of_a_key_is_shown_where_words_are_cut() {
+    let key = "0123456789abcdef";
+    let stub = Stub::start(move |request| {
+        let words = format!("{}{key}", "x ".repeat(if request.number == 1 { 508 } else { 95 }));
+        match request.number {
+            1 => error(400, "invalid_request_error", &words),
+            2 => json(400, &format!("<p>{words}")),
+            _ => vec![head("text/event-stream"), piece(&format!("data: {words}\n\n")), last()],
+        }
+    })
+    .await;
+    let client = stub.builder().api_key(key).max_attempts(1).build().unwrap();
+    let mut errors = Vec::new();
+    for _ in 0..2 {
+        errors.push(soon(client.chat("m").user("x").send()).await.unwrap_err());
+    }
+    errors.push(soon(client.chat("m").user("x").stream()).await.unwrap_err());
+    for error in errors {
+        let message = error.message().unwrap_or_default();
+        assert!(message.ends_with("x [redacted]"), "{message}");
+    }
+}
+
 #[test]
 fn futures_and_errors_can_be_sent_between_threads() {
     fn check<T: Send>(_: &T) {}
