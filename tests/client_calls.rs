@@ -594,6 +594,19 @@ async fn no_part_of_a_key_is_shown_where_words_are_cut() {
     }
 }
 
+#[tokio::test]
+async fn what_is_asked_about_an_account_keeps_to_the_clients_deadline() {
+    let stub = Stub::start(|request| match request.path.as_str() {
+        "/models" => vec![Step::Hold],
+        _ => with_headers(503, "retry-after: 3600\r\n", "{}"),
+    })
+    .await;
+    let client = stub.builder().deadline(Duration::from_millis(500)).build().unwrap();
+    let error = soon(client.balance()).await.unwrap_err();
+    assert_eq!((error.kind(), error.attempts_made()), (ErrorKind::Overloaded, 1));
+    assert_eq!(soon(client.models()).await.unwrap_err().kind(), ErrorKind::FirstContentTimeout);
+}
+
 #[test]
 fn futures_and_errors_can_be_sent_between_threads() {
     fn check<T: Send>(_: &T) {}
