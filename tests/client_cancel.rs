@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use client_support::*;
 use serde_json::json;
-use tidegate::{Client, RetryPolicy};
+use tidegate::{Client, Clocks, Event, RetryPolicy};
 
 /// Polls once, as a `select!` that another branch won does.
 fn poll_once<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Poll<T> {
@@ -176,6 +176,24 @@ async fn a_call_that_ended_while_nobody_looked_hears_of_it_however_many_came_aft
     }
     first.abort();
     until("all is over", || client.load() == tidegate::core::scheduler::Load::default()).await;
+}
+
+#[tokio::test]
+async fn a_listener_that_panics_costs_the_call_that_met_it_and_no_permit() {
+    let stub = Stub::start(|_| hold()).await;
+    let builder = stub.builder().on_event(|event| assert!(!matches!(event, Event::Retry { .. }), "a listener's fault"));
+    let client = builder.build().unwrap();
+    let clocks = Clocks { headers: Some(Duration::from_millis(1)), ..Clocks::default() };
+    let mut first = Box::pin(client.chat("m").user("x").clocks(clocks).send());
+    assert!(poll_once(first.as_mut()).is_pending());
+    // Nobody else looks meanwhile, so that the next call finds that the first one's time is over.
+    std::thread::sleep(Duration::from_millis(5));
+    let mut second = Box::pin(client.chat("m").user("x").send());
+    let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| poll_once(second.as_mut())));
+    assert!(polled.is_err(), "the listener was not told");
+    drop((first, second));
+    idle(&client).await;
+    assert_eq!(client.metrics().total.counters.cancelled, 2);
 }
 
 #[tokio::test]
