@@ -424,6 +424,25 @@ fn a_full_queue_refuses_or_lets_wait_in_order() {
 }
 
 #[test]
+fn a_call_that_leaves_the_queue_by_failing_makes_room_too() {
+    let first = RouteSpec { max_concurrency: Some(1), ..RouteSpec::new("first", "a") };
+    let strategy = Strategy::RoundRobin;
+    let config = Config { strategy, max_queued: 1, ..Config::new(vec![first, RouteSpec::new("second", "b")]) };
+    let mut world = World::new(config);
+    let (before, refused) = (world.submit("normal"), world.submit("normal"));
+    world.end(world.attempt(refused), outcome(OutcomeKind::Authentication));
+    world.succeed(world.attempt(before));
+    assert_eq!(world.route(refused), 0);
+    let urgent = world.submit("interactive");
+    let outside = world.submit_as("normal", |spec| spec.on_full = OnFull::Wait).unwrap();
+    // It waits for a place by which it can go nowhere, and the urgent one goes before it.
+    world.end(world.attempt(refused), outcome(OutcomeKind::Forbidden));
+    world.succeed(world.attempt(urgent));
+    assert_eq!(world.failure(refused).kind, FailureKind::Forbidden);
+    assert!(world.was_sent(outside));
+}
+
+#[test]
 fn one_more_in_a_line_that_nobody_can_leave_is_no_reason_to_look() {
     let mut world = World::capped(2);
     let [first, second, third] = std::array::from_fn(|_| world.submit("normal"));
