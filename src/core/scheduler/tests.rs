@@ -424,6 +424,17 @@ fn a_full_queue_refuses_or_lets_wait_in_order() {
 }
 
 #[test]
+fn a_call_given_up_in_the_queue_makes_room_too() {
+    let route = RouteSpec { max_concurrency: Some(1), ..RouteSpec::new("one", "account") };
+    let mut world = World::new(Config { max_queued: 1, ..Config::new(vec![route]) });
+    let (flying, queued) = (world.submit("normal"), world.submit("normal"));
+    let outside = world.submit_as("normal", |spec| spec.on_full = OnFull::Wait).unwrap();
+    assert!(world.gate.cancel(world.now, queued));
+    world.succeed(world.attempt(flying));
+    assert!(world.was_sent(outside));
+}
+
+#[test]
 fn a_call_that_leaves_the_queue_by_failing_makes_room_too() {
     let first = RouteSpec { max_concurrency: Some(1), ..RouteSpec::new("first", "a") };
     let strategy = Strategy::RoundRobin;
@@ -642,6 +653,18 @@ fn closing_rejects_every_waiter_and_lets_those_in_flight_end() {
     let failure = world.failure(flying);
     assert_eq!((failure.kind, failure.history.sent()), (FailureKind::Closed, 1), "it is told that it was sent");
     assert_eq!(world.aborted.len(), 1);
+}
+
+#[test]
+fn what_fails_after_closing_is_not_tried_again() {
+    for kind in [OutcomeKind::Slot, OutcomeKind::Pressure, OutcomeKind::Server] {
+        let mut world = World::capped(1);
+        let flying = world.submit("normal");
+        world.gate.close(world.now, false);
+        world.end(world.attempt(flying), outcome(kind));
+        world.pass(60.0);
+        assert_eq!((world.failure(flying).kind, world.sent.len()), (FailureKind::Closed, 1), "{kind:?}");
+    }
 }
 
 #[test]
@@ -1232,7 +1255,7 @@ proptest! {
         };
         let config = Config {
             strategy: [Strategy::Ordered, Strategy::Weighted, Strategy::RoundRobin][strategy as usize],
-            max_queued: 20,
+            max_queued: if narrow { 2 } else { 20 },
             workloads: vec![
                 WorkloadSpec { max_concurrency: Some(3), ..WorkloadSpec::new("eval", Class::Background) },
                 WorkloadSpec { weight: 3.0, ..WorkloadSpec::new("heavy", Class::Normal) },
