@@ -238,6 +238,22 @@ fn a_wrong_key_stops_its_route_only() {
 }
 
 #[test]
+fn where_every_route_is_stopped_calls_outside_the_queue_fail_too() {
+    let route = RouteSpec { max_concurrency: Some(1), ..RouteSpec::new("one", "account") };
+    let mut world = World::new(Config { max_queued: 1, ..Config::new(vec![route]) });
+    let mut calls = vec![world.submit("normal"), world.submit("normal")];
+    let mut outside = || world.submit_as("normal", |spec| spec.on_full = OnFull::Wait).unwrap();
+    calls.push(outside());
+    let given_up = outside();
+    world.gate.cancel(world.now, given_up);
+    world.end(world.attempt(calls[0]), outcome(OutcomeKind::Billing));
+    for call in calls {
+        assert_eq!(world.failure(call).kind, FailureKind::InsufficientBalance);
+    }
+    assert_eq!(world.gate.load(), Load::default());
+}
+
+#[test]
 fn a_single_403_ends_one_call_and_a_run_of_them_stops_the_route() {
     let mut world = World::single();
     for _ in 0..3 {
@@ -614,6 +630,20 @@ fn a_server_that_sends_no_head_in_time_is_left() {
     assert_eq!(world.aborted.len(), 1);
     world.pass(2.0);
     assert_eq!(world.attempt(ticket).number, 2);
+}
+
+#[test]
+fn a_connection_that_was_closed_for_its_silence_is_counted_a_moment_longer() {
+    let mut world = World::capped(1);
+    world.submit("normal");
+    let clock = world.gate.clocks().headers.unwrap().as_secs_f64();
+    world.pass(clock);
+    assert_eq!((world.aborted.len(), world.sent.len()), (1, 1));
+    world.submit("normal");
+    world.pass(0.9);
+    assert_eq!(world.sent.len(), 1, "the server may count it still");
+    world.pass(0.2);
+    assert_eq!(world.sent.len(), 2);
 }
 
 #[test]
