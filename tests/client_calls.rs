@@ -575,6 +575,43 @@ async fn no_key_is_shown_anywhere() {
     assert!(!shown.contains("secret"), "{shown}");
 }
 
+#[tokio::test]
+async fn no_part_of_a_key_is_shown_where_words_are_cut() {
+    let key = "0123456789abcdef";
+    let stub = Stub::start(move |request| {
+        let words = format!("{}{key}", "x ".repeat(if request.number == 1 { 508 } else { 95 }));
+        match request.number {
+            1 => error(400, "invalid_request_error", &words),
+            2 => json(400, &format!("<p>{words}")),
+            _ => vec![head("text/event-stream"), piece(&format!("data: {words}\n\n")), last()],
+        }
+    })
+    .await;
+    let client = stub.builder().api_key(key).max_attempts(1).build().unwrap();
+    let mut errors = Vec::new();
+    for _ in 0..2 {
+        errors.push(soon(client.chat("m").user("x").send()).await.unwrap_err());
+    }
+    errors.push(soon(client.chat("m").user("x").stream()).await.unwrap_err());
+    for error in errors {
+        let message = error.message().unwrap_or_default();
+        assert!(message.ends_with("x [redacted]"), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_asked_about_an_account_keeps_to_the_clients_deadline() {
+    let stub = Stub::start(|request| match request.path.as_str() {
+        "/models" => vec![Step::Hold],
+        _ => with_headers(503, "retry-after: 3600\r\n", "{}"),
+    })
+    .await;
+    let client = stub.builder().deadline(Duration::from_millis(500)).build().unwrap();
+    let error = soon(client.balance()).await.unwrap_err();
+    assert_eq!((error.kind(), error.attempts_made()), (ErrorKind::Overloaded, 1));
+    assert_eq!(soon(client.models()).await.unwrap_err().kind(), ErrorKind::FirstContentTimeout);
+}
+
 #[test]
 fn futures_and_errors_can_be_sent_between_threads() {
     fn check<T: Send>(_: &T) {}

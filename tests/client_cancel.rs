@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use client_support::*;
 use serde_json::json;
-use tidegate::{Client, RetryPolicy};
+use tidegate::{Client, Clocks, Event, RetryPolicy};
 
 /// Polls once, as a `select!` that another branch won does.
 fn poll_once<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Poll<T> {
@@ -155,6 +155,48 @@ async fn a_held_future_with_the_only_permit_blocks_others_only_until_its_deadlin
 }
 
 #[tokio::test]
+async fn a_call_that_ended_while_nobody_looked_hears_of_it_however_many_came_after_it() {
+    let stub = Stub::start(|_| hold()).await;
+    let client = stub.builder().max_concurrency(1).build().unwrap();
+    let first = tokio::spawn(client.chat("m").user("x").send());
+    until("the first is in flight", || stub.in_flight() == 1).await;
+    let call = || client.chat("m").user("x").deadline(Duration::from_millis(20)).send();
+    let mut held = [Box::pin(call()), Box::pin(call())];
+    for call in &mut held {
+        assert!(poll_once(call.as_mut()).is_pending());
+    }
+    until("their time is over", || client.metrics().total.counters.failed == 2).await;
+    // These take the places that are free again.
+    let mut later: Vec<_> = (0..4).map(|_| Box::pin(call())).collect();
+    for call in &mut later {
+        assert!(poll_once(call.as_mut()).is_pending());
+    }
+    for call in held.into_iter().chain(later) {
+        assert_eq!(soon(call).await.unwrap_err().kind(), tidegate::ErrorKind::Deadline);
+    }
+    first.abort();
+    until("all is over", || client.load() == tidegate::core::scheduler::Load::default()).await;
+}
+
+#[tokio::test]
+async fn a_listener_that_panics_costs_the_call_that_met_it_and_no_permit() {
+    let stub = Stub::start(|_| hold()).await;
+    let builder = stub.builder().on_event(|event| assert!(!matches!(event, Event::Retry { .. }), "a listener's fault"));
+    let client = builder.build().unwrap();
+    let clocks = Clocks { headers: Some(Duration::from_millis(1)), ..Clocks::default() };
+    let mut first = Box::pin(client.chat("m").user("x").clocks(clocks).send());
+    assert!(poll_once(first.as_mut()).is_pending());
+    // Nobody else looks meanwhile, so that the next call finds that the first one's time is over.
+    std::thread::sleep(Duration::from_millis(5));
+    let mut second = Box::pin(client.chat("m").user("x").send());
+    let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| poll_once(second.as_mut())));
+    assert!(polled.is_err(), "the listener was not told");
+    drop((first, second));
+    idle(&client).await;
+    assert_eq!(client.metrics().total.counters.cancelled, 2);
+}
+
+#[tokio::test]
 async fn ten_thousand_queued_calls_dropped_at_once_leave_nothing_behind() {
     let stub = Stub::start(|_| hold()).await;
     let client = stub.builder().max_concurrency(2).max_queued(20_000).build().unwrap();
@@ -226,9 +268,9 @@ async fn calls_dropped_at_random_moments_on_many_threads_leak_nothing() {
 #[test]
 fn a_runtime_without_timers_is_told_so_and_leaves_the_client_useful_elsewhere() {
     let whole = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let stub = whole.block_on(Stub::start(|request| match request.number {
-        // An answer that were there at the first look would need no timer.
-        2 => hold(),
+    let stub = whole.block_on(Stub::start(|request| match request.body["messages"][0]["content"].as_str() {
+        // An answer that were there at the first look would need no timer. It may be given up before it is sent.
+        Some("hold") => hold(),
         _ => json(200, &completion("ok")),
     }));
     let client = stub.client();
@@ -236,7 +278,7 @@ fn a_runtime_without_timers_is_told_so_and_leaves_the_client_useful_elsewhere() 
     whole.block_on(ask()).expect("an answer");
     let asked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let lame = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
-        lame.block_on(client.chat("m").user("x").send())
+        lame.block_on(client.chat("m").user("hold").send())
     }));
     let panic = asked.expect_err("a panic");
     let words = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());

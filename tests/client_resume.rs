@@ -81,6 +81,18 @@ async fn into_completion_gives_the_whole_and_a_prefix_of_the_callers_is_kept() {
 }
 
 /// Reads to the error, which must carry the text `partial`, after `requests` requests.
+#[tokio::test]
+async fn the_time_of_a_call_that_is_resumed_begins_when_it_is_made() {
+    let stub = Stub::start(|request| if request.number == 1 { cut([content("a")]) } else { stream(&["b"]) }).await;
+    let call = client(&stub).chat("m").user("x").deadline(Duration::from_secs(120)).resume().stream();
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    tokio::time::resume();
+    let reply = soon(soon(call).await.unwrap().into_completion()).await.unwrap();
+    assert_eq!((reply.content(), reply.report().resumed), (Some("ab"), 1));
+    assert!(reply.elapsed() < Duration::from_secs(3600), "{:?}", reply.elapsed());
+}
+
 async fn breaks_off(call: tidegate::client::ChatCall, partial: &str, stub: &Stub, requests: usize) {
     let mut answer = soon(call.stream()).await.unwrap();
     let error = loop {

@@ -17,23 +17,24 @@ use crate::core::route::RouteId;
 use crate::runtime;
 use crate::transport::{self, Opened, Wire};
 
-/// Such a question is answered from a table; who takes longer will not answer.
+/// Such a question is answered from a table; who takes longer will not answer, asked again or not.
 const TIME: Duration = Duration::from_secs(30);
 
-/// Asks route number `route`, again if that may help.
+/// Asks route number `route`, again if that may help and there is time.
 pub(super) async fn get<T: DeserializeOwned>(gate: &Gate, route: usize, path: &'static str) -> Result<T, Error> {
     let begun = gate.clock.now();
+    let until = begun + gate.settings.deadline.map_or(TIME, |deadline| deadline.min(TIME));
     let wire = Wire::get(path);
     let policy = &gate.settings.retry;
     let mut sent = 0;
     loop {
         sent += 1;
         let mut time = runtime::Timer::default();
-        time.set(&gate.clock, Some(gate.clock.now() + TIME));
+        time.set(&gate.clock, Some(until));
         let mut asking = std::pin::pin!(ask(gate, route, &wire));
         let asked = poll_fn(|cx| match asking.as_mut().poll(cx) {
             std::task::Poll::Pending => time.poll(&gate.clock, cx).map(|()| {
-                Err(Box::new(Outcome::new(OutcomeKind::FirstContentTimeout).with_message("no answer came within 30 s")))
+                Err(Box::new(Outcome::new(OutcomeKind::FirstContentTimeout).with_message("no answer came in time")))
             }),
             ready => ready,
         })
@@ -44,18 +45,14 @@ pub(super) async fn get<T: DeserializeOwned>(gate: &Gate, route: usize, path: &'
         };
         use OutcomeKind as K;
         let passing = !matches!(outcome.kind, K::Billing | K::Authentication | K::Forbidden | K::Refused);
-        if sent >= policy.max_attempts || !outcome.should_retry.unwrap_or(passing) {
-            return Err(Error::of_outcome(
-                *outcome,
-                gate.endpoints[route].name.clone(),
-                sent,
-                gate.clock.now() - begun,
-            ));
-        }
         let wait = gate.with_rng(|rng| {
             let asked = outcome.retry_after.map_or(Duration::ZERO, |asked| jittered_floor(asked, rng));
             policy.delay(sent - 1, rng).max(asked)
         });
+        let now = gate.clock.now();
+        if sent >= policy.max_attempts || !outcome.should_retry.unwrap_or(passing) || now + wait >= until {
+            return Err(Error::of_outcome(*outcome, gate.endpoints[route].name.clone(), sent, now - begun));
+        }
         runtime::sleep(&gate.clock, wait).await;
     }
 }

@@ -127,7 +127,7 @@ impl ChatCall {
         let gate = &self.gate;
         let continuation = (self.resume && gate.endpoints.iter().all(|endpoint| endpoint.continues)).then(|| {
             let rest = Rest { gate: gate.clone(), request: self.request.clone(), options: self.options.clone() };
-            Continuation::new(Box::new(rest), gate.clock.now())
+            Continuation::new(Box::new(rest))
         });
         ChatStream::start(self.prepare(true), continuation)
     }

@@ -12,7 +12,7 @@
 //!
 //! The lock is held for microseconds, never across an await, and never while a user's code runs.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -94,6 +94,8 @@ struct Watch {
 #[derive(Default)]
 struct Mailboxes {
     places: Vec<Option<Mailbox>>,
+    /// Those of calls that are over and have not looked since, whose places are other calls' by now.
+    displaced: HashMap<Ticket, Mailbox>,
     count: u32,
 }
 
@@ -111,13 +113,18 @@ impl Mailboxes {
         if place >= self.places.len() {
             self.places.resize_with(place + 1, || None);
         }
-        self.places[place] = Some(Mailbox { serial: ticket.serial, order: None, later: VecDeque::new(), waker: None });
+        let new = Mailbox { serial: ticket.serial, order: None, later: VecDeque::new(), waker: None };
+        if let Some(old) = self.places[place].replace(new) {
+            self.displaced.insert(Ticket { serial: old.serial, ..ticket }, old);
+        }
         self.count += 1;
     }
 
     fn get(&mut self, ticket: Ticket) -> Option<&mut Mailbox> {
-        let mailbox = self.places.get_mut(ticket.index as usize)?.as_mut()?;
-        (mailbox.serial == ticket.serial).then_some(mailbox)
+        match self.places.get_mut(ticket.index as usize)? {
+            Some(mailbox) if mailbox.serial == ticket.serial => Some(mailbox),
+            _ => self.displaced.get_mut(&ticket),
+        }
     }
 
     /// Sees to it that a call is woken when there is something for it. What it replaces is to be dropped without the lock.
@@ -129,14 +136,18 @@ impl Mailboxes {
 
     /// Closes a mailbox. What it held for a waker is to be dropped without the lock.
     fn close(&mut self, ticket: Ticket) -> Option<Waker> {
-        self.get(ticket)?;
+        let place = self.places.get_mut(ticket.index as usize)?;
+        let mailbox = match place {
+            Some(mailbox) if mailbox.serial == ticket.serial => place.take(),
+            _ => self.displaced.remove(&ticket),
+        }?;
         self.count -= 1;
-        self.places[ticket.index as usize].take()?.waker
+        mailbox.waker
     }
 
-    /// Anybody who waits.
-    fn any_waker(&mut self) -> Option<Waker> {
-        self.places.iter_mut().flatten().find_map(|mailbox| mailbox.waker.take())
+    /// Everybody who waits. Who was displaced does not: there is an order for it.
+    fn wakers(&mut self) -> impl Iterator<Item = Waker> {
+        self.places.iter_mut().flatten().filter_map(|mailbox| mailbox.waker.take())
     }
 }
 
@@ -268,7 +279,7 @@ impl State {
         effects.dropped = self.mailboxes.close(ticket);
         if self.keeper.is_some_and(|(keeper, _)| keeper == ticket) {
             self.keeper = None;
-            effects.wake.add(self.mailboxes.any_waker());
+            effects.wake.add(self.mailboxes.wakers().next());
         }
     }
 
@@ -363,9 +374,11 @@ impl Gate {
             state.pump(now, &mut effects);
             (ticket, state.take_order(ticket, &mut effects))
         };
-        self.apply(effects);
         let over = matches!(held, Some(Order::End(_)));
-        Ok(Call { gate: self, ticket, timer: Timer::default(), look: Timestamp::ZERO, held, over })
+        // Made before a listener is told: if that panics, the call is given up like any that is dropped.
+        let call = Call { gate: self, ticket, timer: Timer::default(), look: Timestamp::ZERO, held, over };
+        call.gate.apply(effects);
+        Ok(call)
     }
 
     /// Ready once nothing is in flight. For a gate that admits nothing any more.
@@ -431,9 +444,7 @@ impl Drop for Watchman {
         {
             let state = &mut *gate.lock();
             state.watches.retain(|watch| watch.home != self.home);
-            while let Some(waker) = state.mailboxes.any_waker() {
-                effects.wake.add(Some(waker));
-            }
+            effects.wake.others.extend(state.mailboxes.wakers());
         }
         gate.apply(effects);
     }

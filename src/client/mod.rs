@@ -100,7 +100,8 @@ impl Client {
     }
 
     /// The models of the first route's provider. It neither waits for a permit nor counts as a request in flight, for
-    /// providers limit generation, not this; it is retried like any call, and is in no metrics.
+    /// providers limit generation, not this; it is retried like any call, for 30 s in all or the client's deadline, and is
+    /// in no metrics.
     ///
     /// # Errors
     /// Any [`ErrorKind`] of a request that was sent.

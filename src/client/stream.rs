@@ -170,8 +170,8 @@ pub(super) struct Continuation<C: StreamedChunk> {
 }
 
 impl<C: StreamedChunk> Continuation<C> {
-    pub(super) fn new(resume: Box<dyn Resume<C::Whole>>, begun: Timestamp) -> Self {
-        Self { resume, begun, resumed: 0, attempts: Vec::new(), sent: 0 }
+    pub(super) fn new(resume: Box<dyn Resume<C::Whole>>) -> Self {
+        Self { resume, begun: Timestamp::ZERO, resumed: 0, attempts: Vec::new(), sent: 0 }
     }
 }
 
@@ -196,9 +196,12 @@ impl<C: StreamedChunk> EventStream<C> {
     /// Makes the call; goes on until content has come, or the answer has ended.
     pub(super) async fn start(
         prepared: Result<Box<Prepared>, Error>,
-        continuation: Option<Continuation<C>>,
+        mut continuation: Option<Continuation<C>>,
     ) -> Result<Self, Error> {
         let mut exchange = Exchange::submit(prepared?)?;
+        if let Some(continuation) = &mut continuation {
+            continuation.begun = exchange.call.gate().clock.now();
+        }
         let mut answered = None;
         loop {
             let (attempt, opened) = match exchange.live_turn().await {

@@ -198,7 +198,7 @@ impl Counters {
 
     fn merge(&mut self, other: &Self) {
         for (sum, more) in self.places().into_iter().zip(other.values()) {
-            *sum += more;
+            *sum = sum.saturating_add(more);
         }
     }
 
@@ -262,10 +262,12 @@ impl Scope {
     pub(crate) fn on_outcome(&mut self, kind: OutcomeKind, tokens: Option<&TokenCount>) {
         let counters = &mut self.counters;
         if let Some(tokens) = tokens {
-            counters.prompt_tokens += tokens.prompt;
-            counters.cached_tokens += tokens.cached;
-            counters.completion_tokens += tokens.completion;
-            counters.reasoning_tokens += tokens.reasoning;
+            // What a provider reports may be any number.
+            let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
+            add(&mut counters.prompt_tokens, tokens.prompt);
+            add(&mut counters.cached_tokens, tokens.cached);
+            add(&mut counters.completion_tokens, tokens.completion);
+            add(&mut counters.reasoning_tokens, tokens.reasoning);
         }
         *match kind {
             OutcomeKind::Slot => &mut counters.slot_rejections,
@@ -599,6 +601,19 @@ mod tests {
         );
         assert_eq!((workloads[0].name.as_str(), workloads[0].duration.max), ("a", 8.0));
         assert_eq!([attempts(routes), attempts(models), attempts(workloads)], [[8, 6, 0], [11, 4, 0], [12, 3, 0]]);
+    }
+
+    #[test]
+    fn absurd_counts_of_tokens_do_no_harm() {
+        let mut metrics = Metrics::default();
+        let tokens = TokenCount { prompt: u64::MAX, cached: u64::MAX, completion: u64::MAX, reasoning: u64::MAX };
+        for workload in [0, 0, 1] {
+            let series = metrics.series(workload, 0);
+            metrics.scope(series, None).on_outcome(OutcomeKind::Success, Some(&tokens));
+        }
+        let Counters { prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens, .. } =
+            metrics.total().counters;
+        assert_eq!([prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens], [u64::MAX; 4]);
     }
 
     #[test]

@@ -310,6 +310,19 @@ mod tests {
     }
 
     #[test]
+    fn a_rejection_costs_its_workload_no_turn() {
+        let mut queue = Queue::new();
+        for item in 0..4 {
+            queue.push_back(secs(0.0), Class::Normal, WorkloadId(item % 2), 1.0, item);
+        }
+        for _ in 0..10 {
+            assert_eq!(pop(&mut queue, 1.0, ANY), Some(0));
+            queue.put_back(secs(0.0), Class::Normal, WorkloadId(0), 1.0, 0);
+        }
+        assert_eq!([0, 1, 2, 3].map(|_| pop(&mut queue, 1.0, ANY)), [Some(0), Some(1), Some(2), Some(3)]);
+    }
+
+    #[test]
     fn background_ages_so_it_is_slow_but_never_dead() {
         let mut queue = Queue::new();
         for item in 0..3 {

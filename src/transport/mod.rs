@@ -85,6 +85,13 @@ impl Endpoint {
             {
                 outcome.message = Some(message.replace(&**secret, "[redacted]").into());
             }
+            // Words are cut to a length, and a key may be what was cut. A part as short as this may be a word.
+            let ends = |message: &str, part| secret.get(..part).is_some_and(|part| message.ends_with(part));
+            if let Some(message) = &outcome.message
+                && let Some(part) = (8..secret.len()).rev().find(|&part| ends(message, part))
+            {
+                outcome.message = Some([&message[..message.len() - part], "[redacted]"].concat().into());
+            }
         }
         outcome
     }

@@ -526,6 +526,7 @@ impl Scheduler {
         while let Some(ticket) = pool.overflow.pop_front() {
             waiting.push(ticket);
         }
+        pool.overflow_dead = 0;
         for ticket in waiting {
             if self.get(ticket).is_some_and(|call| matches!(call.state, State::Queued | State::Outside)) {
                 self.fail(ticket, kind, cause.clone());

@@ -8,6 +8,7 @@ use proptest::prelude::{ProptestConfig, any, prop, prop_assert, prop_assert_eq, 
 use super::*;
 use crate::core::breaker::BreakerPolicy;
 use crate::core::call::{Clocks, Failure};
+use crate::core::limit::Learned;
 use crate::core::metrics::{Counters, ScopeSnapshot};
 use crate::core::outcome::{QuotaHint, QuotaHints, Told};
 use crate::core::quota::QuotaSpec;
@@ -237,6 +238,22 @@ fn a_wrong_key_stops_its_route_only() {
 }
 
 #[test]
+fn where_every_route_is_stopped_calls_outside_the_queue_fail_too() {
+    let route = RouteSpec { max_concurrency: Some(1), ..RouteSpec::new("one", "account") };
+    let mut world = World::new(Config { max_queued: 1, ..Config::new(vec![route]) });
+    let mut calls = vec![world.submit("normal"), world.submit("normal")];
+    let mut outside = || world.submit_as("normal", |spec| spec.on_full = OnFull::Wait).unwrap();
+    calls.push(outside());
+    let given_up = outside();
+    world.gate.cancel(world.now, given_up);
+    world.end(world.attempt(calls[0]), outcome(OutcomeKind::Billing));
+    for call in calls {
+        assert_eq!(world.failure(call).kind, FailureKind::InsufficientBalance);
+    }
+    assert_eq!(world.gate.load(), Load::default());
+}
+
+#[test]
 fn a_single_403_ends_one_call_and_a_run_of_them_stops_the_route() {
     let mut world = World::single();
     for _ in 0..3 {
@@ -423,6 +440,36 @@ fn a_full_queue_refuses_or_lets_wait_in_order() {
 }
 
 #[test]
+fn a_call_given_up_in_the_queue_makes_room_too() {
+    let route = RouteSpec { max_concurrency: Some(1), ..RouteSpec::new("one", "account") };
+    let mut world = World::new(Config { max_queued: 1, ..Config::new(vec![route]) });
+    let (flying, queued) = (world.submit("normal"), world.submit("normal"));
+    let outside = world.submit_as("normal", |spec| spec.on_full = OnFull::Wait).unwrap();
+    assert!(world.gate.cancel(world.now, queued));
+    world.succeed(world.attempt(flying));
+    assert!(world.was_sent(outside));
+}
+
+#[test]
+fn a_call_that_leaves_the_queue_by_failing_makes_room_too() {
+    let first = RouteSpec { max_concurrency: Some(1), ..RouteSpec::new("first", "a") };
+    let strategy = Strategy::RoundRobin;
+    let config = Config { strategy, max_queued: 1, ..Config::new(vec![first, RouteSpec::new("second", "b")]) };
+    let mut world = World::new(config);
+    let (before, refused) = (world.submit("normal"), world.submit("normal"));
+    world.end(world.attempt(refused), outcome(OutcomeKind::Authentication));
+    world.succeed(world.attempt(before));
+    assert_eq!(world.route(refused), 0);
+    let urgent = world.submit("interactive");
+    let outside = world.submit_as("normal", |spec| spec.on_full = OnFull::Wait).unwrap();
+    // It waits for a place by which it can go nowhere, and the urgent one goes before it.
+    world.end(world.attempt(refused), outcome(OutcomeKind::Forbidden));
+    world.succeed(world.attempt(urgent));
+    assert_eq!(world.failure(refused).kind, FailureKind::Forbidden);
+    assert!(world.was_sent(outside));
+}
+
+#[test]
 fn one_more_in_a_line_that_nobody_can_leave_is_no_reason_to_look() {
     let mut world = World::capped(2);
     let [first, second, third] = std::array::from_fn(|_| world.submit("normal"));
@@ -586,6 +633,20 @@ fn a_server_that_sends_no_head_in_time_is_left() {
 }
 
 #[test]
+fn a_connection_that_was_closed_for_its_silence_is_counted_a_moment_longer() {
+    let mut world = World::capped(1);
+    world.submit("normal");
+    let clock = world.gate.clocks().headers.unwrap().as_secs_f64();
+    world.pass(clock);
+    assert_eq!((world.aborted.len(), world.sent.len()), (1, 1));
+    world.submit("normal");
+    world.pass(0.9);
+    assert_eq!(world.sent.len(), 1, "the server may count it still");
+    world.pass(0.2);
+    assert_eq!(world.sent.len(), 2);
+}
+
+#[test]
 fn reports_on_an_attempt_that_is_over_are_ignored() {
     let mut world = World::single();
     let ticket = world.submit("normal");
@@ -622,6 +683,18 @@ fn closing_rejects_every_waiter_and_lets_those_in_flight_end() {
     let failure = world.failure(flying);
     assert_eq!((failure.kind, failure.history.sent()), (FailureKind::Closed, 1), "it is told that it was sent");
     assert_eq!(world.aborted.len(), 1);
+}
+
+#[test]
+fn what_fails_after_closing_is_not_tried_again() {
+    for kind in [OutcomeKind::Slot, OutcomeKind::Pressure, OutcomeKind::Server] {
+        let mut world = World::capped(1);
+        let flying = world.submit("normal");
+        world.gate.close(world.now, false);
+        world.end(world.attempt(flying), outcome(kind));
+        world.pass(60.0);
+        assert_eq!((world.failure(flying).kind, world.sent.len()), (FailureKind::Closed, 1), "{kind:?}");
+    }
 }
 
 #[test]
@@ -1192,8 +1265,9 @@ proptest! {
     /// when a call too large for now has let others pass, age may bring one that is small to the front.
     #[test]
     fn no_call_is_lost_doubled_or_stuck(
-        steps in prop::collection::vec((0u8..12, any::<u8>(), any::<u16>()), 1..300),
+        steps in prop::collection::vec((0u8..15, any::<u8>(), any::<u16>()), 1..300),
         strategy in 0u8..3,
+        narrow: bool,
         per_user: bool,
         quotas: bool,
         hints: bool,
@@ -1211,7 +1285,7 @@ proptest! {
         };
         let config = Config {
             strategy: [Strategy::Ordered, Strategy::Weighted, Strategy::RoundRobin][strategy as usize],
-            max_queued: 20,
+            max_queued: if narrow { 2 } else { 20 },
             workloads: vec![
                 WorkloadSpec { max_concurrency: Some(3), ..WorkloadSpec::new("eval", Class::Background) },
                 WorkloadSpec { weight: 3.0, ..WorkloadSpec::new("heavy", Class::Normal) },
@@ -1223,14 +1297,25 @@ proptest! {
             },
             breaker: BreakerPolicy { failures: 4, ..BreakerPolicy::default() },
             stop_probe: Duration::from_secs(30),
-            ..Config::new(vec![route("a", "x"), route("b", "x"), route("c", "y")])
+            ..Config::new(vec![
+                route("a", "x"),
+                RouteSpec {
+                    models: vec![ModelSpec { name: "m".into(), ..ModelSpec::default() }],
+                    any_model: !narrow,
+                    ..route("b", "x")
+                },
+                route("c", "y"),
+            ])
         };
         // Where routes have an order, another line's sending may close the way for which this one waits, and that is no
         // reason to leave it at once.
         let looks = looks && config.strategy != Strategy::Ordered;
+        let absurd = TokenCount { prompt: u64::MAX, cached: u64::MAX, completion: u64::MAX, reasoning: u64::MAX };
         let mut gate = Scheduler::new(config, seed).unwrap();
         let mut now = Timestamp::ZERO;
         let mut seen: BTreeMap<Ticket, Seen> = BTreeMap::new();
+        // What is over, never was, or belongs to nobody.
+        let mut strange: Vec<Attempt> = vec![Attempt { ticket: Ticket { index: u32::MAX, serial: 0 }, number: 1 }];
         let mut resolving = false;
 
         let drain = |gate: &mut Scheduler, now: Timestamp, seen: &mut BTreeMap<Ticket, Seen>| {
@@ -1287,7 +1372,12 @@ proptest! {
                     let spec = JobSpec {
                         user_id: Some(["ann", "bob", "eve", "dan"][pick as usize / 4 % 4]),
                         tokens: u32::from(amount) / 16,
-                        deadline: (pick & 0x20 != 0).then(|| Duration::from_millis(u64::from(amount))),
+                        deadline: match (pick >> 5 & 1, amount) {
+                            (0, 0..60_000) => None,
+                            (0, _) => Some(Duration::MAX),
+                            _ => Some(Duration::from_millis(u64::from(amount))),
+                        },
+                        max_attempts: [None, None, Some(0), Some(u32::MAX)][amount as usize % 4],
                         on_full: if pick & 0x40 != 0 { OnFull::Wait } else { OnFull::Fail },
                         ..JobSpec::new(["m", "n"][pick as usize / 8 % 2], workload)
                     };
@@ -1314,6 +1404,7 @@ proptest! {
                 7..=9 => {
                     if let Some(attempt) = some(&flying) {
                         seen.get_mut(&attempt.ticket).expect("it flies").flying = None;
+                        strange.push(attempt);
                         let mut outcome = random_outcome(pick);
                         if hints {
                             outcome.quota = random_hints(amount);
@@ -1321,9 +1412,34 @@ proptest! {
                         if looks {
                             outcome.quota.tokens = QuotaHint::default();
                         }
-                        gate.on(now, attempt, Event::Ended { outcome, tokens: None });
+                        let tokens = [None, Some(TokenCount::default()), Some(absurd)][amount as usize % 3];
+                        gate.on(now, attempt, Event::Ended { outcome, tokens });
                     }
                 }
+                12 | 13 => {
+                    let mut attempt = strange[amount as usize % strange.len()];
+                    match pick >> 6 {
+                        0 => attempt.number = attempt.number.wrapping_add(1),
+                        1 => attempt.ticket.serial = attempt.ticket.serial.wrapping_sub(1),
+                        _ => {}
+                    }
+                    let live = seen.get(&attempt.ticket).and_then(|call| call.flying) == Some(attempt);
+                    // The clock may have run backwards, too.
+                    let then = Timestamp::from_micros(now.as_micros().saturating_sub(u64::from(amount) << (pick % 32)));
+                    match pick % 4 {
+                        _ if live => {}
+                        0 => gate.on(then, attempt, Event::Headers),
+                        1 => gate.on(then, attempt, Event::Delivered),
+                        2 => gate.on(then, attempt, Event::Ended { outcome: random_outcome(pick), tokens: Some(absurd) }),
+                        _ => {
+                            let known = seen.get(&attempt.ticket).is_some_and(|call| !call.over);
+                            prop_assert!(known || !gate.cancel(then, attempt.ticket), "it was over");
+                        }
+                    }
+                }
+                // Days and years go by.
+                14 if pick < 16 => now += Duration::from_secs(1 << (amount % 36)),
+                14 => {}
                 10 => {
                     let live: Vec<_> = seen.iter().filter(|(_, call)| !call.over).map(|(&ticket, _)| ticket).collect();
                     if let Some(&ticket) = live.get(amount as usize % live.len().max(1)) {
@@ -1337,7 +1453,11 @@ proptest! {
                 }
                 _ if pick < 64 => gate.resume(now),
                 _ if pick < 80 => {
-                    let learned = gate.learned();
+                    let mut learned = gate.learned();
+                    for lane in learned.iter_mut().filter(|_| pick < 76) {
+                        let number = [f64::NAN, f64::INFINITY, -1.0, 1e300, f64::from(amount)][pick as usize % 5];
+                        lane.learned = Learned::from_numbers(&[number; 15]).expect("fifteen");
+                    }
                     gate.restore(now, learned);
                 }
                 _ if closes && pick > 250 => gate.close(now, amount % 2 == 0),
@@ -1375,7 +1495,7 @@ proptest! {
         prop_assert_eq!((submitted, completed + failed + cancelled), (seen.len() as u64, submitted));
         let sum = |scopes: &[ScopeSnapshot]| {
             let each = scopes.iter().map(|scope| scope.counters.values());
-            each.fold([0; 19], |sum, one| core::array::from_fn(|at| sum[at] + one[at]))
+            each.fold([0; 19], |sum: [u64; 19], one| core::array::from_fn(|at| sum[at].saturating_add(one[at])))
         };
         let total = snapshot.total.counters.values();
         prop_assert_eq!((sum(&snapshot.workloads), sum(&snapshot.models)), (total, total));
