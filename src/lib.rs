@@ -76,6 +76,10 @@ pub use crate::core::queue::Class;
 pub use crate::core::quota::QuotaSpec;
 pub use crate::core::route::{ModelSpec, Strategy};
 pub use crate::core::scheduler::WorkloadSpec;
+/// What stands in the client's signatures, in the versions it is built with.
+#[cfg(feature = "client")]
+pub use {http, reqwest};
+
 #[cfg(feature = "client")]
 pub use client::{
     ChatStream, Client, ClientBuilder, Error, ErrorKind, Event, EventStream, FimStream, Partial, Reply, Route,
