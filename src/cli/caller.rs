@@ -61,8 +61,8 @@ pub(crate) enum CallError {
 pub(crate) enum Fault {
     /// This request, or bad luck: others may succeed.
     Request,
-    /// This request as the provider sees it, which refused it for good: if all are refused in the same words, what they
-    /// have in common is at fault.
+    /// This request as the provider sees it, which refused it for good or answered nonsense: if all are answered so in
+    /// the same words, what they have in common is at fault.
     Refusal,
     /// The account or the key (no money, refused): every other call would fail as well.
     Account,
@@ -124,7 +124,7 @@ pub(crate) struct Gauges {
 /// Why nothing is sent for a while.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Held {
-    /// `breaker`, `pause` or `rate`.
+    /// `breaker`, `pause` or `rate`; `network`, if the breaker is open for want of a connection.
     pub(crate) by: &'static str,
     /// For how many seconds more, at most.
     pub(crate) seconds: f64,

@@ -135,7 +135,8 @@ fn failed(error: Error) -> CallError {
         // One 403 may be of the request; after some in a row the client refuses the others by itself.
         ErrorKind::Forbidden if error.attempts_made() == 0 => Fault::Account,
         ErrorKind::Connection => Fault::Network,
-        ErrorKind::Refused => Fault::Refusal,
+        // What answers nonsense to all is not the API: a site's front page, say.
+        ErrorKind::Refused | ErrorKind::Malformed => Fault::Refusal,
         _ => Fault::Request,
     };
     CallError::Failed(Failure {

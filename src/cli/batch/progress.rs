@@ -191,6 +191,7 @@ fn gate_line(gauges: &Gauges) -> String {
     if let Some(held) = gauges.held.filter(|held| held.seconds >= 1.0) {
         let why = match held.by {
             "breaker" => "the service keeps failing",
+            "network" => "the provider can't be reached",
             "rate" => "rate limit",
             _ => "pausing",
         };
@@ -268,7 +269,10 @@ mod tests {
         gauges.tokens_per_minute = Some(1_500_000.0);
         gauges.held = Some(Held { by: "rate", seconds: 0.3 });
         assert!(gate_line(&gauges).ends_with(" · $0.0021 · 60 requests/min · 1.5M tokens/min"));
-        for (by, words) in [("rate", "rate limit"), ("breaker", "the service keeps failing"), ("pause", "pausing")] {
+        let network = ("network", "the provider can't be reached");
+        for (by, words) in
+            [("rate", "rate limit"), ("breaker", "the service keeps failing"), network, ("pause", "pausing")]
+        {
             gauges.held = Some(Held { by, seconds: 12.3 });
             assert!(gate_line(&gauges).ends_with(&format!(" · {words}, 12 s left")));
         }

@@ -221,14 +221,18 @@ impl<C: Caller, S: Storage> Batch<C, S> {
                 }
                 Some(finished) = state.calls.join_next() => state.finish(finished),
                 _ = ticks.tick() => {
-                    let gauges = state.caller.gauges();
+                    let mut gauges = state.caller.gauges();
+                    let lost = reach.lost(&gauges, Instant::now());
+                    if let Some(held) = gauges.held.as_mut().filter(|_| reach.lost_since.is_some()) {
+                        held.by = "network";
+                    }
                     let window = gauges.limit.map_or(0, |limit| limit as usize);
                     read_ahead = window.saturating_mul(READ_AHEAD).clamp(MIN_READ_AHEAD, MAX_READ_AHEAD);
                     state.progress.update(&state.tally, &gauges);
                     if state.answers.displaced() {
                         state.stop_aloud(Stop::Displaced);
                     }
-                    if reach.lost(&gauges, Instant::now()) {
+                    if lost {
                         let seconds = UNREACHABLE_FOR.as_secs();
                         state.stop(Stop::Provider(format!("the provider could not be reached for {seconds} seconds")));
                     }
