@@ -1,4 +1,4 @@
-// A chat in the terminal: `deno task chat`. Needs DEEPSEEK_API_KEY, and no permissions but net and that one.
+// A chat in the terminal: `deno task chat`. Needs DEEPSEEK_API_KEY, and no permissions but for the net and its variables.
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { type ChatMessage, Tidegate, TidegateError } from "tidegate";

@@ -76,7 +76,11 @@ export class Tidegate {
 
   /** The models of the first route's provider. */
   readonly models: {
-    /** Lists them. It neither waits for a permit nor counts as a request in flight. */
+    /**
+     * Lists them. It neither waits for a permit nor counts as a request in flight; it is tried again for 30 s in all.
+     *
+     * @throws {TidegateError} As a rejection; so does the signal's reason.
+     */
     list(options?: Pick<CallOptions, "signal">): Promise<ModelList>;
   };
 
@@ -86,8 +90,9 @@ export class Tidegate {
    * The request's URL must lie under the base URL of one of the routes. What follows the base is sent to whichever route
    * is chosen, with that route's key, headers and name for the model; an `Authorization` header of the request is not
    * sent. Its body is read into memory, for it may have to be sent again. It is retried until a 2xx head comes; the body
-   * after it holds the permit until it has ended, is cancelled or is dropped. Where the server refuses for good, its answer
-   * is the result, with `x-should-retry: false`, which keeps SDKs from asking again.
+   * after it holds the permit until it has ended, is cancelled or is dropped. Where the call fails and the last attempt had an
+   * answer (a refusal, or a 429 or 500 until attempts or time were used up), that answer is the result, with
+   * `x-should-retry: false`, which keeps SDKs from asking again; else it rejects with a {@link TidegateError}.
    *
    * Where an SDK hands on nothing but headers, `tidegate-workload` and `tidegate-timeout` (in milliseconds) say what
    * `init.tidegate` would; they are not sent.
@@ -122,7 +127,9 @@ export class Tidegate {
 
   /**
    * What is left on the first route's account (DeepSeek). It passes by the queue, and works on an account that is stopped
-   * for lack of money, which is when one asks.
+   * for lack of money, which is when one asks. It is tried again for 30 s in all.
+   *
+   * @throws {TidegateError} As a rejection; so does the signal's reason.
    */
   balance(options?: Pick<CallOptions, "signal">): Promise<Balance> {
     return account(this.#gate, this.#settings, "/user/balance", options);
@@ -131,7 +138,7 @@ export class Tidegate {
   /**
    * Runs any asynchronous task once a permit is free, and holds the permit until it settles; p-limit's habit, through the
    * gate. The task runs once, in the async context of this call, and its result or error is passed on. An error with a
-   * `status`, as SDKs throw, is learned from: a 429 lowers the limit of `model`.
+   * `status` of 429 or 5xx, as SDKs throw, is learned from: a 429 is a measurement of the limit of `model`.
    *
    * @throws {TidegateError} As a rejection, if the task is never run; so does the signal's reason.
    */
@@ -153,6 +160,7 @@ export class Tidegate {
    * Calls `listener` with every event of that name. It should be quick.
    *
    * @returns What stops it.
+   * @throws {InvalidRequestError} If there is no event of that name.
    */
   on<E extends keyof TidegateEvents>(event: E, listener: (event: TidegateEvents[E]) => void): () => void {
     if (!EVENTS.includes(event)) throw expected("the event", `one of ${EVENTS.join(", ")}`, event);
@@ -160,12 +168,20 @@ export class Tidegate {
     return this.#gate.on(event, listener);
   }
 
-  /** What was learned of the limits, to be saved as JSON and given to {@link restore} by the next process. */
+  /**
+   * What was learned of the limits on requests in flight, to be saved as JSON and given to {@link restore} by the next
+   * process. Those of single users and rate limits are not in it.
+   */
   snapshot(): LearnedLimits {
     return learned(this.#gate.core);
   }
 
-  /** Takes over what a former process learned of the limits. */
+  /**
+   * Takes over what a former process learned of the limits.
+   *
+   * @throws {InvalidRequestError} If it is not what `snapshot()` of this version returned; what stood before may have been
+   * taken over.
+   */
   restore(learned: LearnedLimits): void {
     try {
       restore(this.#gate.core, this.#gate.now(), learned);
@@ -186,14 +202,14 @@ export class Tidegate {
 
   /**
    * Closes the client: admits nothing more, rejects every waiting call with a `ClosedError`, lets requests in flight end
-   * for at most `grace` milliseconds, then aborts them. It resolves once nothing is in flight.
+   * for at most `grace` milliseconds (default 30,000), then aborts them. It resolves once nothing is in flight.
    */
   async close(options: { grace?: number } = {}): Promise<void> {
     const { grace = 30_000 } = callOptions(options, { grace: between(0, Infinity, false) }) as typeof options;
     await this.#gate.close(grace);
   }
 
-  /** The same as {@link close}, for `await using`. */
+  /** The same as {@link close} with its default grace, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

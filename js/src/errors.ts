@@ -114,7 +114,7 @@ export abstract class TidegateError extends Error {
   readonly retryAfter: number | undefined;
   /** The server's id of the request, for its support. */
   readonly requestId: string | undefined;
-  /** The headers of the answer that was an error. */
+  /** The headers of the answer that was an error; none of an error inside an answer whose status was 200. */
   readonly headers: Headers | undefined;
   /** The start of its body, at most 64 KiB. */
   readonly body: string | undefined;

@@ -24,7 +24,10 @@ export interface TidegateEvents {
   failover: { from: string; to: string };
   /** The provider scales the account's limit by its balance: soon it will be out of money. */
   "low-balance": LaneEvent & { limit: number };
-  /** An account without money (402), or a route whose key was refused (401, 403), is left alone until `resume()`. */
+  /**
+   * An account without money (402), or a route whose key was refused (401, or 403 three times in a row), is left alone until
+   * `resume()`, or until a call that finds out succeeds: one is let through every five minutes.
+   */
   stopped: { route: string; cause: string };
 }
 

@@ -37,7 +37,7 @@ export interface Counts {
   transportErrors: number;
   /** Attempts whose first content did not come in time. */
   firstContentTimeouts: number;
-  /** Attempts that broke off after content had come. */
+  /** Attempts that broke off after content had come, or whose answer could not be understood. */
   interrupted: number;
   /** Attempts the server refused for good. */
   refused: number;
@@ -108,7 +108,10 @@ export interface Metrics {
   lanes: LaneMetrics[];
 }
 
-/** What was learned of the limits, by account and model. JSON to be saved; its inside may change with the version. */
+/**
+ * What was learned of the limits on requests in flight, by account and model. JSON to be saved; its inside may change with
+ * the version.
+ */
 export type LearnedLimits = { account: string; model: string; learned: unknown }[];
 
 /** @internal How many numbers stand for what was learned of one limit. */

@@ -46,15 +46,21 @@ export interface RouteOptions {
   headers?: Record<string, string> | Headers | undefined;
   /** Models known by name: a list of names, or an object from names to what there is to say of them. */
   models?: string[] | Record<string, ModelOptions> | undefined;
-  /** Whether it takes no others. Default false. */
+  /** Whether it takes no others; on DeepSeek's own, if none is named, no others than DeepSeek publishes. Default false. */
   onlyNamedModels?: boolean | undefined;
-  /** Its share of turns under the strategy `weighted`. Default 1. */
+  /** Its share of turns under the strategy `weighted`. Default 1; between 0.001 and 1,000. */
   weight?: number | undefined;
-  /** A hard ceiling on requests in flight for each model; what is learned stays at or under it. Default none. */
+  /**
+   * A hard ceiling on requests in flight for each model, at most 1,000,000; what is learned stays at or under it. Default:
+   * the client's.
+   */
   maxConcurrency?: number | undefined;
   /** Whether the account limits each `user_id` as well as the whole. Default false. */
   limitsEachUser?: boolean | undefined;
-  /** Requests in any 60 seconds. Default none; DeepSeek has no such limit. */
+  /**
+   * Requests in any 60 seconds. Default none: DeepSeek has no such limit, and what `x-ratelimit-*` headers tell is learned
+   * without it. The same holds for the next two.
+   */
   requestsPerMinute?: number | undefined;
   /** Tokens in any 60 seconds. Default none. */
   tokensPerMinute?: number | undefined;
@@ -72,11 +78,17 @@ export interface Clocks {
   idle?: number | false | undefined;
 }
 
-/** How a client works. `{ apiKey }` is enough. */
+/**
+ * How a client works. `{ apiKey }` is enough, or nothing at all: where neither `baseURL` nor `routes` is given, the key is
+ * taken from `DEEPSEEK_API_KEY`, and where `baseURL` is not given, the first route's address from `DEEPSEEK_BASE_URL`.
+ */
 export interface TidegateOptions extends Pick<RouteOptions, "apiKey" | "baseURL" | "betaURL" | "headers"> {
   /** More routes, after the one made by `apiKey` and `baseURL` if either is given: fallbacks or shares. */
   routes?: RouteOptions[] | undefined;
-  /** How calls choose among routes. Default `ordered`: the first that is not closed. */
+  /**
+   * How calls choose among routes. Default `ordered`: the first that is open. A full one is waited for; one that a rate
+   * limit holds for more than a second is passed over.
+   */
   strategy?: "ordered" | "weighted" | "round-robin" | undefined;
   /**
    * Workloads known beforehand, by name. `interactive`, `normal` and `background` always exist, in the classes of their
@@ -85,7 +97,7 @@ export interface TidegateOptions extends Pick<RouteOptions, "apiKey" | "baseURL"
   workloads?: Record<string, WorkloadOptions> | undefined;
   /** A hard ceiling on requests in flight, per account and model. Default none: the limit is learned. */
   maxConcurrency?: number | undefined;
-  /** How many calls may wait before further ones are refused. Default 10,000. */
+  /** How many calls to one model may wait before further ones are refused. Default 10,000; at most 2,000,000. */
   maxQueued?: number | undefined;
   /** The total time of a call in milliseconds, waiting included, where it brings none of its own. Default none. */
   timeout?: number | undefined;
@@ -114,7 +126,7 @@ export interface CallOptions {
   clocks?: Clocks | undefined;
   /** How many attempts may fail before it does. Default: the client's. */
   maxAttempts?: number | undefined;
-  /** What to do when the queue is full. Default `fail`. */
+  /** What to do when the queue is full: `fail` with a `QueueFullError`, or `wait` for room. Default `fail`. */
   onFull?: "fail" | "wait" | undefined;
   /** More headers for its request. They win over those of the client and its routes, but for the key's. */
   headers?: Record<string, string> | Headers | undefined;

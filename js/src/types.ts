@@ -120,7 +120,10 @@ export interface Usage extends Open {
   completion_tokens_details?: { reasoning_tokens?: number } | null;
 }
 
-/** Why generation ended. `insufficient_system_resource` is retried and never seen. */
+/**
+ * Why generation ended. No answer ends with `insufficient_system_resource`: it is asked for again, or, where content of a
+ * stream had come, interrupted.
+ */
 export type FinishReason = "stop" | "length" | "tool_calls" | "content_filter" | "function_call" | (string & {});
 
 /** The probability of a token. */

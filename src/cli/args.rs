@@ -54,8 +54,8 @@ pub(crate) struct SimArgs {
 /// --base-url, an address in DEEPSEEK_BASE_URL takes the place of DeepSeek's.
 ///
 /// Exit status: 0 everything is answered; 1 some lines have errors; 2 nothing was sent, as something is wrong with the
-/// arguments, files or key; 3 stopped before the end (disk full, key refused, no balance, no network for a minute, every
-/// request so far refused in the same words); 130 interrupted.
+/// arguments, files or key; 3 stopped before the end (disk full, key refused, no balance, no network, every request so far
+/// refused in the same words, or another program at work on the files); 130 interrupted.
 #[derive(Debug, Args)]
 pub(crate) struct BatchArgs {
     /// Requests, one JSON object a line; `-` reads standard input
@@ -98,7 +98,7 @@ pub(crate) struct BatchArgs {
     #[arg(long, value_name = "N")]
     pub(crate) max_concurrency: Option<NonZeroU32>,
 
-    /// Attempts for each request; rejections by the limit don't count
+    /// How often a request may fail before it is given up; answers 429, 503 and 529 don't count
     #[arg(long, value_name = "N", default_value = "5")]
     pub(crate) max_attempts: NonZeroU32,
 

@@ -79,7 +79,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Adds a route. By default calls take the first route that is not closed; see [`strategy`](Self::strategy).
+    /// Adds a route. By default calls take the first route that is open; see [`strategy`](Self::strategy).
     pub fn route(mut self, route: Route) -> Self {
         self.routes.push(route);
         self
@@ -104,8 +104,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets a hard ceiling on requests in flight, per account and model, of routes that have none of their own. Default
-    /// none: the limit is learned.
+    /// Sets a hard ceiling on requests in flight, per account and model, of routes that have none of their own; at most
+    /// 1,000,000. Default none: the limit is learned.
     pub fn max_concurrency(mut self, limit: u32) -> Self {
         self.max_concurrency = Some(limit);
         self
@@ -117,7 +117,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets how many calls may wait for one set of limits before further ones are refused. Default 10,000.
+    /// Sets how many calls to one model may wait before further ones are refused. Models that share a limit share the
+    /// number; where an account limits each user, it holds for each. Default 10,000.
     pub fn max_queued(mut self, calls: usize) -> Self {
         self.config.max_queued = calls;
         self
@@ -129,8 +130,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets how many attempts may fail before the call does, the first among them. Rejections for concurrency are not
-    /// counted. Default 5.
+    /// Sets how many attempts may fail before the call does, the first among them. Those answered 429, 503 or 529 are not
+    /// counted; they are tried again until [`RetryPolicy::max_elapsed`], half an hour after the first. Default 5.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.config.retry.max_attempts = attempts;
         self
@@ -198,9 +199,9 @@ impl ClientBuilder {
     /// Checks everything and makes the client. Nothing is sent.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](super::ErrorKind::Config): no route at all, a URL, key, header or proxy that can't be used, a
-    /// limit or a duration of zero, weights that are no positive numbers, names given twice. The message says which
-    /// field, and never quotes a secret.
+    /// [`ErrorKind::Config`](super::ErrorKind::Config): no key for DeepSeek, more than 64 routes, one that serves no model, a
+    /// URL, key, header or proxy that can't be used, a limit or a duration of zero, weights out of range, names that are
+    /// empty or given twice. The message says which field, and never quotes a secret.
     #[allow(clippy::arc_with_non_send_sync, reason = "in a browser there is one thread, and natively it is both")]
     pub fn build(self) -> Result<Client, Error> {
         let Self { api_key, base_url, routes, mut config, max_concurrency, max_body, max_event, connect, http, .. } =

@@ -61,8 +61,9 @@ pub enum Event {
         /// The limit the provider stated.
         limit: u32,
     },
-    /// An account without money (402), or a route whose key was refused (401, 403), is left alone until
-    /// [`Client::resume`](super::Client::resume) or until a probe succeeds.
+    /// An account without money (402), or a route whose key was refused (401, or 403 three times in a row), is left alone
+    /// until [`Client::resume`](super::Client::resume), or until a call that finds out succeeds: one is let through every
+    /// [`stop_probe`](super::ClientBuilder::stop_probe).
     Stopped {
         /// The route whose answer stopped it.
         route: String,

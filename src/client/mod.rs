@@ -62,7 +62,7 @@ impl Client {
     /// `DEEPSEEK_BASE_URL`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if the key is missing (unless the base URL is not DeepSeek's), or if either makes no sense.
+    /// [`ErrorKind::Config`] if either makes no sense, or if the key is missing; only DeepSeek's own address needs one.
     pub fn from_env() -> Result<Self, Error> {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
         let (key, url) = (set("DEEPSEEK_API_KEY"), set("DEEPSEEK_BASE_URL"));
@@ -100,8 +100,8 @@ impl Client {
     }
 
     /// The models of the first route's provider. It neither waits for a permit nor counts as a request in flight, for
-    /// providers limit generation, not this; it is retried like any call, for 30 s in all or the client's deadline, and is
-    /// in no metrics.
+    /// providers limit generation, not this; it is retried like any call, for 30 s in all (or the client's deadline, if
+    /// that is shorter), and is in no metrics.
     ///
     /// # Errors
     /// Any [`ErrorKind`] of a request that was sent.
@@ -162,7 +162,8 @@ impl Client {
         self.gate.load()
     }
 
-    /// What was learned of the limits, to be saved and given to [`restore`](Self::restore) by the next process.
+    /// What was learned of the limits of accounts, to be saved and given to [`restore`](Self::restore) by the next process.
+    /// Those of single users and rate limits are not in it.
     pub fn learned(&self) -> Vec<LearnedLane> {
         self.gate.with(|scheduler, _| scheduler.learned())
     }

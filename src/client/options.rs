@@ -28,7 +28,8 @@ macro_rules! call_options {
             self
         }
 
-        /// Waits for room when the queue is full. Default: the call is refused.
+        /// Waits for room when the queue is full. Default: the call is refused as
+        /// [`QueueFull`](crate::ErrorKind::QueueFull).
         pub fn wait_for_room(mut self) -> Self {
             self.options.on_full = crate::core::scheduler::OnFull::Wait;
             self

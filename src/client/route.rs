@@ -112,7 +112,7 @@ impl Route {
         self
     }
 
-    /// Restricts the route to the models named.
+    /// Restricts the route to the models named; where none is and it is DeepSeek's, to those DeepSeek publishes.
     #[must_use]
     pub fn only_named_models(mut self) -> Self {
         self.spec.any_model = false;
@@ -134,21 +134,22 @@ impl Route {
         self
     }
 
-    /// Sets its share of turns under [`Strategy::Weighted`](crate::Strategy::Weighted). Default 1.
+    /// Sets its share of turns under [`Strategy::Weighted`](crate::Strategy::Weighted): any number above zero. Default 1.
     #[must_use]
     pub fn weight(mut self, weight: f64) -> Self {
         self.spec.weight = weight;
         self
     }
 
-    /// Sets a hard ceiling on requests in flight for each model; what is learned stays at or under it. Default none.
+    /// Sets a hard ceiling on requests in flight for each model, at most 1,000,000; what is learned stays at or under it.
+    /// Default: the client's.
     #[must_use]
     pub fn max_concurrency(mut self, limit: u32) -> Self {
         self.spec.max_concurrency = Some(limit);
         self
     }
 
-    /// Sets the rate quotas of each model, which only limits that the provider's answers do not state need (see
+    /// Sets the rate quotas of each model. Only limits that the provider's answers do not state need it (see
     /// [`QuotaSpec`]). Default none; DeepSeek has none.
     #[must_use]
     pub fn quota(mut self, quota: QuotaSpec) -> Self {

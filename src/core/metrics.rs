@@ -149,7 +149,7 @@ pub struct Counters {
     pub transport_errors: u64,
     /// Attempts whose first content did not come in time.
     pub first_content_timeouts: u64,
-    /// Attempts that broke off after content had come.
+    /// Attempts that broke off after content had come, or whose answer could not be understood.
     pub interrupted: u64,
     /// Attempts the server refused for good (400, 401, 402, 403, 404, 413, 422).
     pub refused: u64,

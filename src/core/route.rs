@@ -37,7 +37,8 @@ pub struct LaneId(pub(crate) u32);
 /// How calls choose among the routes that serve their model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strategy {
-    /// The first route that is not closed; later ones are fallbacks. A full route is waited for, not passed over.
+    /// The first route that is open; later ones are fallbacks. A full route is waited for, not passed over; one that a rate
+    /// limit, or the wait a server asked for, holds for more than a second is passed over.
     #[default]
     Ordered,
     /// In turn by weight (smooth weighted round-robin); a full or closed route gives its turn to the next.

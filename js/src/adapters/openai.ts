@@ -49,8 +49,9 @@ export interface ChatOpenAIOptions {
  * "tidegate-timeout": "60000" } })`.
  *
  * Errors are the SDK's own: the server's refusal as the class of its status; out of attempts likewise; no time left as
- * `APIConnectionTimeoutError`; a connection that keeps failing as `APIConnectionError`, whose `cause` is the
- * `TidegateError`. A stream that breaks off throws the `StreamInterruptedError` itself.
+ * `APIConnectionTimeoutError`, or, if the last attempt was answered 429, 500 or the like, as the class of that; a
+ * connection that keeps failing as `APIConnectionError`, whose `cause` is the `TidegateError`. A stream that breaks off
+ * throws the `StreamInterruptedError` itself.
  *
  * @param options How its calls are treated, such as `{ workload: "chat" }`.
  */

@@ -39,7 +39,7 @@ pub(super) enum LineError {
     UnsupportedMethod(String),
     #[error("no `body`: expected an object with the request's parameters")]
     MissingBody,
-    #[error("expected exactly one of `prompt` and `messages`")]
+    #[error("expected exactly one of `prompt` and `messages`; `system` goes with `prompt` alone")]
     PromptOrMessages,
     #[error("`{0}` has to be a text")]
     NotText(&'static str),

@@ -64,13 +64,15 @@ impl<'a> JobSpec<'a> {
 #[non_exhaustive]
 pub enum SubmitError {
     /// As many calls wait as may.
-    #[error("the queue is full: {limit} calls are waiting; send fewer at once, or wait for room")]
+    #[error(
+        "the queue is full: {limit} calls are waiting; send fewer at once, or with `wait_for_room()`, or raise `max_queued`"
+    )]
     QueueFull {
         /// How many may wait.
         limit: usize,
     },
     /// No route serves the model.
-    #[error("no route serves the model `{model}`")]
+    #[error("no route serves the model `{model}`: each takes only the models it names, and none names this one")]
     NoRoute {
         /// The model asked for.
         model: String,
@@ -209,7 +211,7 @@ pub enum Notice {
     },
 }
 
-/// The model and user a lane's limit was learned for, with what was learned: to be saved and given to
+/// A lane, with what was learned of its limit on requests in flight: to be saved and given to
 /// [`Scheduler::restore`](super::Scheduler::restore) after a restart.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct LearnedLane {

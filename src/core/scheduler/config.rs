@@ -40,7 +40,8 @@ pub struct Config {
     /// Workloads known beforehand. `interactive`, `normal` and `background` always exist, in the classes of their names;
     /// any other name comes into being when first used, in class normal.
     pub workloads: Vec<WorkloadSpec>,
-    /// How many calls may wait per set of lanes. Default 10,000.
+    /// How many calls may wait for the same lanes: to one model, or to several that share a limit, and where accounts limit
+    /// each user, of one user. At least 1. Default 10,000.
     pub max_queued: usize,
     /// How failed attempts are retried.
     pub retry: RetryPolicy,

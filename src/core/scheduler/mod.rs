@@ -567,7 +567,8 @@ impl Scheduler {
         self.mark_all();
     }
 
-    /// What the lanes have learned, to be saved across a restart; of those not used since, what a former run did.
+    /// What the lanes have learned of their limits on requests in flight, to be saved across a restart; of those not used
+    /// since, what a former run did. Lanes of single users are left out, and so are rate limits.
     pub fn learned(&self) -> Vec<LearnedLane> {
         let mut learned = self.learned_before().to_vec();
         learned.append(&mut self.learned_here());
