@@ -162,6 +162,18 @@ fn a_simulated_batch_answers_every_line_and_tells_how_it_went() {
 }
 
 #[test]
+fn each_attempt_is_told_once_whatever_it_came_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let troubled = r#"{"cap": 4, "service": {"time": 0.01}, "windows": [
+        {"status": 503, "from": 0, "to": 0.2}, {"status": 500, "from": 0.2, "to": 60, "probability": 0.05}]}"#;
+    let (code, summary) = finish(simulate(&dir, 60, troubled).output().unwrap());
+    assert_eq!((code, &summary["answered"]), (0, &Value::from(60)), "{summary}");
+    let [sent, rejected, again] = ["attempts", "rejected", "retries"].map(|key| summary[key].as_u64().unwrap());
+    assert!(again > 0);
+    assert_eq!(sent, 60 + rejected + again, "{summary}");
+}
+
+#[test]
 fn killed_and_run_again_every_id_is_answered_exactly_once() {
     let dir = tempfile::tempdir().unwrap();
     let mut child = start(&mut simulate(&dir, 60, SLOW));

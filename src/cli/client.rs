@@ -110,8 +110,7 @@ impl Caller for ClientCaller {
             attempts: counters.attempts,
             rejected: counters.slot_rejections + counters.rate_rejections,
             cut_off: counters.transport_errors,
-            // An overloaded service is tried again too, when the lane opens rather than when the call is due.
-            retries: counters.retries + counters.pressure,
+            retries: counters.retries,
             prompt_tokens: counters.prompt_tokens,
             completion_tokens: counters.completion_tokens,
             cost_usd: match *self.spent.lock().unwrap_or_else(PoisonError::into_inner) {
