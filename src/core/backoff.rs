@@ -140,6 +140,22 @@ mod tests {
     }
 
     #[test]
+    fn whoever_is_told_the_same_wait_returns_at_another_moment() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let asked = Duration::from_secs(10);
+        assert_ne!(jittered_floor(asked, &mut rng), jittered_floor(asked, &mut rng));
+    }
+
+    #[test]
+    fn a_budget_of_nothing_still_lets_every_retry_start_some_day() {
+        let policy = RetryPolicy { budget_floor: 0, budget_ratio: 0.0, ..RetryPolicy::default() };
+        let mut budget = RetryBudget::new(&policy);
+        let now = Timestamp::from_secs_f64(100.0);
+        assert_eq!(budget.reserve(now, now), now);
+        assert_eq!(budget.reserve(now, now), now.plus_secs(10.0));
+    }
+
+    #[test]
     fn what_the_server_asked_for_is_never_undercut() {
         let mut rng = fastrand::Rng::with_seed(1);
         for asked in [Duration::ZERO, Duration::from_millis(1), Duration::from_secs(90), Duration::MAX] {

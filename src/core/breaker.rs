@@ -162,6 +162,22 @@ mod tests {
     }
 
     #[test]
+    fn after_a_success_it_opens_as_shortly_as_at_first() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        let mut breaker = Breaker::new(BreakerPolicy { failures: 1, ..BreakerPolicy::default() });
+        let mut now = at(1.0);
+        for _ in 0..4 {
+            let trial = breaker.on_send(now);
+            breaker.on_failure(now, now, trial, &mut rng);
+            now = breaker.opens_at(now);
+        }
+        breaker.on_send(now);
+        breaker.on_success();
+        breaker.on_failure(now, now, false, &mut rng);
+        assert!(breaker.opens_at(now) <= now.plus_secs(1.25), "{breaker:?}");
+    }
+
+    #[test]
     fn it_opens_after_failures_in_a_row_and_a_successful_trial_closes_it() {
         let mut rng = fastrand::Rng::with_seed(3);
         let mut breaker = Breaker::new(BreakerPolicy::default());

@@ -560,6 +560,39 @@ mod tests {
     }
 
     #[test]
+    fn what_attempts_came_to_is_counted_under_its_name() {
+        use OutcomeKind as K;
+        for (name, kinds) in [
+            ("slot_rejections", &[K::Slot][..]),
+            ("rate_rejections", &[K::Rate]),
+            ("pressure", &[K::Pressure]),
+            ("server_errors", &[K::Server]),
+            ("transport_errors", &[K::Transport]),
+            ("first_content_timeouts", &[K::FirstContentTimeout]),
+            ("interrupted", &[K::Interrupted, K::Malformed]),
+            ("refused", &[K::Billing, K::Authentication, K::Forbidden, K::Refused]),
+        ] {
+            for &kind in kinds {
+                let mut scope = Scope::default();
+                scope.on_outcome(kind, None);
+                let counted = Counters::NAMES.iter().zip(scope.counters.values()).filter(|(_, value)| *value > 0);
+                assert_eq!(
+                    counted.map(|((name, _), value)| (*name, value)).collect::<Vec<_>>(),
+                    [(name, 1)],
+                    "{kind:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn no_percentile_is_above_the_largest() {
+        let mut histogram = Histogram::default();
+        histogram.record(Duration::from_micros(1_000_001));
+        assert_eq!(histogram.percentile(0.5), Duration::from_micros(1_000_001));
+    }
+
+    #[test]
     fn percentiles_are_within_an_eighth() {
         let mut histogram = Histogram::default();
         for ms in 1..=1000 {

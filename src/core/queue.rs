@@ -294,6 +294,26 @@ mod tests {
     }
 
     #[test]
+    fn calls_that_come_back_in_any_order_stand_by_age() {
+        let mut queue = Queue::new();
+        for (since, item) in [(3.0, 3), (1.0, 1), (2.0, 2)] {
+            queue.put_back(secs(since), Class::Normal, WorkloadId(0), 1.0, item);
+        }
+        assert_eq!([(); 3].map(|()| pop(&mut queue, 9.0, ANY)), [Some(1), Some(2), Some(3)]);
+    }
+
+    #[test]
+    fn no_weight_is_so_large_that_others_starve() {
+        let mut queue = Queue::new();
+        for item in 0..1100 {
+            queue.push_back(secs(0.0), Class::Normal, WorkloadId(0), 1e12, item);
+        }
+        queue.push_back(secs(0.0), Class::Normal, WorkloadId(1), 1.0, 5000);
+        let last = (0..).find(|_| pop(&mut queue, 1.0, ANY) == Some(5000)).unwrap();
+        assert!(last < 1100, "{last}");
+    }
+
+    #[test]
     fn classes_are_served_in_order_and_learning_is_carried_by_the_lowest() {
         let mut queue = Queue::new();
         let w = WorkloadId(0);

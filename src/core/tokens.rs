@@ -132,6 +132,11 @@ mod tests {
     }
 
     #[test]
+    fn a_part_of_a_token_counts_as_one() {
+        assert_eq!(Estimator::new().correct(0.3), 1);
+    }
+
+    #[test]
     fn long_prompts_teach_at_once_and_later_ones_move_it_slowly() {
         let mut estimator = Estimator::new();
         assert_eq!(estimator.correct(100.0), 100);

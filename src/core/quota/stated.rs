@@ -90,7 +90,8 @@ impl Sendings {
     /// When request `number` was sent, to the grain.
     #[cfg_attr(target_family = "wasm", inline(never))]
     fn time_of(&self, number: f64) -> f64 {
-        let at = self.log.partition_point(|&(_, last)| last < number);
+        // What tokens come to in requests is not exact, and a hair more would be another request.
+        let at = self.log.partition_point(|&(_, last)| last < number - 1e-6);
         self.log.get(at).map_or(self.last, |&(sent, _)| sent)
     }
 }
@@ -275,5 +276,20 @@ impl Stated {
         };
         let whole_at = whole_at.max(self.whole_at);
         if self.kind == Kind::Rolling { whole_at.min(leaves(over, left)) } else { whole_at }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_rounding_adds_to_a_number_is_not_another_request() {
+        let mut sendings = Sendings::default();
+        sendings.note(1.0, 1.0);
+        sendings.keep(1.0, 1.0, 1.0, 60.0);
+        sendings.note(5.0, 2.0);
+        sendings.note(9.0, 3.0);
+        assert_eq!([1.5, 2.0, 2.0 + 1e-12, 2.5].map(|number| sendings.time_of(number)), [5.0, 5.0, 5.0, 9.0]);
     }
 }

@@ -604,7 +604,6 @@ impl Scheduler {
         let now = self.tick(now);
         if let Some(id) = self.lane_of.get(&restored.lane.joined()) {
             self.lanes[id as usize].ceiling.restore(now, restored.learned);
-            self.mark_lane(LaneId(id));
         } else if let Some(known) = self.restored.iter_mut().find(|known| known.lane == restored.lane) {
             *known = restored;
         } else {

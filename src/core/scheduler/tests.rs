@@ -6,9 +6,10 @@ use std::time::Duration;
 use proptest::prelude::{ProptestConfig, any, prop, prop_assert, prop_assert_eq, proptest};
 
 use super::*;
+use crate::core::backoff::RetryPolicy;
 use crate::core::breaker::BreakerPolicy;
 use crate::core::call::{Clocks, Failure};
-use crate::core::limit::Learned;
+use crate::core::limit::{Learned, Punishment};
 use crate::core::metrics::{Counters, ScopeSnapshot};
 use crate::core::outcome::{QuotaHint, QuotaHints, Told};
 use crate::core::quota::QuotaSpec;
@@ -390,7 +391,12 @@ fn lanes_of_single_users_do_not_pile_up_for_ever() {
         world.succeed(world.attempt(ticket));
         world.pass(0.1);
     }
-    assert!(world.gate.snapshot(world.now).lanes.len() <= USER_LANES_AND_ACCOUNT);
+    let again = world.submit_as("normal", |spec| spec.user_id = Some("user-0")).unwrap();
+    assert!(world.was_sent(again));
+    let lanes = world.gate.snapshot(world.now).lanes;
+    assert!(lanes.len() <= USER_LANES_AND_ACCOUNT);
+    assert_eq!(world.gate.user_lanes, lanes.len() - 1);
+    assert!(lanes.iter().any(|lane| lane.user_id.as_deref() == Some("user-0")), "who was forgotten is new again");
 }
 const USER_LANES_AND_ACCOUNT: usize = 4096 + 1;
 
@@ -993,11 +999,15 @@ fn what_an_account_has_used_up_is_not_reckoned_as_one_users() {
 
 #[test]
 fn routes_of_one_account_share_the_stricter_of_their_quotas() {
-    let quota = QuotaSpec { requests_per_minute: Some(2), ..QuotaSpec::default() };
-    let routes = vec![RouteSpec::new("free", "same"), RouteSpec { quota, ..RouteSpec::new("strict", "same") }];
-    let mut world = World::new(Config::new(routes));
-    let tickets: Vec<_> = (0..3).map(|_| world.submit("normal")).collect();
-    assert_eq!(tickets.iter().filter(|&&ticket| world.was_sent(ticket)).count(), 2);
+    for others in [None, Some(3)] {
+        let [free, strict] = [("free", others), ("strict", Some(2))].map(|(name, requests_per_minute)| {
+            let quota = QuotaSpec { requests_per_minute, ..QuotaSpec::default() };
+            RouteSpec { quota, ..RouteSpec::new(name, "same") }
+        });
+        let mut world = World::new(Config::new(vec![free, strict]));
+        let tickets: Vec<_> = (0..4).map(|_| world.submit("normal")).collect();
+        assert_eq!(tickets.iter().filter(|&&ticket| world.was_sent(ticket)).count(), 2);
+    }
 }
 
 #[test]
@@ -1006,7 +1016,10 @@ fn a_user_who_gave_up_and_was_forgotten_leaves_nothing_behind() {
     let mut world = World::new(Config::new(vec![route]));
     let user = |user: String| move |spec: &mut JobSpec<'_>| spec.user_id = Some(user.leak());
     let flying = world.submit_as("normal", user("long".into())).unwrap();
-    let given_up: Vec<_> = (0..4500).map(|at| world.submit_as("normal", user(format!("user-{at}"))).unwrap()).collect();
+    let mut given_up = Vec::new();
+    while world.gate.user_lanes < world.gate.user_lanes_most {
+        given_up.push(world.submit_as("normal", user(format!("user-{}", given_up.len()))).unwrap());
+    }
     for ticket in given_up {
         world.gate.cancel(world.now, ticket);
     }
@@ -1014,6 +1027,10 @@ fn a_user_who_gave_up_and_was_forgotten_leaves_nothing_behind() {
     let workload = world.gate.workload("normal");
     let spec = JobSpec { user_id: Some("late"), ..JobSpec::new("m", workload) };
     let late = world.gate.submit(world.now, spec).unwrap();
+    assert!(world.gate.user_lanes < 10);
+    let Scheduler { lanes, pools, .. } = &world.gate;
+    let mut waiting = lanes.iter().flat_map(|(_, lane)| &lane.waiting);
+    assert!(waiting.all(|&pool| pools.contains(pool as usize)), "nobody is asked in vain with every answer");
     world.succeed(world.attempt(flying));
     assert!(world.was_sent(late));
 }
@@ -1142,12 +1159,16 @@ fn only_attempts_after_a_failure_are_counted_as_retries() {
 
 #[test]
 fn a_lane_at_rest_is_not_shown_as_paused() {
-    let mut world = World::single();
-    let ticket = world.submit("normal");
-    world.end(world.attempt(ticket), outcome(OutcomeKind::Pressure));
-    world.gate.cancel(world.now, ticket);
-    world.now = world.now.plus_secs(100.0);
-    assert_ne!(world.gate.snapshot(world.now).lanes[0].state, "paused");
+    for kind in [OutcomeKind::Pressure, OutcomeKind::Slot] {
+        let mut world = World::single();
+        let ticket = world.submit("normal");
+        let asked = Outcome { retry_after: Some(Duration::from_secs(5)), ..outcome(kind) };
+        world.end(world.attempt(ticket), asked);
+        world.gate.cancel(world.now, ticket);
+        assert_eq!(world.gate.snapshot(world.now).lanes[0].state, "paused");
+        world.now = world.now.plus_secs(100.0);
+        assert_ne!(world.gate.snapshot(world.now).lanes[0].state, "paused");
+    }
 }
 
 #[test]
@@ -1198,6 +1219,401 @@ fn a_stopped_account_is_asked_again_in_time_while_the_other_one_rests() {
     assert!(!world.was_sent(waiting));
     world.pass(2.0);
     assert!(world.was_sent(waiting) && world.route(waiting) == 0);
+}
+
+#[test]
+fn who_waits_a_moment_for_a_way_that_is_being_tried_goes_another() {
+    let routes = ["first", "second"].map(|name| RouteSpec { max_concurrency: Some(1), ..RouteSpec::new(name, name) });
+    let mut world = World::new(Config::new(routes.to_vec()));
+    let other = |spec: &mut JobSpec<'_>| spec.model = "other";
+    let long = world.submit_as("normal", other).unwrap();
+    let ticket = world.submit("normal");
+    world.end(world.attempt(ticket), outcome(OutcomeKind::Billing));
+    assert_eq!((world.route(long), world.route(ticket)), (0, 1));
+    world.succeed(world.attempt(ticket));
+    world.pass(301.0);
+    let waiting = world.submit_as("normal", other).unwrap();
+    assert!(!world.was_sent(waiting), "the first route is merely full");
+    let probe = world.submit("normal");
+    assert_eq!((world.route(probe), world.route(waiting)), (0, 1));
+}
+
+#[test]
+fn a_route_is_passed_over_if_either_of_its_lanes_rests_for_long() {
+    for (account_rests, user_rests) in [(0.5, 0.5), (0.5, 30.0), (30.0, 0.5)] {
+        let first = RouteSpec { per_user: true, ..RouteSpec::new("first", "a") };
+        let mut world = World::new(Config::new(vec![first, RouteSpec::new("second", "b")]));
+        // The account is far from its limit: a rejection is about the user's.
+        let lane = LaneKey { account: "a".into(), model: "m".into(), user_id: None };
+        let punishment = Some(Punishment { belief: 1.0, wait: 10.0, ..Punishment::default() });
+        let learned = Learned { window: 100, measured: true, punishment, ..Learned::default() };
+        world.gate.restore(Timestamp::ZERO, vec![LearnedLane { lane, learned }]);
+        let ann = |spec: &mut JobSpec<'_>| spec.user_id = Some("ann");
+        let (one, two) = (world.submit_as("normal", ann).unwrap(), world.submit_as("normal", ann).unwrap());
+        let rejection = |kind, wait| Outcome { retry_after: Some(Duration::from_secs_f64(wait)), ..outcome(kind) };
+        world.end(world.attempt(one), rejection(OutcomeKind::Slot, user_rests));
+        world.end(world.attempt(two), rejection(OutcomeKind::Rate, account_rests));
+        let next = world.submit_as("normal", ann).unwrap();
+        let passed_over = world.was_sent(next) && world.route(next) == 1;
+        assert_eq!(passed_over, account_rests + user_rests > 1.0, "{account_rests} s, she {user_rests} s");
+    }
+}
+
+#[test]
+fn users_who_share_a_full_account_take_turns() {
+    let route = RouteSpec { per_user: true, max_concurrency: Some(1), ..RouteSpec::new("one", "account") };
+    let mut world = World::new(Config::new(vec![route]));
+    let users = ["ann", "bob", "eve", "tom"];
+    let mut of = HashMap::new();
+    for _ in 0..3 {
+        for user in users {
+            of.insert(world.submit_as("normal", |spec| spec.user_id = Some(user)).unwrap(), user);
+        }
+    }
+    for _ in 1..12 {
+        world.succeed(world.sent.last().unwrap().0);
+    }
+    let order: Vec<_> = world.sent.iter().map(|(attempt, _)| of[&attempt.ticket]).collect();
+    assert_eq!(order, users.repeat(3));
+}
+
+#[test]
+fn a_call_that_failed_twice_by_one_route_is_tried_by_another() {
+    let mut world = World::two_routes(Strategy::Ordered);
+    let ticket = world.submit("normal");
+    let mut routes = Vec::new();
+    for _ in 0..4 {
+        routes.push(world.route(ticket));
+        world.end(world.attempt(ticket), outcome(OutcomeKind::Server));
+        world.pass(10.0);
+    }
+    assert_eq!(routes, [0, 0, 1, 0]);
+}
+
+#[test]
+fn a_rejection_does_not_cost_background_the_turn_it_got_for_its_age() {
+    let mut world = World::capped(1);
+    let mut person = world.submit("interactive");
+    let background = world.submit("background");
+    while !world.was_sent(background) {
+        world.pass(1.0);
+        let next = world.submit("interactive");
+        world.succeed(world.attempt(person));
+        person = next;
+    }
+    let served = |world: &World| world.gate.lanes[0].served[Class::Background as usize];
+    assert_eq!(served(&world), world.now);
+    world.end(world.attempt(background), outcome(OutcomeKind::Slot));
+    assert_eq!(served(&world), Timestamp::ZERO, "it has waited as long as before");
+}
+
+#[test]
+fn the_servers_clock_runs_again_when_the_caller_reads_on_before_content_came() {
+    let clocks = Clocks {
+        headers: Some(Duration::from_secs(30)),
+        first_content: Some(Duration::from_secs(60)),
+        idle: Some(Duration::from_secs(10)),
+    };
+    for (reads_at, ends_at) in [(1.0, 60.0), (55.0, 65.0), (500.0, 510.0)] {
+        let mut world = World::single();
+        let ticket = world.submit_as("normal", |spec| spec.clocks = Some(clocks.clone())).unwrap();
+        let attempt = world.attempt(ticket);
+        world.on(attempt, Event::Headers);
+        world.on(attempt, Event::Delivered);
+        world.pass(reads_at);
+        world.on(attempt, Event::Reading);
+        world.pass(ends_at - reads_at - 0.5);
+        assert!(world.aborted.is_empty(), "read on at {reads_at}");
+        world.pass(1.0);
+        assert_eq!(world.aborted, [attempt], "read on at {reads_at}");
+        assert_eq!(world.failure(ticket).kind, FailureKind::Interrupted);
+    }
+}
+
+#[test]
+fn an_answer_between_them_keeps_three_blank_ones_from_closing_the_lane() {
+    let mut world = World::single();
+    let tickets: Vec<_> = (0..4).map(|_| world.submit("normal")).collect();
+    let blank = || Outcome { status: Some(200), ..outcome(OutcomeKind::Pressure) };
+    world.end(world.attempt(tickets[0]), blank());
+    world.end(world.attempt(tickets[1]), blank());
+    world.succeed(world.attempt(tickets[2]));
+    world.end(world.attempt(tickets[3]), blank());
+    assert!(world.notices.iter().all(|notice| !matches!(notice, Notice::Pressure { .. })));
+}
+
+#[test]
+fn an_answer_between_them_keeps_three_403s_from_stopping_the_route() {
+    let mut world = World::single();
+    for kind in [OutcomeKind::Forbidden, OutcomeKind::Forbidden, OutcomeKind::Success, OutcomeKind::Forbidden] {
+        let ticket = world.submit("normal");
+        world.end(world.attempt(ticket), outcome(kind));
+    }
+    let next = world.submit("normal");
+    assert!(world.was_sent(next));
+}
+
+#[test]
+fn a_refused_request_gives_its_tokens_back() {
+    let quota = QuotaSpec { tokens_per_minute: Some(1000), ..QuotaSpec::default() };
+    let mut world = World::new(Config::new(vec![RouteSpec { quota, ..RouteSpec::new("one", "account") }]));
+    let sized = |spec: &mut JobSpec<'_>| spec.tokens = 600;
+    let refused = world.submit_as("normal", sized).unwrap();
+    let next = world.submit_as("normal", sized).unwrap();
+    assert!(!world.was_sent(next));
+    world.end(world.attempt(refused), outcome(OutcomeKind::Refused));
+    assert!(world.was_sent(next));
+}
+
+#[test]
+fn places_that_come_free_together_are_shared_among_users() {
+    let route = RouteSpec { per_user: true, max_concurrency: Some(3), ..RouteSpec::new("one", "account") };
+    let mut world = World::new(Config::new(vec![route]));
+    let mut of = |user: &'static str| world.submit_as("normal", |spec| spec.user_id = Some(user)).unwrap();
+    let before = [(); 3].map(|()| of("zoe"));
+    let (ann, bob) = ([(); 3].map(|()| of("ann")), of("bob"));
+    for ticket in before {
+        let outcome = outcome(OutcomeKind::Success);
+        world.gate.on(world.now, world.attempt(ticket), Event::Ended { outcome, tokens: None });
+    }
+    world.drain();
+    assert!(world.was_sent(bob));
+    assert_eq!(ann.map(|ticket| world.was_sent(ticket)), [true, true, false]);
+}
+
+#[test]
+fn a_call_whose_only_way_is_busy_waits_for_it_quietly() {
+    let routes =
+        vec![RouteSpec::new("first", "a"), RouteSpec { max_concurrency: Some(1), ..RouteSpec::new("second", "b") }];
+    let mut world = World::new(Config { strategy: Strategy::RoundRobin, ..Config::new(routes) });
+    let (refused, other) = (world.submit("normal"), world.submit("normal"));
+    assert_eq!((world.route(refused), world.route(other)), (0, 1));
+    world.end(world.attempt(refused), outcome(OutcomeKind::Forbidden));
+    assert!(world.gate.next_wake().is_some_and(|at| at > world.now));
+    world.succeed(world.attempt(other));
+    world.pass(0.3);
+    assert_eq!(world.route(refused), 1);
+}
+
+#[test]
+fn a_call_that_no_way_is_left_for_tells_what_closed_the_last_one() {
+    for (kind, failure) in [
+        (OutcomeKind::Billing, FailureKind::InsufficientBalance),
+        (OutcomeKind::Authentication, FailureKind::Authentication),
+    ] {
+        let mut world = World::two_routes(Strategy::Ordered);
+        let ticket = world.submit("normal");
+        world.end(world.attempt(ticket), outcome(OutcomeKind::Forbidden));
+        world.end(world.attempt(ticket), outcome(kind));
+        assert_eq!(world.failure(ticket).kind, failure);
+    }
+}
+
+#[test]
+fn the_sooner_of_the_clocks_for_head_and_content_ends_an_attempt_without_a_head() {
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    for (headers, first_content) in [(seconds(20), seconds(60)), (seconds(60), seconds(20)), (None, seconds(20))] {
+        let mut world = World::single();
+        let clocks = Clocks { headers, first_content, idle: None };
+        world.submit_as("normal", |spec| spec.clocks = Some(clocks)).unwrap();
+        world.pass(19.0);
+        assert!(world.aborted.is_empty());
+        world.pass(2.0);
+        assert_eq!(world.aborted.len(), 1);
+    }
+}
+
+#[test]
+fn a_probe_reopens_an_account_once_and_not_what_is_stopped_after_it() {
+    let mut world = World::single();
+    let first = world.submit("normal");
+    world.end(world.attempt(first), outcome(OutcomeKind::Billing));
+    world.pass(301.0);
+    let (probe, other) = (world.submit("normal"), world.submit("normal"));
+    world.on(world.attempt(probe), Event::Headers);
+    world.end(world.attempt(other), outcome(OutcomeKind::Billing));
+    world.on(world.attempt(probe), Event::Content);
+    let next = world.submit("normal");
+    assert_eq!(world.failure(next).kind, FailureKind::InsufficientBalance);
+}
+
+#[test]
+fn a_refused_probe_puts_the_next_one_off_and_a_late_refusal_does_not() {
+    let mut world = World::single();
+    let (first, late) = (world.submit("normal"), world.submit("normal"));
+    world.end(world.attempt(first), outcome(OutcomeKind::Billing));
+    world.pass(200.0);
+    world.end(world.attempt(late), outcome(OutcomeKind::Billing));
+    world.pass(101.0);
+    let probe = world.submit("normal");
+    world.end(world.attempt(probe), outcome(OutcomeKind::Billing));
+    let next = world.submit("normal");
+    assert!(!world.was_sent(next));
+    assert_eq!(world.failure(next).kind, FailureKind::InsufficientBalance);
+}
+
+#[test]
+fn a_head_proves_that_the_rate_is_free_again() {
+    let mut world = World::single();
+    let first = world.submit("normal");
+    let asked = Outcome { retry_after: Some(Duration::from_secs(5)), ..outcome(OutcomeKind::Rate) };
+    world.end(world.attempt(first), asked);
+    let others = [(); 4].map(|()| world.submit("normal"));
+    world.pass(5.6);
+    assert!(!world.was_sent(others[0]), "one goes ahead");
+    world.on(world.attempt(first), Event::Headers);
+    assert!(world.was_sent(others[0]) && world.was_sent(others[1]));
+}
+
+#[test]
+fn an_answer_whose_head_nobody_reported_ends_an_overload() {
+    let mut world = World::single();
+    let ticket = world.submit("normal");
+    world.end(world.attempt(ticket), Outcome { status: Some(503), ..outcome(OutcomeKind::Pressure) });
+    world.pass(5.0);
+    world.end(world.attempt(ticket), outcome(OutcomeKind::Success));
+    assert!(world.notices.contains(&Notice::Recovered { lane: LaneId(0) }));
+}
+
+#[test]
+fn failures_with_an_answer_between_them_do_not_open_the_breaker() {
+    let breaker = BreakerPolicy { failures: 2, ..BreakerPolicy::default() };
+    let mut world = World::new(Config { breaker, ..Config::new(vec![RouteSpec::new("one", "account")]) });
+    for kind in [OutcomeKind::Server, OutcomeKind::Success, OutcomeKind::Server] {
+        let ticket = world.submit("normal");
+        world.end(world.attempt(ticket), outcome(kind));
+    }
+    assert_eq!(world.gate.snapshot(world.now).lanes[0].breaker, "closed");
+}
+
+#[test]
+fn what_an_answer_tells_of_a_quota_is_kept_to() {
+    let mut world = World::single();
+    let ticket = world.submit("normal");
+    let requests = QuotaHint { limit: Some(100), remaining: Some(0), reset: Some(Duration::from_secs(30)) };
+    let quota = QuotaHints { requests, ..QuotaHints::default() };
+    world.end(world.attempt(ticket), Outcome { quota, ..outcome(OutcomeKind::Success) });
+    let next = world.submit("normal");
+    world.pass(29.0);
+    assert!(!world.was_sent(next));
+}
+
+#[test]
+fn retries_of_many_calls_that_fail_together_are_spread_out() {
+    let retry = RetryPolicy { max_attempts: 2, ..RetryPolicy::default() };
+    let breaker = BreakerPolicy { failures: 0, ..BreakerPolicy::default() };
+    let mut world = World::new(Config { retry, breaker, ..Config::new(vec![RouteSpec::new("one", "account")]) });
+    for _ in 0..40 {
+        let ticket = world.submit("normal");
+        world.end(world.attempt(ticket), outcome(OutcomeKind::Server));
+    }
+    assert_eq!(world.sent.len(), 40);
+    let mut ended = 40;
+    let mut after = [5.0, 60.0].map(|until| {
+        while world.now < Timestamp::from_secs_f64(until) {
+            world.pass(0.1);
+            while let Some(&(attempt, _)) = world.sent.get(ended) {
+                ended += 1;
+                world.end(attempt, outcome(OutcomeKind::Server));
+            }
+        }
+        ended
+    });
+    after.iter_mut().for_each(|sent| *sent -= 40);
+    assert!((10..=16).contains(&after[0]), "{after:?}");
+    assert_eq!(after[1], 40, "and none is lost");
+}
+
+#[test]
+fn the_content_of_an_answer_in_one_piece_came_with_its_end() {
+    let mut world = World::single();
+    let ticket = world.submit("normal");
+    world.pass(2.0);
+    world.succeed(world.attempt(ticket));
+    let first_content = world.gate.snapshot(world.now).total.first_content;
+    assert_eq!((first_content.count, first_content.sum), (1, 2.0));
+}
+
+#[test]
+fn resuming_forgets_waits_failures_and_refusals() {
+    let mut world = World::single();
+    let asked = Outcome { retry_after: Some(Duration::from_secs(600)), ..outcome(OutcomeKind::Rate) };
+    let requests = QuotaHint { limit: Some(100), remaining: Some(0), reset: Some(Duration::from_secs(600)) };
+    let quota = QuotaHints { requests, ..QuotaHints::default() };
+    let spent = Outcome { quota, ..outcome(OutcomeKind::Success) };
+    for ending in [asked, spent, outcome(OutcomeKind::Transport)] {
+        let breaker = BreakerPolicy { failures: 1, ..BreakerPolicy::default() };
+        let mut world = World::new(Config { breaker, ..Config::new(vec![RouteSpec::new("one", "account")]) });
+        let ticket = world.submit("normal");
+        world.end(world.attempt(ticket), ending);
+        let next = world.submit("normal");
+        assert!(!world.was_sent(next));
+        world.gate.resume(world.now);
+        world.drain();
+        assert!(world.was_sent(next));
+    }
+    for resumes in [false, false, true] {
+        if resumes {
+            world.gate.resume(world.now);
+        }
+        let ticket = world.submit("normal");
+        world.end(world.attempt(ticket), outcome(OutcomeKind::Forbidden));
+    }
+    let next = world.submit("normal");
+    assert!(world.was_sent(next), "it was the first 403 in a row");
+}
+
+#[test]
+fn a_rejection_for_concurrency_is_waited_out_even_if_the_server_says_not_to_try_again() {
+    let mut world = World::single();
+    let ticket = world.submit("normal");
+    world.end(world.attempt(ticket), Outcome { should_retry: Some(false), ..outcome(OutcomeKind::Slot) });
+    world.pass(10.0);
+    assert_eq!(world.attempt(ticket).number, 2);
+}
+
+#[test]
+fn another_name_for_a_providers_model_counts_against_its_limit() {
+    let fast = ModelSpec { name: "fast".into(), upstream: Some("m".into()), ..ModelSpec::default() };
+    let mut world = World::new(Config::new(vec![RouteSpec { models: vec![fast], ..RouteSpec::new("one", "account") }]));
+    world.submit("normal");
+    world.submit_as("normal", |spec| spec.model = "fast").unwrap();
+    assert_eq!(world.gate.snapshot(world.now).lanes.len(), 1);
+}
+
+#[test]
+fn a_blank_answer_with_a_wait_that_the_server_asks_for_closes_the_lane_at_once() {
+    let mut world = World::single();
+    let ticket = world.submit("normal");
+    let retry_after = Some(Duration::from_secs(2));
+    world.end(world.attempt(ticket), Outcome { status: Some(200), retry_after, ..outcome(OutcomeKind::Pressure) });
+    assert!(world.notices.contains(&Notice::Pressure { lane: LaneId(0) }));
+}
+
+#[test]
+fn what_was_let_in_before_an_overload_does_not_end_it() {
+    let mut world = World::single();
+    let (one, two) = (world.submit("normal"), world.submit("normal"));
+    world.pass(1.0);
+    world.end(world.attempt(one), Outcome { status: Some(503), ..outcome(OutcomeKind::Pressure) });
+    world.on(world.attempt(two), Event::Headers);
+    assert!(!world.notices.contains(&Notice::Recovered { lane: LaneId(0) }));
+}
+
+#[test]
+fn what_is_restored_last_counts_and_no_user_is_saved() {
+    let mut world = World::new(Config::new(vec![RouteSpec { per_user: true, ..RouteSpec::new("one", "account") }]));
+    let lane = LaneKey { account: "account".into(), model: "m".into(), user_id: None };
+    let punishment = Some(Punishment { belief: 1.0, wait: 10.0, ..Punishment::default() });
+    for window in [20, 30] {
+        let learned = Learned { window, measured: true, punishment, ..Learned::default() };
+        world.gate.restore(world.now, vec![LearnedLane { lane: lane.clone(), learned }]);
+    }
+    world.submit_as("normal", |spec| spec.user_id = Some("ann")).unwrap();
+    let learned = world.gate.learned();
+    assert_eq!(learned.iter().map(|lane| &lane.lane).collect::<Vec<_>>(), [&lane]);
+    let snapshot = world.gate.snapshot(world.now);
+    assert_eq!(snapshot.lanes.iter().find(|lane| lane.user_id.is_none()).unwrap().limit, 30);
 }
 
 /// What the random test remembers of a call.
