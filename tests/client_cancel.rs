@@ -5,6 +5,8 @@ mod client_support;
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -176,6 +178,34 @@ async fn a_call_that_ended_while_nobody_looked_hears_of_it_however_many_came_aft
     }
     first.abort();
     until("all is over", || client.load() == tidegate::core::scheduler::Load::default()).await;
+}
+
+#[tokio::test]
+async fn what_comes_to_a_held_stream_after_its_clock_has_run_out_is_void_and_it_is_tried_again() {
+    let said = Arc::new(AtomicBool::new(false));
+    let late = said.clone();
+    let stub = Stub::start(move |request| match request.number {
+        1 => vec![head("text/event-stream"), Step::Until(late.clone()), text("late"), Step::Hold],
+        _ => stream(&["in ", "time"]),
+    })
+    .await;
+    let clocks = Clocks { first_content: Some(Duration::from_millis(300)), ..Clocks::default() };
+    let retry = RetryPolicy { base: Duration::from_millis(1), ..RetryPolicy::default() };
+    let client = stub.builder().clocks(clocks).retry(retry).max_attempts(1000).build().unwrap();
+    let mut call = Box::pin(client.chat("m").user("x").stream());
+    // It has read the head, and waits for content; on a slow machine it may have been tried again already.
+    let made = match tokio::time::timeout(Duration::from_millis(150), call.as_mut()).await {
+        Ok(made) => made,
+        Err(_) => {
+            until("its clock has run out", || client.metrics().total.counters.first_content_timeouts > 0).await;
+            said.store(true, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            soon(call).await
+        }
+    };
+    let reply = soon(made.unwrap().into_completion()).await.unwrap();
+    assert_eq!(reply.content(), Some("in time"));
+    idle(&client).await;
 }
 
 #[tokio::test]

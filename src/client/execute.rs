@@ -66,27 +66,31 @@ impl RequestCall {
         let model = model.or(found.model).unwrap_or_else(|| first_of(&wire.path).to_owned());
         let subject = Subject { operation: "execute", model, user_id: found.user_id, tokens: 0 };
         let mut exchange = Exchange::submit(Box::new(Prepared { gate, options, subject, wire }))?;
-        match exchange.live_turn().await {
-            Turn::Opened(attempt, opened) => {
-                exchange.call.report(attempt, Event::Headers);
-                exchange.call.report(attempt, Event::Delivered);
-                let mut response = http::Response::new(());
-                *response.status_mut() = opened.head.status;
-                *response.headers_mut() = opened.head.headers.clone();
-                let body = Body {
-                    body: Some(opened.body),
-                    head: opened.head,
-                    attempt,
-                    told: false,
-                    phase: Phase::BeforeContent,
-                    is_over: false,
-                    exchange,
-                };
-                Ok(response.map(|()| body))
+        let (attempt, opened) = loop {
+            match exchange.live_turn().await {
+                Turn::Opened(attempt, opened) => {
+                    exchange.call.report(attempt, Event::Headers);
+                    if exchange.call.hand_out(attempt) {
+                        break (attempt, opened);
+                    }
+                }
+                Turn::End(Err(failure)) => return Err(exchange.error(*failure)),
+                Turn::End(Ok(_)) => return Err(Error::new(ErrorKind::Malformed, "the answer was lost")),
             }
-            Turn::End(Err(failure)) => Err(exchange.error(*failure)),
-            Turn::End(Ok(_)) => Err(Error::new(ErrorKind::Malformed, "the answer was lost")),
-        }
+        };
+        let mut response = http::Response::new(());
+        *response.status_mut() = opened.head.status;
+        *response.headers_mut() = opened.head.headers.clone();
+        let body = Body {
+            body: Some(opened.body),
+            head: opened.head,
+            attempt,
+            told: false,
+            phase: Phase::BeforeContent,
+            is_over: false,
+            exchange,
+        };
+        Ok(response.map(|()| body))
     }
 }
 

@@ -501,9 +501,30 @@ impl Call {
 
     /// Whether the attempt under way is over, for whoever does not wait to hear of it.
     pub(crate) fn is_over(&mut self) -> bool {
+        self.is_over_or(|_, _, _| {})
+    }
+
+    /// Reports that an answer is about to be handed out before it has ended, after which nothing is sent again. `false`:
+    /// its attempt is over, perhaps only since a moment ago, and the answer is void.
+    pub(crate) fn hand_out(&mut self, attempt: Attempt) -> bool {
+        !self.is_over_or(|state, now, effects| {
+            state.scheduler.on(now, attempt, scheduler::Event::Delivered);
+            state.pump(now, effects);
+        })
+    }
+
+    /// Does something if the attempt under way is not over, which nobody else can end meanwhile.
+    fn is_over_or(&mut self, act: impl FnOnce(&mut State, Timestamp, &mut Effects)) -> bool {
         if self.held.is_none() && !self.over {
             let mut effects = Effects::default();
-            let order = self.gate.lock().take_order(self.ticket, &mut effects);
+            let order = {
+                let state = &mut *self.gate.lock();
+                let order = state.take_order(self.ticket, &mut effects);
+                if order.is_none() {
+                    act(state, self.gate.clock.now(), &mut effects);
+                }
+                order
+            };
             self.hold(order);
             self.gate.apply(effects);
         }

@@ -222,7 +222,10 @@ impl<C: StreamedChunk> EventStream<C> {
                 match poll_fn(|cx| reading.poll_step(&mut exchange.call, cx)).await {
                     Step::Over => break,
                     Step::Progress if reading.gathered.has_content => {
-                        exchange.call.report(attempt, Event::Delivered);
+                        if !exchange.call.hand_out(attempt) {
+                            // A clock ran out before it was looked at.
+                            break;
+                        }
                         return Ok(Self { reading, state: State::Reading, exchange, continuation });
                     }
                     Step::Progress => {}

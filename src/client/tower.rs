@@ -147,7 +147,9 @@ impl GateLayer {
                     let head = Received { status: response.status(), headers: response.headers().clone() };
                     if head.status.is_success() {
                         call.report(attempt, Event::Headers);
-                        call.report(attempt, Event::Delivered);
+                        if !call.hand_out(attempt) {
+                            continue;
+                        }
                         let held = Held { call, attempt, head, told: false, phase: Phase::BeforeContent };
                         return Ok(response.map(|body| GatedBody { body: Some(body), held: Some(held) }));
                     }

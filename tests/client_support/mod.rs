@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ pub enum Step {
     Send(Vec<u8>),
     /// Waits.
     Wait(Duration),
+    /// Waits until a test says so.
+    Until(Arc<AtomicBool>),
     /// Sends nothing more, and waits for the client to close.
     Hold,
     /// Closes the connection.
@@ -222,6 +224,7 @@ enum Played {
 
 async fn play(socket: &mut (impl AsyncRead + AsyncWrite + Unpin), steps: Vec<Step>) -> Played {
     for step in steps {
+        let mut awaited = None;
         let wait = match step {
             Step::Send(bytes) => {
                 if socket.write_all(&bytes).await.is_err() || socket.flush().await.is_err() {
@@ -231,12 +234,22 @@ async fn play(socket: &mut (impl AsyncRead + AsyncWrite + Unpin), steps: Vec<Ste
             }
             Step::Cut => return Played::Cut,
             Step::Wait(span) => span,
+            Step::Until(said) => {
+                awaited = Some(said);
+                Duration::ZERO
+            }
             Step::Hold => Duration::from_secs(3600),
+        };
+        let waited = async {
+            tokio::time::sleep(wait).await;
+            while awaited.as_ref().is_some_and(|said| !said.load(Ordering::SeqCst)) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
         };
         // A client that sends nothing while it waits is there; one whose read ends has gone.
         let mut byte = [0];
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            () = waited => {}
             _ = socket.read(&mut byte) => return Played::Abandoned,
         }
     }
