@@ -128,18 +128,11 @@ impl Caller for ClientCaller {
 }
 
 fn failed(error: Error) -> CallError {
-    let fault = match error.kind() {
-        ErrorKind::Closed => return CallError::Closed,
-        ErrorKind::Authentication | ErrorKind::InsufficientBalance => Fault::Account,
-        // One 403 may be of the request; after some in a row the client refuses the others by itself.
-        ErrorKind::Forbidden if error.attempts_made() == 0 => Fault::Account,
-        ErrorKind::Connection => Fault::Network,
-        // What answers nonsense to all is not the API: a site's front page, say.
-        ErrorKind::Refused | ErrorKind::Malformed => Fault::Refusal,
-        _ => Fault::Request,
-    };
+    if error.kind() == ErrorKind::Closed {
+        return CallError::Closed;
+    }
     CallError::Failed(Failure {
-        fault,
+        fault: fault(error.kind(), error.attempts_made()),
         code: error.kind().name().to_owned(),
         message: for_the_command_line(&error.to_string()).to_owned(),
         words: common_words(error.message().unwrap_or_default(), error.request_id()),
@@ -147,6 +140,18 @@ fn failed(error: Error) -> CallError {
         request_id: error.request_id().map(str::to_owned),
         body: error.response().map(|response| Bytes::clone(&response.body)),
     })
+}
+
+fn fault(kind: ErrorKind, attempts_made: u32) -> Fault {
+    match kind {
+        ErrorKind::Authentication | ErrorKind::InsufficientBalance => Fault::Account,
+        // One 403 may be of the request; after some in a row the client refuses the others by itself.
+        ErrorKind::Forbidden if attempts_made == 0 => Fault::Account,
+        ErrorKind::Connection => Fault::Network,
+        // What answers nonsense to all is not the API: a site's front page, say.
+        ErrorKind::Refused | ErrorKind::Malformed => Fault::Refusal,
+        _ => Fault::Request,
+    }
 }
 
 /// What a server may say of other requests, too: without this one's id, and without where in its body the mistake stands
@@ -178,6 +183,23 @@ mod tests {
         let told = for_the_command_line("no money (status 402): Oh; top up the account, then call resume()");
         assert_eq!(told, "no money (status 402): Oh; top up the account");
         assert_eq!(for_the_command_line("try again later"), "try again later");
+    }
+
+    #[test]
+    fn what_would_befall_every_request_is_told_from_what_befell_one() {
+        use ErrorKind as K;
+        for (kind, attempts_made, expected) in [
+            (K::Refused, 1, Fault::Refusal),
+            (K::Malformed, 5, Fault::Refusal),
+            (K::Forbidden, 1, Fault::Request),
+            (K::Forbidden, 0, Fault::Account),
+            (K::Authentication, 1, Fault::Account),
+            (K::InsufficientBalance, 0, Fault::Account),
+            (K::Connection, 5, Fault::Network),
+            (K::Server, 5, Fault::Request),
+        ] {
+            assert_eq!(fault(kind, attempts_made), expected, "{kind:?}");
+        }
     }
 
     #[test]

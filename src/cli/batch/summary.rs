@@ -306,7 +306,7 @@ Run the same command again to try those that failed once more.
 
     #[test]
     fn after_nothing_but_refusals_the_same_command_alone_is_not_what_is_advised() {
-        let reason = Some("all 64 requests so far were refused in the same words (status 400): Oh".to_owned());
+        let reason = Some("all 64 requests so far failed in the same words (status 400): Oh".to_owned());
         let stopped = Summary { status: Status::Stopped, reason, refused_alike: true, ..summary() };
         let text = stopped.to_string();
         assert!(text.contains("Mend the input") && text.contains("--keep-going"), "{text}");
