@@ -244,7 +244,7 @@ fn a_model_that_does_not_exist_stops_the_batch_which_is_mended_or_goes_on_as_tol
     let (code, summary) = finish(simulate(&dir, 500, QUICK).args(["--model", "deepsink"]).output().unwrap());
     assert_eq!((code, &summary["status"]), (3, &Value::from("stopped")), "{summary}");
     let reason = summary["reason"].as_str().unwrap();
-    assert!(reason.contains("refused in the same words (status 400): The supported API model names are"), "{reason}");
+    assert!(reason.contains("failed in the same words (status 400): The supported API model names are"), "{reason}");
     let failed = summary["failed"].as_u64().unwrap();
     assert!((50..500).contains(&failed), "{summary}");
     let told = simulate(&dir, 500, QUICK).args(["--model", "deepsink", "--keep-going"]).output().unwrap();
