@@ -87,7 +87,7 @@ export interface TidegateOptions extends Pick<RouteOptions, "apiKey" | "baseURL"
   routes?: RouteOptions[] | undefined;
   /**
    * How calls choose among routes. Default `ordered`: the first that is open. A full one is waited for; one that a rate
-   * limit holds for more than a second is passed over.
+   * limit holds for more than a second is passed over. A call that a route has refused (403) goes to the others only.
    */
   strategy?: "ordered" | "weighted" | "round-robin" | undefined;
   /**

@@ -229,8 +229,6 @@ pub(crate) struct Call {
     pub(crate) first_sent: Option<Timestamp>,
     /// The earliest timer set for it.
     pub(crate) armed: Timestamp,
-    /// Candidates of its pool that will not do, as bits.
-    pub(crate) excluded: u64,
     pub(crate) last_route: Option<RouteId>,
     pub(crate) clocks: Option<Box<Clocks>>,
     pub(crate) history: Option<Box<History>>,
@@ -333,7 +331,6 @@ mod tests {
             deadline: Timestamp::MAX,
             first_sent: Some(Timestamp::ZERO),
             armed: Timestamp::MAX,
-            excluded: 0,
             last_route: None,
             clocks: None,
             history: None,

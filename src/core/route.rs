@@ -38,7 +38,8 @@ pub struct LaneId(pub(crate) u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strategy {
     /// The first route that is open; later ones are fallbacks. A full route is waited for, not passed over; one that a rate
-    /// limit, or the wait a server asked for, holds for more than a second is passed over.
+    /// limit, or the wait a server asked for, holds for more than a second is passed over. A call that a route has refused
+    /// (a 403, a wait beyond its deadline) goes to the others only.
     #[default]
     Ordered,
     /// In turn by weight (smooth weighted round-robin); a full or closed route gives its turn to the next.

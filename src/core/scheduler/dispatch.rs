@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{Action, Notice, Offer, Pool, Scheduler, Timer, served};
-use crate::core::call::{Attempt, FailureKind, Flight, LaneFlight, Phase, State, Ticket};
+use crate::core::call::{Attempt, Flight, LaneFlight, Phase, State, Ticket};
 use crate::core::outcome::OutcomeKind;
 use crate::core::queue::{Select, WorkloadId};
 use crate::core::route::{Candidate, LaneId, Passage, RouteId, Strategy};
@@ -13,8 +13,6 @@ use crate::core::time::Timestamp;
 
 /// A lane limited for longer than this is passed over if another route is open.
 const WORTH_WAITING: Duration = Duration::from_secs(1);
-/// How long a call waits whose only fitting routes are busy while others are free.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// When a clock that was started at `since` runs out.
 pub(super) fn after(since: Timestamp, clock: Option<Duration>) -> Timestamp {
@@ -179,7 +177,7 @@ impl Scheduler {
         self.pools[pool_id as usize].candidates[sent].credit -= total;
     }
 
-    /// Sends the next call by `candidate`, or by another that suits it better.
+    /// Sends the next call by `candidate`, or by another that is open if that one has failed it twice.
     ///
     /// # Errors
     /// The candidate, if it has nothing for what waits.
@@ -218,35 +216,15 @@ impl Scheduler {
             return Err(candidate);
         };
         let call = &self.calls[ticket.index as usize];
-        let fits = |at: usize| call.excluded & (1 << at) == 0;
         let fresh = |at: usize| call.failures < 2 || call.last_route != Some(candidates[at].route);
         let open = |at: usize| matches!(offers[at], Offer::Open { .. });
-        // The candidate itself, then the others in order: the first that is fresh, or else the first.
-        let mut choice = None;
-        for at in core::iter::once(candidate).chain(0..offers.len()) {
-            if open(at) && fits(at) && choice.is_none_or(|chosen| fresh(at) && !fresh(chosen)) {
-                choice = Some(at);
+        let mut choice = candidate;
+        // The first that has not failed it like that.
+        for at in 0..offers.len() {
+            if !fresh(choice) && open(at) && fresh(at) {
+                choice = at;
             }
         }
-        let Some(choice) = choice else {
-            let hope = (0..offers.len()).any(|at| fits(at) && !matches!(offers[at], Offer::Stopped(_)));
-            self.admit_from_overflow(pool_id);
-            if hope {
-                self.back_off(ticket, now + LOOK_AGAIN);
-            } else {
-                let kind = self.calls[ticket.index as usize].last_outcome.as_deref().map_or(
-                    FailureKind::Exhausted,
-                    |outcome| match outcome.kind {
-                        OutcomeKind::Forbidden => FailureKind::Forbidden,
-                        OutcomeKind::Authentication => FailureKind::Authentication,
-                        OutcomeKind::Billing => FailureKind::InsufficientBalance,
-                        _ => FailureKind::Exhausted,
-                    },
-                );
-                self.fail(ticket, kind, None);
-            }
-            return Ok(());
-        };
         // The quota was asked about the least request; now it is known how large this one is.
         let tokens = u64::from(call.tokens);
         let Candidate { route, lanes, .. } = candidates[choice];

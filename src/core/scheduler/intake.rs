@@ -74,7 +74,6 @@ impl Scheduler {
             deadline: spec.deadline.or(self.config.deadline).map_or(Timestamp::MAX, |span| now + span),
             first_sent: None,
             armed: Timestamp::MAX,
-            excluded: 0,
             last_route: None,
             clocks: spec.clocks.map(Box::new),
             history: None,
@@ -139,7 +138,7 @@ impl Scheduler {
             let lanes = [Some(account), user];
             candidates.push(Candidate { route: RouteId(at as u16), lanes, weight, credit: 0.0 });
         }
-        let pool = self.pool_of_lanes(&candidates).unwrap_or_else(|| self.add_pool(per_user, candidates));
+        let pool = self.pool_with(candidates);
         if per_user {
             self.pool_of.insert(name_of_pool(model, user_id), pool);
         } else {
@@ -148,7 +147,7 @@ impl Scheduler {
         pool
     }
 
-    /// The pool of just these routes and lanes. It is known to each of the lanes; the one with the fewest is asked.
+    /// The pool of just these routes and lanes, if there is one. It is known to each of the lanes; the one with the fewest is asked.
     fn pool_of_lanes(&self, candidates: &[Candidate]) -> Option<u32> {
         let mut known: Option<&Vec<u32>> = None;
         for lane in lanes_of(candidates) {
@@ -164,8 +163,34 @@ impl Scheduler {
         })
     }
 
-    fn add_pool(&mut self, user: bool, candidates: Vec<Candidate>) -> u32 {
+    /// Moves a call that waits nowhere to the pool of its routes without `route`; false if there is no other. In a pool each
+    /// call may take every route, so none waits for what is of no use to it.
+    pub(super) fn leave_route(&mut self, ticket: Ticket, route: RouteId) -> bool {
+        let from = self.calls[ticket.index as usize].pool;
+        let mut others = Vec::new();
+        for candidate in &self.pools[from as usize].candidates {
+            if candidate.route != route {
+                others.push(candidate.clone());
+            }
+        }
+        if others.is_empty() {
+            return false;
+        }
+        let to = self.pool_with(others);
+        self.calls[ticket.index as usize].pool = to;
+        self.pools[from as usize].calls -= 1;
+        self.pools[to as usize].calls += 1;
+        true
+    }
+
+    /// The pool of just these routes and lanes, a new one if there is none yet.
+    #[cfg_attr(target_family = "wasm", inline(never))]
+    fn pool_with(&mut self, candidates: Vec<Candidate>) -> u32 {
+        if let Some(pool) = self.pool_of_lanes(&candidates) {
+            return pool;
+        }
         let pool = self.pools.vacant_key() as u32;
+        let user = candidates.iter().any(|candidate| candidate.lanes[1].is_some());
         let lanes = lanes_of(&candidates);
         for lane in &lanes {
             self.lanes[lane.0 as usize].pools.push(pool);

@@ -117,7 +117,7 @@ impl Scheduler {
     }
 
     /// Has a call that is under way take as long as it likes: its deadline was for its wait.
-    #[cfg(all(feature = "js", target_family = "wasm"))]
+    #[cfg(any(test, all(feature = "js", target_family = "wasm")))]
     pub(crate) fn lift_deadline(&mut self, ticket: Ticket) {
         if let Some(call) = self.call(ticket) {
             call.deadline = Timestamp::MAX;
@@ -343,19 +343,8 @@ impl Scheduler {
             return self.complete(now, ticket, &flight, &mut outcome, tokens);
         }
         self.record_flight(now, ticket, &flight, &outcome, tokens);
-        let pool_id = self.calls[ticket.index as usize].pool;
-        let candidates = &self.pools[pool_id as usize].candidates;
         let call = &mut self.calls[ticket.index as usize];
         call.failures += u32::from(counts(&outcome));
-        let mut excluded = call.excluded;
-        let mut elsewhere = false;
-        for (at, candidate) in candidates.iter().enumerate() {
-            if candidate.route == flight.route {
-                excluded |= 1 << at;
-            } else if excluded & (1 << at) == 0 {
-                elsewhere = true;
-            }
-        }
         let next = if outcome.kind == OutcomeKind::Cancelled {
             Next::End(FailureKind::Exhausted)
         } else {
@@ -367,16 +356,11 @@ impl Scheduler {
         let next = if self.closed && !matches!(next, Next::End(_)) { Next::End(FailureKind::Closed) } else { next };
         let delay = match next {
             Next::End(kind) => return self.fail(ticket, kind, None),
-            Next::Elsewhere if elsewhere => {
-                call.excluded = excluded;
-                self.enqueue(ticket, true);
-                Duration::ZERO
-            }
-            Next::Elsewhere => {
+            Next::Elsewhere if !self.leave_route(ticket, flight.route) => {
                 let kind = if kind == OutcomeKind::Forbidden { FailureKind::Forbidden } else { FailureKind::Deadline };
                 return self.fail(ticket, kind, None);
             }
-            Next::Requeue => {
+            Next::Elsewhere | Next::Requeue => {
                 self.enqueue(ticket, true);
                 Duration::ZERO
             }

@@ -321,6 +321,56 @@ fn an_ordered_fallback_is_not_used_while_the_first_route_is_merely_full() {
 }
 
 #[test]
+fn a_call_that_must_go_elsewhere_does_not_wait_for_the_route_it_came_from() {
+    let narrow = |name: &str| RouteSpec { max_concurrency: Some(1), ..RouteSpec::new(name, name) };
+    let mut world = World::new(Config::new(["first", "second", "third"].map(narrow).into()));
+    let (refused, next, another) = (world.submit("normal"), world.submit("normal"), world.submit("normal"));
+    let refuse = |world: &mut World| {
+        world.end(world.attempt(refused), outcome(OutcomeKind::Forbidden));
+        world.route(refused)
+    };
+    assert_eq!(refuse(&mut world), 1);
+    assert_eq!(world.route(next), 0, "the place that it gave back");
+    assert!(!world.was_sent(another), "the first route is merely full");
+    assert_eq!(refuse(&mut world), 2, "from there, too, though the first is full");
+    refuse(&mut world);
+    assert_eq!(world.failure(refused).kind, FailureKind::Forbidden, "every route has refused it");
+    world.succeed(world.attempt(next));
+    assert_eq!(world.route(another), 0);
+    world.succeed(world.attempt(another));
+    assert_eq!(world.gate.load(), Load::default());
+}
+
+#[test]
+fn a_call_that_must_go_elsewhere_waits_there_for_its_turn() {
+    let narrow = |name: &str| RouteSpec { max_concurrency: Some(1), ..RouteSpec::new(name, name) };
+    let mut world = World::new(Config::new(["first", "second"].map(narrow).into()));
+    let tickets = [(); 3].map(|()| world.submit("normal"));
+    for ticket in tickets {
+        world.end(world.attempt(ticket), outcome(OutcomeKind::Forbidden));
+    }
+    assert_eq!(tickets.map(|ticket| world.route(ticket)), [1, 0, 0]);
+    assert_eq!(world.gate.load(), Load { queued: 2, backing_off: 0, in_flight: 1 });
+    world.gate.cancel(world.now, tickets[1]);
+    world.succeed(world.attempt(tickets[0]));
+    assert_eq!(world.route(tickets[2]), 1);
+    world.succeed(world.attempt(tickets[2]));
+    assert_eq!(world.gate.load(), Load::default());
+}
+
+#[test]
+fn a_call_whose_last_route_is_stopped_ends_with_the_reason_of_the_stop() {
+    let mut world = World::two_routes(Strategy::Ordered);
+    let (one, two) = (world.submit("normal"), world.submit("normal"));
+    world.end(world.attempt(one), outcome(OutcomeKind::Forbidden));
+    world.end(world.attempt(one), outcome(OutcomeKind::Billing));
+    assert_eq!(world.failure(one).kind, FailureKind::InsufficientBalance);
+    world.end(world.attempt(two), outcome(OutcomeKind::Forbidden));
+    assert_eq!(world.failure(two).kind, FailureKind::InsufficientBalance, "nothing is left to wait for");
+    assert_eq!(world.failure(two).history.sent(), 1);
+}
+
+#[test]
 fn weights_share_the_turns() {
     let routes = vec![
         RouteSpec { weight: 3.0, ..RouteSpec::new("heavy", "a") },
@@ -453,25 +503,6 @@ fn a_call_given_up_in_the_queue_makes_room_too() {
     let outside = world.submit_as("normal", |spec| spec.on_full = OnFull::Wait).unwrap();
     assert!(world.gate.cancel(world.now, queued));
     world.succeed(world.attempt(flying));
-    assert!(world.was_sent(outside));
-}
-
-#[test]
-fn a_call_that_leaves_the_queue_by_failing_makes_room_too() {
-    let first = RouteSpec { max_concurrency: Some(1), ..RouteSpec::new("first", "a") };
-    let strategy = Strategy::RoundRobin;
-    let config = Config { strategy, max_queued: 1, ..Config::new(vec![first, RouteSpec::new("second", "b")]) };
-    let mut world = World::new(config);
-    let (before, refused) = (world.submit("normal"), world.submit("normal"));
-    world.end(world.attempt(refused), outcome(OutcomeKind::Authentication));
-    world.succeed(world.attempt(before));
-    assert_eq!(world.route(refused), 0);
-    let urgent = world.submit("interactive");
-    let outside = world.submit_as("normal", |spec| spec.on_full = OnFull::Wait).unwrap();
-    // It waits for a place by which it can go nowhere, and the urgent one goes before it.
-    world.end(world.attempt(refused), outcome(OutcomeKind::Forbidden));
-    world.succeed(world.attempt(urgent));
-    assert_eq!(world.failure(refused).kind, FailureKind::Forbidden);
     assert!(world.was_sent(outside));
 }
 
