@@ -106,7 +106,7 @@ impl Scheduler {
     }
 
     /// The same for an attempt that ended well, if whoever says so takes the call for ended and need not be told.
-    #[cfg(all(feature = "js", target_family = "wasm"))]
+    #[cfg(any(test, all(feature = "js", target_family = "wasm")))]
     pub(crate) fn on_succeeded(&mut self, now: Timestamp, attempt: Attempt, outcome: Outcome) {
         self.on(now, attempt, Event::Ended { outcome, tokens: None });
         if let Some(Action::End { ticket, result: Ok(_) }) = self.actions.back()

@@ -131,6 +131,39 @@ impl World {
 }
 
 #[test]
+fn a_lifted_deadline_lets_a_call_take_as_long_as_it_likes() {
+    let mut world = World::single();
+    let brief = |spec: &mut JobSpec<'_>| spec.deadline = Some(Duration::from_secs(5));
+    let (lifted, other) = (world.submit_as("normal", brief).unwrap(), world.submit_as("normal", brief).unwrap());
+    world.gate.lift_deadline(lifted);
+    world.pass(100.0);
+    assert_eq!(
+        (world.aborted.as_slice(), world.failure(other).kind),
+        (&[world.attempt(other)][..], FailureKind::Deadline)
+    );
+    world.succeed(world.attempt(lifted));
+    assert!(world.succeeded(lifted));
+    world.gate.lift_deadline(lifted);
+    assert_eq!(world.gate.load(), Load::default(), "of a call that is over there is none");
+}
+
+#[test]
+fn who_reports_a_success_as_such_is_not_told_of_its_end() {
+    let mut world = World::capped(1);
+    let (first, second) = (world.submit("normal"), world.submit("normal"));
+    world.gate.on_succeeded(world.now, world.attempt(first), outcome(OutcomeKind::Success));
+    world.drain();
+    assert!(!world.ended.contains_key(&first));
+    assert!(world.was_sent(second), "its place is free");
+    // What failed is told, and so is what was tried again.
+    world.gate.on_succeeded(world.now, world.attempt(second), outcome(OutcomeKind::Refused));
+    world.drain();
+    assert_eq!(world.failure(second).kind, FailureKind::Refused);
+    world.gate.on_succeeded(world.now, world.attempt(first), outcome(OutcomeKind::Success));
+    assert_eq!(world.gate.total().snapshot("total").counters.completed, 1, "a report on what is over is ignored");
+}
+
+#[test]
 fn a_call_is_sent_answered_and_counted() {
     let mut world = World::single();
     let ticket = world.submit("chat");
