@@ -7,8 +7,8 @@
 //! being polled (in a `select!` loop, say), or on another's runtime, which may stand still.
 //!
 //! Where tasks can't wait for others' sake (see [`runtime::Home`]) each waiter has a timer: one of them, the *keeper*,
-//! for the next wake exactly, the others to look by themselves every second or two. When the keeper ends, or is dropped,
-//! it wakes another to take its place, and whoever finds it late takes over.
+//! for the next wake exactly, the others to look by themselves every second or two. It is woken when that comes to be
+//! earlier. When the keeper ends, or is dropped, it wakes another to take its place, and whoever finds it late takes over.
 //!
 //! The lock is held for microseconds, never across an await, and never while a user's code runs.
 
@@ -237,6 +237,12 @@ impl State {
             if next < watch.at {
                 effects.wake.add(watch.waker.take());
             }
+        }
+        if let Some((keeper, at)) = self.keeper
+            && next < at
+            && let Some(mailbox) = self.mailboxes.get(keeper)
+        {
+            effects.wake.add(mailbox.waker.take());
         }
     }
 
@@ -662,5 +668,68 @@ impl Drop for Call {
             state.pump(now, &mut effects);
         }
         self.gate.apply(effects);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+    use crate::core::backoff::RetryPolicy;
+    use crate::core::call::Clocks;
+    use crate::core::route::RouteSpec;
+    use crate::core::scheduler::Config;
+
+    #[derive(Default)]
+    struct Woken(AtomicU32);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn gate() -> Arc<Gate> {
+        let scheduler = Scheduler::new(Config::new(vec![RouteSpec::new("one", "account")]), 1).unwrap();
+        let retry = RetryPolicy::default();
+        let settings = Settings { max_body: 1 << 20, max_event: 1 << 20, counts_tokens: false, retry, deadline: None };
+        Arc::new(Gate::new(scheduler, Vec::new(), settings, Vec::new(), 1))
+    }
+
+    /// Sends a call whose first content may take so many seconds.
+    fn send(gate: &Arc<Gate>, seconds: u64) -> Call {
+        let clocks = Clocks { first_content: Some(Duration::from_secs(seconds)), ..Clocks::default() };
+        let call =
+            gate.clone().submit(None, |workload| JobSpec { clocks: Some(clocks), ..JobSpec::new("m", workload) });
+        let call = call.unwrap();
+        assert!(matches!(call.held, Some(Order::Send(_))));
+        call
+    }
+
+    #[test]
+    fn the_keeper_is_woken_when_the_next_wake_comes_to_be_earlier() {
+        let gate = gate();
+        let [first, second] = [(); 2].map(|()| send(&gate, 500));
+        let (keeps, waits) = (Arc::<Woken>::default(), Arc::<Woken>::default());
+        {
+            let state = &mut *gate.lock();
+            let now = gate.clock.now();
+            for (call, woken) in [(&first, &keeps), (&second, &waits)] {
+                state.mailboxes.wait(call.ticket, &Context::from_waker(&Waker::from(woken.clone())));
+            }
+            let next = state.next_wake();
+            assert_eq!([&first, &second].map(|call| state.look_at(now, call.ticket)), [next, Timestamp::MAX]);
+        }
+        let count = || [&keeps, &waits].map(|woken| woken.0.load(Ordering::SeqCst));
+        let _later = send(&gate, 600);
+        assert_eq!(count(), [0, 0]);
+        // Nobody polls these.
+        let _earlier = [400, 300].map(|seconds| send(&gate, seconds));
+        assert_eq!(count(), [1, 0]);
+        let state = &mut *gate.lock();
+        let next = state.next_wake();
+        assert_eq!(state.look_at(gate.clock.now(), first.ticket), next, "and looks at it");
     }
 }
