@@ -188,6 +188,19 @@ impl<R> GatedBody<R> {
     }
 }
 
+/// Why the gate has given up an attempt, which is over.
+fn given_up(call: &mut Call, cx: &mut Context<'_>) -> Error {
+    loop {
+        match call.poll_order(cx) {
+            Poll::Ready(Order::Abort) => {}
+            Poll::Ready(Order::End(Err(failure))) => {
+                return Error::of_failure(*failure, &call.gate().endpoints, None);
+            }
+            _ => return Error::new(super::ErrorKind::Closed, "the response was given up"),
+        }
+    }
+}
+
 impl<R> http_body::Body for GatedBody<R>
 where
     R: http_body::Body,
@@ -225,14 +238,15 @@ where
                     call.report(*attempt, Event::Reading);
                 }
                 std::task::ready!(call.poll_over(cx));
-                let error = match call.poll_order(cx) {
-                    Poll::Ready(Order::End(Err(failure))) => Error::of_failure(*failure, &call.gate().endpoints, None),
-                    _ => Error::new(super::ErrorKind::Closed, "the response was given up"),
-                };
-                (Outcome::new(OutcomeKind::Cancelled), Some(Err(error.into())))
+                (Outcome::new(OutcomeKind::Cancelled), None)
             }
         };
         call.ended(*attempt, outcome, None);
+        let read = match read {
+            // The attempt was over before, perhaps while nobody read: its permit is another's, and its answer void.
+            None if call.answered().is_none() => Some(Err(given_up(call, cx).into())),
+            read => read,
+        };
         this.body.set(None);
         *this.held = None;
         Poll::Ready(read)
