@@ -47,14 +47,29 @@ pub(super) trait Storage {
     fn truncate(&mut self, len: u64) -> io::Result<()>;
     /// Waits until what was written has reached the disk.
     fn sync(&mut self) -> io::Result<()>;
-    /// Whether it is no longer found where it was opened: another program has moved, deleted or replaced it.
-    fn displaced(&self) -> bool;
-    /// Writes everything once more, where nothing is yet; where that is.
-    fn rescue(&mut self) -> io::Result<PathBuf>;
 }
 
-/// A file, and where it was opened.
-pub(super) struct Placed {
+impl Storage for File {
+    fn end(&mut self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        self.seek(SeekFrom::Start(offset))?;
+        self.write(bytes)
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.set_len(len)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+/// Where a file was opened, to notice if another program takes it away from there.
+pub(super) struct Place {
     file: File,
     path: PathBuf,
     /// What tells it from the file that may stand there later, if anything does.
@@ -78,34 +93,18 @@ fn identity(_: &Metadata) -> Option<Identity> {
     None
 }
 
-impl Placed {
-    fn new(file: File, path: &Path) -> Self {
+impl Place {
+    fn new(file: &File, path: &Path) -> io::Result<Self> {
         let opened = file.metadata().ok().and_then(|metadata| identity(&metadata));
         let found = path.metadata().ok().and_then(|metadata| identity(&metadata));
         // Some network file systems give a file another number each time.
-        Self { file, path: path.to_owned(), identity: opened.filter(|_| opened == found) }
-    }
-}
-
-impl Storage for Placed {
-    fn end(&mut self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        let identity = opened.filter(|_| opened == found);
+        Ok(Self { file: file.try_clone()?, path: path.to_owned(), identity })
     }
 
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
-        self.file.seek(SeekFrom::Start(offset))?;
-        self.file.write(bytes)
-    }
-
-    fn truncate(&mut self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-
-    fn displaced(&self) -> bool {
+    /// Whether the file is no longer found there: another program has moved, deleted or replaced it, and what is appended
+    /// goes where nobody will find it.
+    pub(super) fn is_left(&self) -> bool {
         self.identity.is_some()
             && match self.path.metadata() {
                 Ok(metadata) => identity(&metadata) != self.identity,
@@ -114,7 +113,8 @@ impl Storage for Placed {
             }
     }
 
-    fn rescue(&mut self) -> io::Result<PathBuf> {
+    /// Writes the whole file once more, there or, if something else is there, beside it. Returns where that is.
+    pub(super) fn rescue(&mut self) -> io::Result<PathBuf> {
         let mut beside = self.path.clone().into_os_string();
         beside.push(".rescued");
         let beside = PathBuf::from(beside);
@@ -198,16 +198,6 @@ impl<S: Storage> Appender<S> {
         self.changed
     }
 
-    /// Whether what is appended goes where nobody will find it; see [`Storage::displaced`].
-    pub(super) fn displaced(&self) -> bool {
-        self.storage.displaced()
-    }
-
-    /// Writes everything once more; see [`Storage::rescue`].
-    pub(super) fn rescue(&mut self) -> io::Result<PathBuf> {
-        self.storage.rescue()
-    }
-
     /// How many lines could not be written yet.
     pub(super) fn unwritten(&self) -> usize {
         self.unwritten.len()
@@ -231,6 +221,8 @@ fn write_whole<S: Storage>(storage: &mut S, mut offset: u64, mut bytes: &[u8]) -
 
 /// What an earlier run left behind.
 pub(super) struct Earlier {
+    /// Where the file is, to be looked at while it is written.
+    pub(super) place: Place,
     /// The ids that are answered.
     pub(super) ids: Ids,
     /// Bytes of a torn last line that were cut off.
@@ -238,10 +230,10 @@ pub(super) struct Earlier {
 }
 
 /// Opens the file of answers for one run alone, reads what it holds and repairs its end.
-pub(super) fn open_answers(path: &Path) -> Result<(Appender<Placed>, Earlier), FileError> {
+pub(super) fn open_answers(path: &Path) -> Result<(Appender<File>, Earlier), FileError> {
     const OPTION: &str = "--output";
     let io_error = |error| FileError::Io { path: path.to_owned(), error };
-    let file = open_locked(path)?;
+    let mut file = open_locked(path)?;
     let mut ids = Ids::default();
     let mut lines = Lines::new(BufReader::with_capacity(1 << 16, &file), MAX_ANSWER_BYTES);
     let mut line = Vec::new();
@@ -262,7 +254,7 @@ pub(super) fn open_answers(path: &Path) -> Result<(Appender<Placed>, Earlier), F
         len = lines.offset();
     }
     drop(lines);
-    let mut file = Placed::new(file, path);
+    let place = Place::new(&file, path).map_err(io_error)?;
     if cut > 0 {
         file.truncate(len).map_err(io_error)?;
     }
@@ -270,7 +262,7 @@ pub(super) fn open_answers(path: &Path) -> Result<(Appender<Placed>, Earlier), F
         write_whole(&mut file, len, b"\n").map_err(io_error)?;
         len += 1;
     }
-    Ok((Appender::new(file, len), Earlier { ids, cut }))
+    Ok((Appender::new(file, len), Earlier { place, ids, cut }))
 }
 
 /// No answer is that long (the largest models' are a few MB): a line over this isn't one.
@@ -284,7 +276,7 @@ fn is_torn(tail: &[u8]) -> bool {
 }
 
 /// Opens the file of errors for one run alone and empties it, if it is one.
-pub(super) fn open_errors(path: &Path) -> Result<Appender<Placed>, FileError> {
+pub(super) fn open_errors(path: &Path) -> Result<Appender<File>, FileError> {
     let io_error = |error| FileError::Io { path: path.to_owned(), error };
     let file = open_locked(path)?;
     let mut line = Vec::new();
@@ -295,7 +287,7 @@ pub(super) fn open_errors(path: &Path) -> Result<Appender<Placed>, FileError> {
         return Err(FileError::Foreign { path: path.to_owned(), line: info.number, option: "--errors" });
     }
     file.set_len(0).map_err(io_error)?;
-    Ok(Appender::new(Placed::new(file, path), 0))
+    Ok(Appender::new(file, 0))
 }
 
 fn open_locked(path: &Path) -> Result<File, FileError> {
@@ -392,14 +384,6 @@ mod tests {
     impl Storage for SmallDisk {
         fn end(&mut self) -> io::Result<u64> {
             Ok(self.kept.len() as u64)
-        }
-
-        fn displaced(&self) -> bool {
-            false
-        }
-
-        fn rescue(&mut self) -> io::Result<PathBuf> {
-            Err(io::ErrorKind::Unsupported.into())
         }
 
         fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
@@ -536,22 +520,21 @@ mod tests {
     fn a_file_that_was_moved_deleted_or_replaced_is_written_once_more_beside_what_is_there() {
         let dir = tempfile::tempdir().unwrap();
         let [path, moved, beside] = ["out", "moved", "out.rescued"].map(|name| dir.path().join(name));
-        let (mut answers, _) = open_answers(&path).unwrap();
+        let (mut answers, mut earlier) = open_answers(&path).unwrap();
         answers.append(answer("a")).unwrap();
-        assert!(!answers.displaced());
+        assert!(!earlier.place.is_left());
         fs::rename(&path, &moved).unwrap();
-        assert!(answers.displaced());
-        assert_eq!(answers.rescue().unwrap(), path);
+        assert!(earlier.place.is_left());
+        assert_eq!(earlier.place.rescue().unwrap(), path);
         assert_eq!(fs::read(&path).unwrap(), answer("a"));
 
-        drop(answers);
-        let (mut answers, _) = open_answers(&path).unwrap();
+        let (_answers, mut earlier) = open_answers(&path).unwrap();
         fs::write(&moved, "another").unwrap();
         fs::rename(&moved, &path).unwrap();
-        assert!(answers.displaced());
-        assert_eq!(answers.rescue().unwrap(), beside);
+        assert!(earlier.place.is_left());
+        assert_eq!(earlier.place.rescue().unwrap(), beside);
         assert_eq!((fs::read(&path).unwrap(), fs::read(&beside).unwrap()), (b"another".to_vec(), answer("a")));
-        assert!(answers.rescue().is_err(), "what was rescued before is not overwritten");
+        assert!(earlier.place.rescue().is_err(), "what was rescued before is not overwritten");
     }
 
     #[test]

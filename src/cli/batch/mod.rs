@@ -99,7 +99,9 @@ pub(crate) async fn execute(args: BatchArgs) -> Result<Status, Error> {
         simulated.begin();
     }
     let started = std::time::Instant::now();
-    let batch = Batch { caller: caller.clone(), items, answers, errors, interrupts, progress, total, may_give_up };
+    let place = Some(earlier.place);
+    let batch =
+        Batch { caller: caller.clone(), items, answers, place, errors, interrupts, progress, total, may_give_up };
     let Ended { stop, tally, lost_answers } = batch.run().await;
 
     let elapsed_seconds = started.elapsed().as_secs_f64();

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::journal::{Appender, Storage};
+use super::journal::{Appender, Place, Storage};
 use super::progress::{Progress, Tally, counted};
 use super::record;
 use super::source::Item;
@@ -59,6 +59,8 @@ pub(super) struct Batch<C, S> {
     pub(super) caller: Arc<C>,
     pub(super) items: Receiver<Item>,
     pub(super) answers: Appender<S>,
+    /// Where the answers stand, if others can get at them.
+    pub(super) place: Option<Place>,
     pub(super) errors: Appender<S>,
     /// Each is a Ctrl-C: the first lets what is in flight end; one that comes while the batch is stopping doesn't.
     pub(super) interrupts: UnboundedReceiver<()>,
@@ -176,6 +178,7 @@ struct Finished {
 struct State<C, S> {
     caller: Arc<C>,
     answers: Appender<S>,
+    place: Option<Place>,
     errors: Appender<S>,
     progress: Progress,
     tally: Tally,
@@ -195,12 +198,13 @@ struct State<C, S> {
 impl<C: Caller, S: Storage> Batch<C, S> {
     /// Runs to the end of the input, or until something stops it. Cancel-safe only by way of `interrupts`.
     pub(super) async fn run(self) -> Ended {
-        let Self { caller, mut items, answers, errors, mut interrupts, progress, total, may_give_up } = self;
+        let Self { caller, mut items, answers, place, errors, mut interrupts, progress, total, may_give_up } = self;
         let tally = Tally { total, ..Tally::default() };
         let calls = JoinSet::new();
         let mut state = State {
             caller,
             answers,
+            place,
             errors,
             progress,
             tally,
@@ -234,7 +238,7 @@ impl<C: Caller, S: Storage> Batch<C, S> {
                     let window = gauges.limit.map_or(0, |limit| limit as usize);
                     read_ahead = window.saturating_mul(READ_AHEAD).clamp(MIN_READ_AHEAD, MAX_READ_AHEAD);
                     state.progress.update(&state.tally, &gauges);
-                    if state.answers.displaced() {
+                    if state.place.as_ref().is_some_and(Place::is_left) {
                         state.stop_aloud(Stop::Displaced);
                     }
                     if lost {
@@ -395,9 +399,9 @@ impl<C: Caller, S: Storage> State<C, S> {
         if let Some(total) = self.tally.total.filter(|&total| self.at_end && self.taken < total) {
             self.stop(Stop::CutOff { read: self.taken, total });
         }
-        if self.answers.displaced() {
+        if let Some(mut place) = self.place.take_if(|place| place.is_left()) {
             self.stop(Stop::Displaced);
-            match self.answers.rescue() {
+            match place.rescue() {
                 Ok(path) => self.progress.say(&format!(
                     "All answers stand in {} now. The next run knows those that it finds in its --output.",
                     path.display()
@@ -415,16 +419,16 @@ impl<C: Caller, S: Storage> State<C, S> {
 #[cfg(test)]
 mod tests {
     use super::super::ids::Ids;
-    use super::super::journal::{self, Placed};
+    use super::super::journal;
     use super::super::source::{self, SourceOptions};
     use super::*;
     use crate::caller::{Call, Held};
     use bytes::Bytes;
     use proptest::prelude::*;
     use std::collections::HashMap;
-    use std::fs;
+    use std::fs::{self, File};
     use std::io::Cursor;
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -541,14 +545,15 @@ mod tests {
         SourceOptions { max_line_bytes: 1 << 20, model: Some("m".into()), memory: 1 << 20 }
     }
 
-    fn batch(dir: &Path, input: String, caller: &Arc<Fake>) -> (Batch<Fake, Placed>, UnboundedSender<()>) {
+    fn batch(dir: &Path, input: String, caller: &Arc<Fake>) -> (Batch<Fake, File>, UnboundedSender<()>) {
         let (answers, earlier) = journal::open_answers(&dir.join("out")).unwrap();
         let errors = journal::open_errors(&dir.join("errors")).unwrap();
         let items = source::start(Cursor::new(input), earlier.ids, options());
         let (sender, interrupts) = unbounded_channel();
         let progress = Progress::new(true);
         let caller = caller.clone();
-        (Batch { caller, items, answers, errors, interrupts, progress, total: None, may_give_up: true }, sender)
+        let place = Some(earlier.place);
+        (Batch { caller, items, answers, place, errors, interrupts, progress, total: None, may_give_up: true }, sender)
     }
 
     /// The ids in a file, sorted as numbers; every line has to be whole.
@@ -868,14 +873,6 @@ mod tests {
             Ok(self.kept.lock().unwrap().len() as u64)
         }
 
-        fn displaced(&self) -> bool {
-            false
-        }
-
-        fn rescue(&mut self) -> io::Result<PathBuf> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-
         fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
             let mut kept = self.kept.lock().unwrap();
             assert_eq!(offset, kept.len() as u64);
@@ -902,7 +899,8 @@ mod tests {
         let errors = Appender::new(Disk { kept: Arc::default(), room: 1000 }, 0);
         let (_sender, interrupts) = unbounded_channel();
         let progress = Progress::new(true);
-        let batch = Batch { caller, items, answers, errors, interrupts, progress, total: None, may_give_up: true };
+        let (place, total) = (None, None);
+        let batch = Batch { caller, items, answers, place, errors, interrupts, progress, total, may_give_up: true };
         let ended = batch.run().await;
         let bytes = kept.lock().unwrap().clone();
         (ended, bytes)
