@@ -329,6 +329,37 @@ fn standard_input_is_read_to_its_end() {
 mod unix {
     use super::*;
 
+    #[test]
+    fn a_file_that_the_programs_own_words_go_to_is_refused() {
+        for (file, part) in [
+            ("out.jsonl", "out.jsonl: is named twice, as standard output and as output"),
+            ("out.errors.jsonl", "out.errors.jsonl: is named twice, as standard error and as errors"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut command = simulate(&dir, 1, QUICK);
+            let stream = fs::File::create(dir.path().join(file)).unwrap();
+            let output = match file {
+                "out.jsonl" => command.stdout(stream).output().unwrap(),
+                _ => command.stderr(stream).output().unwrap(),
+            };
+            assert_eq!(output.status.code(), Some(2), "{file}");
+            let mut said = String::from_utf8(output.stderr).unwrap();
+            said += &fs::read_to_string(dir.path().join(file)).unwrap();
+            assert!(said.contains(part), "{said}");
+        }
+    }
+
+    #[test]
+    fn an_error_file_that_is_a_link_stays_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("out.errors.jsonl");
+        std::os::unix::fs::symlink("elsewhere", &link).unwrap();
+        let (code, summary) = finish(simulate(&dir, 1, QUICK).output().unwrap());
+        assert_eq!((code, &summary["errors"]), (0, &Value::from("out.errors.jsonl")), "{summary}");
+        assert!(link.is_symlink());
+        assert_eq!(fs::read(dir.path().join("elsewhere")).unwrap(), b"");
+    }
+
     fn interrupt(child: &Child) {
         signalled(child, "-INT");
     }

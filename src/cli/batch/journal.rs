@@ -316,6 +316,12 @@ pub(super) fn check_paths(input: Option<&Path>, answers: &Path, errors: &Path) -
     if same_file(answers, errors) {
         return named_twice(answers, "output", "errors");
     }
+    for (path, name) in [(answers, "output"), (errors, "errors")] {
+        // What is said there would be written over it.
+        if let Some(stream) = standard_stream(path) {
+            return named_twice(path, stream, name);
+        }
+    }
     if let Some(input) = input {
         if same_file(input, answers) {
             return named_twice(input, "input", "output");
@@ -340,6 +346,24 @@ fn check_output(path: &Path) -> Result<(), FileError> {
         },
         Err(error) => Err(FileError::Io { path: path.to_owned(), error }),
     }
+}
+
+/// Which of the program's own streams goes to the file, if one does: `> out.jsonl`, or the path `/dev/stdout`.
+#[cfg(unix)]
+fn standard_stream(path: &Path) -> Option<&'static str> {
+    use std::os::fd::AsFd;
+    let found = identity(&path.metadata().ok()?);
+    let (stdout, stderr) = (io::stdout(), io::stderr());
+    [(stdout.as_fd(), "standard output"), (stderr.as_fd(), "standard error")].into_iter().find_map(|(stream, name)| {
+        let stream = File::from(stream.try_clone_to_owned().ok()?);
+        (identity(&stream.metadata().ok()?) == found).then_some(name)
+    })
+}
+
+/// The system does not tell.
+#[cfg(not(unix))]
+fn standard_stream(_: &Path) -> Option<&'static str> {
+    None
 }
 
 /// Whether two paths lead to one file, by way of links too. Files that don't exist yet are compared by folder and name.

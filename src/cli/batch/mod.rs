@@ -172,8 +172,10 @@ fn errors_beside(output: &Path) -> PathBuf {
 /// An error file without errors is taken away again. Whether there is one.
 fn keep_errors(path: &Path, tally: &Tally) -> bool {
     let any = tally.failed + tally.bad_lines > 0;
+    // A link leads to where someone wants the file.
+    let is_file = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
     // If it can't be removed, an empty file stays: no harm.
-    any || std::fs::remove_file(path).is_err()
+    any || !is_file || std::fs::remove_file(path).is_err()
 }
 
 fn tell(summary: &Summary, json: bool) {

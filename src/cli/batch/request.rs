@@ -83,7 +83,9 @@ type Fields<'a> = BTreeMap<String, &'a RawValue>;
 
 /// Reads a line; `model` is for lines that name none. On failure the line's id comes along if it has one.
 pub(super) fn parse(line: &[u8], model: Option<&str>) -> Result<Request, (Option<String>, LineError)> {
-    let fields: Fields<'_> = serde_json::from_slice(line).map_err(|error| (None, not_json(line, &error)))?;
+    let mut fields: Fields<'_> = serde_json::from_slice(line).map_err(|error| (None, not_json(line, &error)))?;
+    // A table that was made into lines has every column in each.
+    fields.retain(|name, raw| !(matches!(name.as_str(), "custom_id" | "method" | "messages") && raw.get() == "null"));
     let batch = fields.contains_key("custom_id");
     let id = id(&fields, if batch { "custom_id" } else { "id" }).ok_or((None, LineError::MissingId))?;
     let call = if batch { batch_call(&fields, model) } else { short_call(fields, model) };
@@ -95,10 +97,10 @@ pub(super) fn parse(line: &[u8], model: Option<&str>) -> Result<Request, (Option
 
 fn id(fields: &Fields<'_>, key: &str) -> Option<String> {
     let raw = fields.get(key)?.get();
-    match serde_json::from_str(raw).ok()? {
-        serde_json::Value::String(text) if !text.is_empty() => Some(text),
+    match raw.as_bytes().first()? {
+        b'"' => serde_json::from_str(raw).ok().filter(|text: &String| !text.is_empty()),
         // As it is written: 1e3 and 1000 are two ids.
-        serde_json::Value::Number(_) => Some(raw.to_owned()),
+        b'-' | b'0'..=b'9' => Some(raw.to_owned()),
         _ => None,
     }
 }
@@ -118,20 +120,29 @@ fn not_json(line: &[u8], error: &serde_json::Error) -> LineError {
             "the file is UTF-16, as some editors and PowerShell write it; save it as UTF-8".to_owned()
         }
         [0x1f, 0x8b, ..] => "the file is compressed by gzip".to_owned(),
-        _ => error.to_string().replace(" at line 1 column ", " at column "),
+        _ => beginning(&error.to_string().replace(" at line 1 column ", " at column ")),
     })
+}
+
+/// What is told of a text: a line may be all one text, of millions of characters.
+pub(super) fn beginning(text: &str) -> String {
+    const MOST: usize = 200;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
 }
 
 fn batch_call(fields: &Fields<'_>, model: Option<&str>) -> Result<Call, LineError> {
     if let Some(method) = fields.get("method") {
         let post = serde_json::from_str::<String>(method.get()).is_ok_and(|name| name.eq_ignore_ascii_case("POST"));
         if !post {
-            return Err(LineError::UnsupportedMethod(method.get().to_owned()));
+            return Err(LineError::UnsupportedMethod(beginning(method.get())));
         }
     }
     let endpoint = match text(fields, "url")? {
         None => Endpoint::Chat,
-        Some(url) => endpoint(&url).ok_or(LineError::UnsupportedUrl(url))?,
+        Some(url) => endpoint(&url).ok_or_else(|| LineError::UnsupportedUrl(beginning(&url)))?,
     };
     let body = fields.get("body").ok_or(LineError::MissingBody)?.get();
     let inner: Fields<'_> = serde_json::from_str(body).map_err(|_| LineError::MissingBody)?;
@@ -257,6 +268,39 @@ mod tests {
         assert_eq!(error(r#"{"custom_id":"a"}"#), (a(), LineError::MissingBody));
         assert_eq!(error(r#"{"custom_id":"a","body":"x"}"#), (a(), LineError::MissingBody));
         assert_eq!(error(r#"{"custom_id":"a","method":"GET","body":{}}"#).1.code(), "unsupported_method");
+    }
+
+    #[test]
+    fn what_a_table_leaves_empty_is_not_there() {
+        let line = r#"{"custom_id":null,"method":null,"id":"a","prompt":"x","messages":null,"model":"m"}"#;
+        assert_eq!(body(line), json!({"model": "m", "messages": [{"role": "user", "content": "x"}]}));
+        let line = r#"{"custom_id":"a","method":null,"url":null,"id":null,"body":{"model":"m"},"messages":null}"#;
+        assert_eq!(body(line), json!({"model": "m"}));
+    }
+
+    #[test]
+    fn a_number_is_an_id_however_large() {
+        let digits = "9".repeat(400);
+        for id in [digits.as_str(), "-1e999", "0"] {
+            let line = format!(r#"{{"id":{id},"prompt":"x"}}"#);
+            assert_eq!(parse(line.as_bytes(), Some("m")).unwrap().id, id);
+        }
+        for id in ["true", "null", "{}", "[1]"] {
+            assert_eq!(error(&format!(r#"{{"id":{id},"prompt":"x"}}"#)), (None, LineError::MissingId));
+        }
+    }
+
+    #[test]
+    fn of_what_a_line_says_at_length_the_beginning_is_told() {
+        let long = "é".repeat(1_000_000);
+        for line in [
+            format!(r#"{{"custom_id":"a","url":"{long}","body":{{}}}}"#),
+            format!(r#"{{"custom_id":"a","method":"{long}","body":{{}}}}"#),
+            format!("\"{long}\""),
+        ] {
+            let told = error(&line).1.to_string();
+            assert!(told.contains("éé") && told.chars().count() < 400, "{} characters", told.chars().count());
+        }
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub(super) fn start<R: BufRead + Send + 'static>(reader: R, mut ids: Ids, option
                     Ok(request) => match ids.admit(&request.id) {
                         Admission::Answered => Item::Answered,
                         Admission::Duplicate => {
-                            let error = LineError::DuplicateId(request.id.clone());
+                            let error = LineError::DuplicateId(request::beginning(&request.id));
                             Item::Bad { line: info.number, id: Some(request.id), error }
                         }
                         Admission::New => {
