@@ -547,12 +547,14 @@ async fn no_key_is_shown_anywhere() {
             }
             2 => json(200, &words),
             3 => vec![head("text/event-stream"), text("a"), piece(&format!("data: {words}\n\n")), last()],
+            5 => json(200, &json!({"error": {"message": words}}).to_string()),
+            6 => json(200, &json!(words).to_string()),
             _ => vec![head("text/event-stream"), text("a"), piece(&format!("event: error\ndata: {words}\n\n")), last()],
         }
     })
     .await;
     let route = Route::new("other").base_url(stub.url()).api_key(key).header("x-api-key", key);
-    let builder = Client::builder().base_url(stub.url()).api_key(key).route(route.clone());
+    let builder = Client::builder().base_url(stub.url()).api_key(key).route(route.clone()).max_attempts(1);
     let mut shown = format!("{route:?} {builder:?}");
     let client = builder.build().unwrap();
     let call = client.chat("m").user("x");
@@ -563,7 +565,7 @@ async fn no_key_is_shown_anywhere() {
     shown += &format!("{response:?}");
     assert_eq!(response.body, json!({"error": {"message": "cannot use [redacted] here"}}).to_string());
     assert_eq!(response.headers["x-seen"], "Bearer [redacted]");
-    let error = soon(client.chat("m").user("x").max_attempts(1).send()).await.unwrap_err();
+    let error = soon(client.chat("m").user("x").send()).await.unwrap_err();
     shown += &format!("{error} {error:?} {:?}", error.response());
     for _ in 0..2 {
         let stream = soon(client.chat("m").user("x").stream()).await.unwrap();
@@ -571,6 +573,12 @@ async fn no_key_is_shown_anywhere() {
         assert_eq!(error.kind(), ErrorKind::Interrupted);
         shown += &format!("{error} {error:?}");
     }
+    for _ in 0..2 {
+        let error = soon(client.models()).await.unwrap_err();
+        assert!(error.to_string().contains("cannot use [redacted] here"), "{error}");
+        shown += &format!("{error} {error:?}");
+    }
+    assert_eq!(stub.requests(), 6);
     assert!(shown.contains("cannot use [redacted] here"), "{shown}");
     assert!(!shown.contains("secret"), "{shown}");
 }

@@ -51,7 +51,7 @@ pub(super) async fn get<T: DeserializeOwned>(gate: &Gate, route: usize, path: &'
         });
         let now = gate.clock.now();
         if sent >= policy.max_attempts || !outcome.should_retry.unwrap_or(passing) || now + wait >= until {
-            return Err(Error::of_outcome(*outcome, gate.endpoints[route].name.clone(), sent, now - begun));
+            return Err(Error::of_outcome(gate.scrub(*outcome), gate.endpoints[route].name.clone(), sent, now - begun));
         }
         runtime::sleep(&gate.clock, wait).await;
     }

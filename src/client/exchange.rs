@@ -197,8 +197,7 @@ impl Exchange {
     /// Reports the end of an attempt.
     pub(crate) fn ended(&mut self, attempt: Attempt, mut outcome: Outcome, tokens: Option<TokenCount>) {
         if outcome.kind != OutcomeKind::Success {
-            // A provider behind a provider may echo any of our keys.
-            outcome = self.call.gate().endpoints.iter().fold(outcome, |outcome, endpoint| endpoint.scrub(outcome));
+            outcome = self.call.gate().scrub(outcome);
             tracing::debug!(
                 parent: &self.span, tidegate.attempt = attempt.number, tidegate.outcome = ?outcome.kind,
                 http.response.status_code = outcome.status, message = outcome.message.as_deref(),
