@@ -542,8 +542,8 @@ async fn no_key_is_shown_anywhere() {
         let words = format!("cannot use {sent} here");
         match request.number {
             1 => {
-                let body = json!({"error": {"message": words}}).to_string();
-                with_headers(400, &format!("x-seen: Bearer {sent}\r\n"), &body)
+                let body = json!({"error": {"message": words, "code": sent, "type": sent}}).to_string();
+                with_headers(400, &format!("x-seen: Bearer {sent}\r\nx-request-id: {sent}\r\n"), &body)
             }
             2 => json(200, &words),
             3 => vec![head("text/event-stream"), text("a"), piece(&format!("data: {words}\n\n")), last()],
@@ -563,7 +563,8 @@ async fn no_key_is_shown_anywhere() {
     shown += &format!("{error} {error:?} {:?} {}", error.attempts(), client.prometheus());
     let response = error.response().unwrap();
     shown += &format!("{response:?}");
-    assert_eq!(response.body, json!({"error": {"message": "cannot use [redacted] here"}}).to_string());
+    let told = json!({"error": {"message": "cannot use [redacted] here", "code": "[redacted]", "type": "[redacted]"}});
+    assert_eq!(response.body, told.to_string());
     assert_eq!(response.headers["x-seen"], "Bearer [redacted]");
     let error = soon(client.chat("m").user("x").send()).await.unwrap_err();
     shown += &format!("{error} {error:?} {:?}", error.response());

@@ -79,18 +79,17 @@ impl Endpoint {
 
     /// Strikes the route's keys out of what a server or the transport said.
     pub(crate) fn scrub(&self, mut outcome: Outcome) -> Outcome {
-        for secret in &self.secrets {
-            if let Some(message) = &outcome.message
-                && message.contains(&**secret)
-            {
-                outcome.message = Some(message.replace(&**secret, "[redacted]").into());
-            }
-            // Words are cut to a length, and a key may be what was cut. A part as short as this may be a word.
-            let ends = |message: &str, part| secret.get(..part).is_some_and(|part| message.ends_with(part));
-            if let Some(message) = &outcome.message
-                && let Some(part) = (8..secret.len()).rev().find(|&part| ends(message, part))
-            {
-                outcome.message = Some([&message[..message.len() - part], "[redacted]"].concat().into());
+        let Outcome { message, code, error_type, request_id, .. } = &mut outcome;
+        for said in [message, code, error_type, request_id].into_iter().flatten() {
+            for secret in &self.secrets {
+                if said.contains(&**secret) {
+                    *said = said.replace(&**secret, "[redacted]").into();
+                }
+                // Words are cut to a length, and a key may be what was cut. A part as short as this may be a word.
+                let ends = |part: &usize| secret.get(..*part).is_some_and(|part| said.ends_with(part));
+                if let Some(part) = (8..secret.len()).rev().find(ends) {
+                    *said = [&said[..said.len() - part], "[redacted]"].concat().into();
+                }
             }
         }
         outcome
