@@ -173,6 +173,9 @@ struct Held {
 
 pin_project! {
     /// A response's body that holds its request's permit until it has ended or is dropped.
+    ///
+    /// If the gate gives the request up before that (a clock or its deadline runs out, the client is closed), the body ends
+    /// with an [`Error`], even if its rest came later.
     #[derive(Debug)]
     pub struct GatedBody<R> {
         // Dropped in this order: first the connection, then the permit.
