@@ -37,9 +37,11 @@ export async function limitedFetch(gate: Gate, input: string | URL | Request, in
 /** @internal Submits a request as the call it is. */
 export async function submitted(gate: Gate, input: string | URL | Request, init?: GateInit): Promise<Submitted> {
   const { tidegate = {}, ...plain } = init ?? {};
-  // Firefox would take a stream for its name as a string.
-  if (plain.body instanceof ReadableStream) plain.body = await new Response(plain.body).arrayBuffer();
+  // Read by ourselves: Firefox would take it for its name as a string.
+  const stream = plain.body instanceof ReadableStream ? plain.body : undefined;
+  if (stream !== undefined) plain.body = null;
   const request = new Request(input, plain);
+  const { signal } = request;
   const headers = new Headers(request.headers);
   const given: NonNullable<GateInit["tidegate"]> & Pick<CallOptions, "signal"> = { ...tidegate };
   const workload = headers.get(WORKLOAD);
@@ -50,9 +52,12 @@ export async function submitted(gate: Gate, input: string | URL | Request, init?
   const { model, ...options } = callOptions(given, FETCH) as typeof given;
   const place = placeOf(gate, request.url);
   // Firefox does not tell whether there is a body, and no browser sends a GET that has an empty one.
-  const bytes = new Uint8Array(await request.arrayBuffer());
+  const content = stream ?? request.body;
+  // One that never ends is ended by the signal.
+  const whole = content ? new Response(content.pipeThrough(new TransformStream(), { signal })) : request;
+  const bytes = new Uint8Array(await whole.arrayBuffer());
   // As `fetch` does: with the reason itself.
-  request.signal.throwIfAborted();
+  signal.throwIfAborted();
   const body = bytes.length > 0 ? bytes : undefined;
   const found = asked(body);
   // No key of one provider may reach another.
@@ -129,7 +134,7 @@ export function handed(opened: Opened): Response {
   const { response, exchange } = opened;
   const { status, statusText, headers } = response;
   const { call } = exchange;
-  if (response.body === null) {
+  if (!response.body) {
     opened.finished(undefined, undefined);
     return response;
   }
@@ -189,9 +194,15 @@ export function handed(opened: Opened): Response {
   // makes another when it is asked for; its reader would wait for ever.
   Object.defineProperty(body, Symbol("tidegate"), { value: true });
   watchDropped(body, reading);
-  const copy = new Response(body, { status, statusText, headers });
-  for (const name of ["url", "redirected", "type"] as const) Object.defineProperty(copy, name, { value: response[name] });
-  return copy;
+  try {
+    const copy = new Response(body, { status, statusText, headers });
+    for (const name of ["url", "redirected", "type"] as const) Object.defineProperty(copy, name, { value: response[name] });
+    return copy;
+  } catch (error) {
+    // A `fetch` of somebody's own may answer with what no `Response` can be, such as a body where there must be none.
+    reading.cancel();
+    throw error;
+  }
 }
 
 function startsComment(chunk: Uint8Array): boolean {
