@@ -327,8 +327,8 @@ impl Metrics {
 
     /// The scope at a place, and room up to there.
     fn grown(scopes: &mut Vec<Scope>, at: usize) -> &mut Scope {
-        if at >= scopes.len() {
-            scopes.resize_with(at + 1, Scope::default);
+        while scopes.len() <= at {
+            scopes.push(Scope::default());
         }
         &mut scopes[at]
     }
