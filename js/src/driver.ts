@@ -43,6 +43,8 @@ export class Gate {
   readonly fetch: typeof globalThis.fetch;
   readonly countsTokens: boolean;
   readonly isolated = isolated();
+  /** Whose bodies are being read. Node's requests, when nobody holds them, take along what aborts their signals. */
+  readonly held = new Set<unknown>();
   readonly #maxQueued: number;
   /** The core's numbers of what it knows. */
   readonly #models = new Map<string, number>();

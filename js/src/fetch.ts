@@ -41,23 +41,29 @@ export async function submitted(gate: Gate, input: string | URL | Request, init?
   const stream = plain.body instanceof ReadableStream ? plain.body : undefined;
   if (stream !== undefined) plain.body = null;
   const request = new Request(input, plain);
-  const { signal } = request;
   const headers = new Headers(request.headers);
   const given: NonNullable<GateInit["tidegate"]> & Pick<CallOptions, "signal"> = { ...tidegate };
   const workload = headers.get(WORKLOAD);
   const timeout = headers.get(TIMEOUT);
   if (workload !== null) given.workload = workload;
   if (timeout !== null) given.timeout = Number(timeout);
-  given.signal = (plain.signal ?? (input instanceof Request ? input.signal : undefined)) || undefined;
+  const signal = (plain.signal ?? (input instanceof Request ? input.signal : undefined)) || undefined;
+  given.signal = signal;
   const { model, ...options } = callOptions(given, FETCH) as typeof given;
   const place = placeOf(gate, request.url);
   // Firefox does not tell whether there is a body, and no browser sends a GET that has an empty one.
   const content = stream ?? request.body;
   // One that never ends is ended by the signal.
-  const whole = content ? new Response(content.pipeThrough(new TransformStream(), { signal })) : request;
-  const bytes = new Uint8Array(await whole.arrayBuffer());
+  const whole = content ? new Response(content.pipeThrough(new TransformStream(), signal ? { signal } : {})) : request;
+  let bytes: Uint8Array<ArrayBuffer>;
+  gate.held.add(input);
+  try {
+    bytes = new Uint8Array(await whole.arrayBuffer());
+  } finally {
+    gate.held.delete(input);
+  }
   // As `fetch` does: with the reason itself.
-  signal.throwIfAborted();
+  signal?.throwIfAborted();
   const body = bytes.length > 0 ? bytes : undefined;
   const found = asked(body);
   // No key of one provider may reach another.
