@@ -93,7 +93,7 @@ export function words(error: unknown): string {
 }
 
 /** @internal Why something is no JSON, without a piece of it: that may be a piece of a key, and its start is shown anyway. */
-export const excerptless = (error: unknown): string => words(error).replace(/\0|,? ".*/gs, "");
+export const excerptless = (error: unknown): string => words(error).replace(/\0|,? (\.{3})?".*/gs, "");
 
 /** @internal The server's id of a request. */
 export const requestId = (headers: Headers): string | null => headers.get("x-ds-trace-id") ?? headers.get("x-request-id");

@@ -342,10 +342,9 @@ const dropped =
     ? undefined
     : new FinalizationRegistry<{ cancel(): void }>((reading) => reading.cancel());
 
-/** @internal Has `reading` cancelled once nobody holds `held`. Returns what takes that back. */
-export function watchDropped(held: object, reading: { cancel(): void }): () => void {
-  dropped?.register(held, reading, reading);
-  return () => dropped?.unregister(reading);
+/** @internal Has `reading` cancelled once nobody holds `held`. */
+export function watchDropped(held: object, reading: { cancel(): void }): void {
+  dropped?.register(held, reading);
 }
 
 /**

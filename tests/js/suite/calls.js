@@ -133,6 +133,7 @@ export const calls = {
       [{}, says(`no such thing for ${key}`)],
       [{}, says(upTo(1024) + key)],
       [{}, `${key} is no key of ours, ${"and what follows is long ".repeat(9)}`],
+      [{}, `{"error":{"message":"no-such-key","key":${key},"hint":"${"and what follows is long ".repeat(9)}"}}`],
       [{ status: 302, headers: { location: `/${key}/${upTo(1024)}${key}` } }, ""],
     ];
     for (const [head, body] of bodies) {
