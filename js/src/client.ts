@@ -2,7 +2,7 @@
 import { Gate, makeCore } from "./driver.js";
 import { InvalidRequestError, failed } from "./errors.js";
 import { EVENTS, type TidegateEvents } from "./events.js";
-import { BEFORE_CONTENT, BEFORE_HEADERS, Exchange, RESET, ask, broken, classify, headerLines, words, type Wire } from "./exchange.js";
+import { BEFORE_CONTENT, BEFORE_HEADERS, Exchange, RESET, ask, broken, classify, headerLines, unlessAborted, words, type Wire } from "./exchange.js";
 import { limitedFetch, type GateInit } from "./fetch.js";
 import { learned, metrics, prometheus, restore, type LearnedLimits, type Metrics } from "./metrics.js";
 import { OUTCOME, told, type Report } from "./names.js";
@@ -265,17 +265,12 @@ async function account<T>(gate: Gate, { maxAttempts }: Settings, path: string, g
   const begun = gate.now();
   const controller = new AbortController();
   const abort = () => controller.abort(signal?.reason);
-  // A `fetch` of somebody's own may know no signal.
-  const gone = new Promise<never>((_, reject) => {
-    controller.signal.addEventListener("abort", () => reject(controller.signal.reason), { once: true });
-  });
-  gone.catch(() => {});
   signal?.throwIfAborted();
   signal?.addEventListener("abort", abort, { once: true });
   const timer = setTimeout(() => controller.abort(new Error("no answer came within 30 s")), ACCOUNT_TIME);
   try {
     for (let sent = 1; ; sent++) {
-      const answer = await inquire<T>(gate, path, controller.signal, gone);
+      const answer = await inquire<T>(gate, path, controller.signal);
       if ("told" in answer) return answer.told;
       signal?.throwIfAborted();
       const elapsed = (gate.now() - begun) / 1e3;
@@ -295,21 +290,16 @@ async function account<T>(gate: Gate, { maxAttempts }: Settings, path: string, g
   }
 }
 
-async function inquire<T>(
-  gate: Gate,
-  path: string,
-  signal: AbortSignal,
-  gone: Promise<never>,
-): Promise<{ told: T } | { report: Report }> {
+async function inquire<T>(gate: Gate, path: string, signal: AbortSignal): Promise<{ told: T } | { report: Report }> {
   const { core } = gate;
   const { base, headers } = gate.endpoints[0] as Gate["endpoints"][number];
   let status = 0;
   let lines = "";
   try {
-    const response = await Promise.race([gate.fetch(base + path, { headers, signal, redirect: "manual" }), gone]);
+    const response = await unlessAborted(signal, gate.fetch(base + path, { headers, signal, redirect: "manual" }));
     status = response.status;
     lines = headerLines(response.headers);
-    const { kind, json } = classify(core, status, lines, await Promise.race([response.text(), gone]));
+    const { kind, json } = classify(core, status, lines, await unlessAborted(signal, response.text()));
     if (kind === 0) return { told: json as T };
   } catch (error) {
     broken(core, RESET, status === 0 ? BEFORE_HEADERS : BEFORE_CONTENT, status, lines, words(error));

@@ -31,6 +31,22 @@ export const CONNECT = 0, RESET = 1, CLOSED_BEFORE_START = 2, CLOSED_MID_STREAM 
 /** @internal How far it had come by then. */
 export const BEFORE_HEADERS = 0, BEFORE_CONTENT = 1, AFTER_CONTENT = 2;
 
+/** @internal What `io` comes to, also where it knows no signal. Rejects with the reason itself if that was aborted, as `fetch`. */
+export async function unlessAborted<T>(signal: AbortSignal | undefined, io: Promise<T>): Promise<T> {
+  let abort = () => {};
+  try {
+    const aborted = new Promise<never>((_, reject) => {
+      abort = reject;
+      signal?.addEventListener("abort", abort);
+      if (signal?.aborted) reject();
+    });
+    return await Promise.race([io, aborted]);
+  } finally {
+    signal?.removeEventListener("abort", abort);
+    signal?.throwIfAborted();
+  }
+}
+
 /** @internal Seconds since 1970, for dates in headers. */
 export const unix = (): number => Math.floor(Date.now() / 1000);
 

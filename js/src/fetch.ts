@@ -1,6 +1,6 @@
 import { ABORT, ANSWERED, DELIVERED, INTERRUPTED, type Gate } from "./driver.js";
 import { TidegateError, InvalidRequestError } from "./errors.js";
-import { AFTER_CONTENT, BEFORE_CONTENT, Exchange, RESET, isBlank, type Opened, type Wire } from "./exchange.js";
+import { AFTER_CONTENT, BEFORE_CONTENT, Exchange, RESET, isBlank, unlessAborted, type Opened, type Wire } from "./exchange.js";
 import { CALL, callOptions, text, type CallOptions } from "./options.js";
 import { watchDropped } from "./stream.js";
 
@@ -51,19 +51,25 @@ export async function submitted(gate: Gate, input: string | URL | Request, init?
   given.signal = signal;
   const { model, ...options } = callOptions(given, FETCH) as typeof given;
   const place = placeOf(gate, request.url);
-  // Firefox does not tell whether there is a body, and no browser sends a GET that has an empty one.
-  const content = stream ?? request.body;
-  // One that never ends is ended by the signal.
-  const whole = content ? new Response(content.pipeThrough(new TransformStream(), signal ? { signal } : {})) : request;
-  let bytes: Uint8Array<ArrayBuffer>;
+  const source = stream?.getReader();
+  const pull = async (out: ReadableStreamDefaultController) => {
+    const { value, done } = await (source as ReadableStreamDefaultReader).read();
+    if (done) out.close();
+    else out.enqueue(value);
+  };
+  const whole = source === undefined ? request : new Response(new ReadableStream({ pull }));
   gate.held.add(input);
+  let bytes: Uint8Array<ArrayBuffer>;
   try {
-    bytes = new Uint8Array(await whole.arrayBuffer());
+    // Firefox does not tell whether there is a body, and no browser sends a GET that has an empty one.
+    bytes = new Uint8Array(await unlessAborted(signal, whole.arrayBuffer()));
+  } catch (error) {
+    // Not through a pipe: workerd's would not tell the source.
+    source?.cancel(error).catch(() => {});
+    throw error;
   } finally {
     gate.held.delete(input);
   }
-  // As `fetch` does: with the reason itself.
-  signal?.throwIfAborted();
   const body = bytes.length > 0 ? bytes : undefined;
   const found = asked(body);
   // No key of one provider may reach another.

@@ -65,7 +65,7 @@ export const gate = {
     await sleep(20);
     controller.abort("enough");
     deepEqual(await Promise.all(gone), calls.map(() => "enough"));
-    // Bun keeps it from that of a request.
+    // What a request was made of hears of it only where its runtime sees to that.
     await until(() => told.includes("enough"), "the stream to be told");
     deepEqual([client.metrics().inFlight, client.metrics().queued], [0, 0]);
   },
