@@ -39,7 +39,7 @@ export async function submitted(gate: Gate, input: string | URL | Request, init?
   const { tidegate = {}, ...plain } = init ?? {};
   // Read by ourselves: Firefox would take it for its name as a string.
   const stream = plain.body instanceof ReadableStream ? plain.body : undefined;
-  if (stream !== undefined) plain.body = null;
+  if (stream !== undefined) plain.body = new Uint8Array();
   const request = new Request(input, plain);
   const headers = new Headers(request.headers);
   const given: NonNullable<GateInit["tidegate"]> & Pick<CallOptions, "signal"> = { ...tidegate };

@@ -110,6 +110,9 @@ export const gate = {
     const body = new ReadableStream({ start: (out) => (out.enqueue(bytes), out.close()) });
     const up = await client.fetch(new URL(`${server.url}/v1/up`), { method: "PUT", body });
     equal(await up.text(), "echo streamed");
+    const none = client.fetch(`${server.url}/v1/up`, { body: new ReadableStream({ start: (out) => out.enqueue(bytes) }) });
+    ok((await rejection(none)) instanceof TypeError, "a GET has no body");
+    equal(await server.count(), 1);
   },
 
   async "the openai package runs through the gate"(t) {
