@@ -107,12 +107,14 @@ export const gate = {
     const server = await t.serve({ body: ["echo ", { echo: "body" }] });
     const client = t.client(`${server.url}/v1`);
     const bytes = new TextEncoder().encode("streamed");
-    const body = new ReadableStream({ start: (out) => (out.enqueue(bytes), out.close()) });
-    const up = await client.fetch(new URL(`${server.url}/v1/up`), { method: "PUT", body });
+    const body = () => new ReadableStream({ start: (out) => (out.enqueue(bytes), out.close()) });
+    const up = await client.fetch(new URL(`${server.url}/v1/up`), { method: "PUT", body: body() });
     equal(await up.text(), "echo streamed");
-    const none = client.fetch(`${server.url}/v1/up`, { body: new ReadableStream({ start: (out) => out.enqueue(bytes) }) });
-    ok((await rejection(none)) instanceof TypeError, "a GET has no body");
-    equal(await server.count(), 1);
+    const requested = async (init) => new Request(`${server.url}/v1/up`, init);
+    const error = await rejection(client.fetch(`${server.url}/v1/up`, { body: body() }));
+    // All but Bun's refuse it themselves.
+    const own = await requested({ body: bytes }).catch((error) => error);
+    equal(error.constructor, own instanceof Error ? own.constructor : t.tidegate.ConnectionError);
   },
 
   async "the openai package runs through the gate"(t) {
