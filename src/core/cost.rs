@@ -4,10 +4,10 @@
 //! year by year and are not known here, so on a holiday the peak price is assumed: an upper bound. Money granted by
 //! DeepSeek is not told apart from money paid.
 
-#[cfg(not(feature = "std"))]
-use crate::core::float::Float as _;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+#[cfg(not(feature = "std"))]
+use num_traits::Float as _;
 
 use super::tokens::TokenCount;
 use core::fmt;

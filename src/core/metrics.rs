@@ -10,7 +10,7 @@ use core::time::Duration;
 use serde::Serialize;
 
 #[cfg(not(feature = "std"))]
-use crate::core::float::Float as _;
+use num_traits::Float as _;
 
 use super::outcome::OutcomeKind;
 use super::route::{LaneKey, RouteId};

@@ -15,8 +15,6 @@ pub mod cost;
 pub mod error;
 #[cfg(feature = "std")]
 pub mod facts;
-#[cfg(any(test, not(feature = "std")))]
-mod float;
 pub mod headers;
 pub mod json;
 pub mod limit;

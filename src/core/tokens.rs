@@ -1,7 +1,7 @@
 //! Tokens: what an answer used, and what a request will use before anybody counted.
 
 #[cfg(not(feature = "std"))]
-use crate::core::float::Float as _;
+use num_traits::Float as _;
 
 /// The tokens of one answer, for accounting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

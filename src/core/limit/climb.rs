@@ -3,7 +3,7 @@
 use crate::core::time::Timestamp;
 
 #[cfg(not(feature = "std"))]
-use crate::core::float::Float as _;
+use num_traits::Float as _;
 
 /// What the limit does once the window is full.
 #[derive(Clone, Copy, Debug)]

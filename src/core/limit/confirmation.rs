@@ -1,7 +1,7 @@
 //! What it tells that a request was let in.
 
 #[cfg(not(feature = "std"))]
-use crate::core::float::Float as _;
+use num_traits::Float as _;
 
 use super::Ceiling;
 use super::climb::Mode;

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 #[cfg(not(feature = "std"))]
-use crate::core::float::Float as _;
+use num_traits::Float as _;
 
 use crate::core::outcome::Told;
 use crate::core::time::Timestamp;

@@ -4,7 +4,7 @@ use super::flights::Seq;
 use crate::core::time::Timestamp;
 
 #[cfg(not(feature = "std"))]
-use crate::core::float::Float as _;
+use num_traits::Float as _;
 
 /// The probe that is out, and when the next is due.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 #[cfg(not(feature = "std"))]
-use crate::core::float::Float as _;
+use num_traits::Float as _;
 
 use super::Ceiling;
 use super::climb::{Climb, Mode, retreat};
