@@ -24,13 +24,16 @@ function run(command, ...args) {
   execFileSync(command, args, { cwd: root, stdio: ["ignore", "inherit", "inherit"] });
 }
 
+/** What wasm-bindgen's own JavaScript would call. Without them, what they stand for goes too. */
+const UNUSED = ["__abort_handler", "__instance_terminated", "__wbindgen_externrefs", "__wbindgen_realloc", "__wbindgen_start"];
 /**
  * For size after gzip: what is written out again where it is called is larger than a call, unless it is tiny; what recurs is
  * smaller than one that is kept in a local; runs of zeros cost nothing; control flow found anew is smaller than what the
- * compiler left; and Rust keeps the lowest kilobyte of memory, the far end of its stack, free. The names and features that
- * producers note down serve no host.
+ * compiler left; and Rust keeps the lowest kilobyte of memory, the far end of its stack, free. How loads are aligned, and the
+ * names and features that producers note down, serve no host.
  */
 const OPTIMISE = [
+  ...UNUSED.map((name) => `--remove-exports=${name}`),
   "--generate-global-effects",
   "--low-memory-unused",
   "--skip-pass=local-cse",
@@ -42,6 +45,7 @@ const OPTIMISE = [
   "-Oz",
   "--one-caller-inline-max-function-size=0",
   "--converge",
+  "--dealign",
   "--strip-producers",
   "--strip-target-features",
 ];
@@ -100,7 +104,7 @@ for (const file of ["inline.js", "workerd.js", "edge-light.js", "core.wasm.d.ts"
 
 // What `glue.ts` gives the core is private to wasm-bindgen's code: better no package than one that fails where it runs.
 for (const { module, name, kind } of WebAssembly.Module.imports(new WebAssembly.Module(wasm))) {
-  const known = kind === "function" && /^__wbg___wbindgen_throw_|^__wbindgen_init_externref_table$/.test(name);
+  const known = kind === "function" && /^__wbg___wbindgen_throw_/.test(name);
   if (module !== "./core_bg.js" || !known) fail(`the core wants ${name} of ${module}: look at js/src/wasm/glue.ts`);
 }
 

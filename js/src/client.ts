@@ -2,7 +2,7 @@
 import { Gate, makeCore } from "./driver.js";
 import { InvalidRequestError, failed } from "./errors.js";
 import { EVENTS, type TidegateEvents } from "./events.js";
-import { BEFORE_CONTENT, BEFORE_HEADERS, Exchange, RESET, ask, broken, classify, headerLines, words, type Wire } from "./exchange.js";
+import { BEFORE_CONTENT, BEFORE_HEADERS, Exchange, RESET, ask, broken, classify, headerLines, unlessAborted, words, type Wire } from "./exchange.js";
 import { limitedFetch, type GateInit } from "./fetch.js";
 import { learned, metrics, prometheus, restore, type LearnedLimits, type Metrics } from "./metrics.js";
 import { OUTCOME, told, type Report } from "./names.js";
@@ -89,10 +89,11 @@ export class Tidegate {
    *
    * The request's URL must lie under the base URL of one of the routes. What follows the base is sent to whichever route
    * is chosen, with that route's key, headers and name for the model; an `Authorization` header of the request is not
-   * sent. Its body is read into memory, for it may have to be sent again. It is retried until a 2xx head comes; the body
-   * after it holds the permit until it has ended, is cancelled or is dropped. Where the call fails and the last attempt had an
-   * answer (a refusal, or a 429 or 500 until attempts or time were used up), that answer is the result, with
-   * `x-should-retry: false`, which keeps SDKs from asking again; else it rejects with a {@link TidegateError}.
+   * sent. Its body is read into memory before it queues, for it may have to be sent again; the signal gives up one that
+   * never ends. It is retried until a 2xx head comes; the body after it holds the permit until it has ended, is cancelled
+   * or is dropped. Where the call fails and the last attempt had an answer (a refusal, or a 429 or 500 until attempts or
+   * time were used up), that answer is the result, with `x-should-retry: false`, which keeps SDKs from asking again; else
+   * it rejects with a {@link TidegateError}, as it does with a `RefusedError` where `redirect: "error"` meets a redirect.
    *
    * Where an SDK hands on nothing but headers, `tidegate-workload` and `tidegate-timeout` (in milliseconds) say what
    * `init.tidegate` would; they are not sent.
@@ -105,7 +106,7 @@ export class Tidegate {
     this.#settings = checked;
     this.#gate = new Gate(checked, makeCore(checked.config));
     const gate = this.#gate;
-    const chat = (params: ChatParamsBase & { stream?: boolean | null }, options: CallOptions = {}) =>
+    const chat = async (params: ChatParamsBase & { stream?: boolean | null }, options: CallOptions = {}) =>
       create(gate, checked, chatWire(params), params, options);
     const complete = (params: CompletionParamsBase & { stream?: boolean | null }, options: CallOptions = {}) =>
       create(gate, checked, { path: "/completions", beta: true }, params, options);
@@ -138,7 +139,8 @@ export class Tidegate {
   /**
    * Runs any asynchronous task once a permit is free, and holds the permit until it settles; p-limit's habit, through the
    * gate. The task runs once, in the async context of this call, and its result or error is passed on. An error with a
-   * `status` of 429 or 5xx, as SDKs throw, is learned from: a 429 is a measurement of the limit of `model`.
+   * `status` of 429 or 5xx, as SDKs throw, is learned from: a 429 is a measurement of the limit of `model`. A task must not
+   * wait for another one: it holds its permit meanwhile, and where all do, none is left.
    *
    * @throws {TidegateError} As a rejection, if the task is never run; so does the signal's reason.
    */
@@ -294,13 +296,13 @@ async function inquire<T>(gate: Gate, path: string, signal: AbortSignal): Promis
   let status = 0;
   let lines = "";
   try {
-    const response = await gate.fetch(base + path, { headers, signal, redirect: "manual" });
+    const response = await unlessAborted(signal, gate.fetch(base + path, { headers, signal, redirect: "manual" }));
     status = response.status;
-    lines = gate.scrub(headerLines(response.headers));
-    const { kind, json } = classify(core, status, lines, gate.scrub(await response.text()));
+    lines = headerLines(response.headers);
+    const { kind, json } = classify(core, status, lines, await unlessAborted(signal, response.text()));
     if (kind === 0) return { told: json as T };
   } catch (error) {
-    broken(core, RESET, status === 0 ? BEFORE_HEADERS : BEFORE_CONTENT, status, lines, gate.scrub(words(error)));
+    broken(core, RESET, status === 0 ? BEFORE_HEADERS : BEFORE_CONTENT, status, lines, words(error));
   }
   return { report: told(core, OUTCOME) };
 }

@@ -43,6 +43,8 @@ export class Gate {
   readonly fetch: typeof globalThis.fetch;
   readonly countsTokens: boolean;
   readonly isolated = isolated();
+  /** Whose bodies are being read. Node's requests, when nobody holds them, take along what aborts their signals. */
+  readonly held = new Set<unknown>();
   readonly #maxQueued: number;
   /** The core's numbers of what it knows. */
   readonly #models = new Map<string, number>();
@@ -50,6 +52,8 @@ export class Gate {
   /** By place in the core's table. */
   readonly #calls: (Call | undefined)[] = [];
   readonly #listeners = new Map<string, Set<(event: never) => void>>();
+  /** The callers' signals, each with what listens to it for all of its calls: where many do, Node warns of a leak. */
+  readonly #signals = new Map<AbortSignal, { calls: Set<Call>; handleEvent(): void }>();
   #live = 0;
   /** When the core must be looked at again at the latest. */
   wake = Infinity;
@@ -208,6 +212,26 @@ export class Gate {
     );
   }
 
+  /** Has the call given up when its signal is aborted. */
+  heed(call: Call, signal: AbortSignal): void {
+    let heeded = this.#signals.get(signal);
+    if (heeded === undefined) {
+      const calls = new Set<Call>();
+      heeded = { calls, handleEvent: () => calls.forEach((call) => call.cancel(signal.reason)) };
+      this.#signals.set(signal, heeded);
+      signal.addEventListener("abort", heeded);
+    }
+    heeded.calls.add(call);
+  }
+
+  /** Heeds it no more. */
+  ignore(call: Call, signal: AbortSignal): void {
+    const heeded = this.#signals.get(signal);
+    if (heeded === undefined || !heeded.calls.delete(call) || heeded.calls.size > 0) return;
+    this.#signals.delete(signal);
+    signal.removeEventListener("abort", heeded);
+  }
+
   on(event: string, listener: (event: never) => void): () => void {
     let listeners = this.#listeners.get(event);
     if (listeners === undefined) this.#listeners.set(event, (listeners = new Set()));
@@ -231,14 +255,6 @@ export class Gate {
         });
       }
     }
-  }
-
-  /** Strikes the routes' keys out of what a server or the transport said. */
-  scrub(words: string): string {
-    for (const { secrets } of this.endpoints) {
-      for (const secret of secrets) words = words.replaceAll(secret, "[redacted]");
-    }
-    return words;
   }
 
   /** Stops admissions and ends waiting calls, and after `grace` milliseconds those in flight. */
@@ -285,17 +301,12 @@ export class Call {
     this.place = place;
     this.serial = serial;
     this.signal = signal;
-    signal?.addEventListener("abort", this, { once: true });
-  }
-
-  /** The caller's signal was aborted. */
-  handleEvent(): void {
-    this.cancel(this.signal?.reason);
+    if (signal !== undefined) this.gate.heed(this, signal);
   }
 
   /** Listens to the caller's signal no more. */
   ignoreSignal(): void {
-    this.signal?.removeEventListener("abort", this);
+    if (this.signal !== undefined) this.gate.ignore(this, this.signal);
   }
 
   /** Puts an order into the mailbox. */

@@ -97,48 +97,37 @@ export abstract class TidegateError extends Error {
   /** What went wrong. */
   abstract readonly type: ErrorType;
   /** The HTTP status of the decisive answer. An error inside an answer whose status was 200 has 200. */
-  readonly status: number | undefined;
+  declare readonly status: number | undefined;
   /** The `code` of the server's error. DeepSeek says `invalid_request_error` whatever it was. */
-  readonly code: string | undefined;
+  declare readonly code: string | undefined;
   /** The `type` of the server's error. */
-  readonly errorType: string | undefined;
+  declare readonly errorType: string | undefined;
   /** The route of the last attempt. */
-  readonly route: string | undefined;
+  declare readonly route: string | undefined;
   /** The attempts, oldest first. Of very many only the first few and the last are kept. */
-  readonly attempts: readonly Attempt[];
+  declare readonly attempts: readonly Attempt[];
   /** How many attempts were sent. */
-  readonly attemptsMade: number;
+  declare readonly attemptsMade: number;
   /** How long the call took, waiting included, in seconds. */
-  readonly elapsed: number;
+  declare readonly elapsed: number;
   /** How long the server asked to wait before the next try, in seconds. */
-  readonly retryAfter: number | undefined;
+  declare readonly retryAfter: number | undefined;
   /** The server's id of the request, for its support. */
-  readonly requestId: string | undefined;
+  declare readonly requestId: string | undefined;
   /** The headers of the answer that was an error; none of an error inside an answer whose status was 200. */
-  readonly headers: Headers | undefined;
+  declare readonly headers: Headers | undefined;
   /** The start of its body, at most 64 KiB. */
-  readonly body: string | undefined;
+  declare readonly body: string | undefined;
   /** What had come of an answer that broke off. */
-  readonly partial: Partial | undefined;
+  declare readonly partial: Partial | undefined;
   /** Whether the same call might succeed later. The client has retried already: this is for who can wait longer. */
-  readonly isRetryable: boolean;
+  declare readonly isRetryable: boolean;
 
   /** @internal */
   constructor(message: string, details: ErrorDetails = {}) {
-    super(message, details.cause === undefined ? undefined : { cause: details.cause });
-    this.status = details.status;
-    this.code = details.code;
-    this.errorType = details.errorType;
-    this.route = details.route;
-    this.attempts = details.attempts ?? [];
-    this.attemptsMade = details.attemptsMade ?? 0;
-    this.elapsed = details.elapsed ?? 0;
-    this.retryAfter = details.retryAfter;
-    this.requestId = details.requestId;
-    this.headers = details.headers;
-    this.body = details.body;
-    this.partial = details.partial;
-    this.isRetryable = details.isRetryable ?? false;
+    const { cause, ...known } = details;
+    super(message, cause === undefined ? undefined : { cause });
+    Object.assign(this, { attempts: [], attemptsMade: 0, elapsed: 0, isRetryable: false }, known);
   }
 }
 
@@ -276,17 +265,30 @@ export interface ErrorResponse {
   body: string;
 }
 
+/** @internal Strikes the routes' keys out of what a server or the transport said. */
+export function scrub(words: string, endpoints: Endpoint[]): string {
+  for (const secret of endpoints.flatMap(({ secrets }) => secrets)) {
+    words = words.replaceAll(secret, "[redacted]");
+    // Words are cut to a length, and a key may be what was cut. A part as short as this may be a word.
+    let part = secret.length - 1;
+    while (part >= 8 && !words.endsWith(secret.slice(0, part))) part--;
+    if (part >= 8) words = `${words.slice(0, -part)}[redacted]`;
+  }
+  return words;
+}
+
 /**
  * @internal The error of a call that failed, by what the core told of it (`failure` and `error` in src/wasm/report.rs). Its
  * message is one sentence: what, where, the server's words, what to do.
  */
 export function failed(
-  { numbers, words }: Report,
+  { numbers, words: said }: Report,
   endpoints: Endpoint[],
   response?: ErrorResponse,
   partial?: Partial,
 ): TidegateError {
   const { errors, outcomes } = names;
+  const words = said.map((word) => scrub(word, endpoints));
   const number = (at: number) => (Number.isNaN(numbers[at]) ? undefined : numbers[at]);
   const routeAt = (at: number) => (endpoints[numbers[at] as number] as Endpoint).name;
   const [name = "", what, advice, retryable] = errors[numbers[0] as number] as string[];
@@ -309,11 +311,11 @@ export function failed(
   const where = [sent > 0 ? `route \`${route}\`, attempt ${sent}` : "nothing was sent"];
   if (status !== undefined) where.push(`status ${status}`);
   if (requestId !== undefined) where.push(`request id ${requestId}`);
-  const said = message === undefined ? "" : `: ${message.replace(/\.+$/, "")}`;
+  const why = message === undefined ? "" : `: ${message.replace(/\.+$/, "")}`;
   const wait = retryAfter ? `; the server asks to wait ${Math.ceil(retryAfter)} s` : "";
   // The response belongs to the last attempt; a failure for another reason must not show it as its cause.
   const shown = response?.status === status ? response : undefined;
-  return new (CLASSES[name] ?? ServerError)(`${what} (${where.join(", ")})${said}${wait}; ${advice}`, {
+  return new (CLASSES[name] ?? ServerError)(`${what} (${where.join(", ")})${why}${wait}; ${advice}`, {
     status,
     code,
     errorType,

@@ -1,5 +1,5 @@
 import { ABORT, ALIVE, CONTENT, HEADERS, INTERRUPTED, READING, SEND, type Call, type Gate, type Tokens } from "./driver.js";
-import { ConfigError, failed, type ErrorResponse, type Partial } from "./errors.js";
+import { ConfigError, failed, scrub, type ErrorResponse, type Partial } from "./errors.js";
 import { lines } from "./lines.js";
 import { expected } from "./options.js";
 import type { Usage } from "./types.js";
@@ -31,6 +31,22 @@ export const CONNECT = 0, RESET = 1, CLOSED_BEFORE_START = 2, CLOSED_MID_STREAM 
 /** @internal How far it had come by then. */
 export const BEFORE_HEADERS = 0, BEFORE_CONTENT = 1, AFTER_CONTENT = 2;
 
+/** @internal What `io` comes to, also where it knows no signal. Rejects with the reason itself if that was aborted, as `fetch`. */
+export async function unlessAborted<T>(signal: AbortSignal | undefined, io: Promise<T>): Promise<T> {
+  let abort = () => {};
+  try {
+    const aborted = new Promise<never>((_, reject) => {
+      abort = reject;
+      signal?.addEventListener("abort", abort);
+      if (signal?.aborted) reject();
+    });
+    return await Promise.race([io, aborted]);
+  } finally {
+    signal?.removeEventListener("abort", abort);
+    signal?.throwIfAborted();
+  }
+}
+
 /** @internal Seconds since 1970, for dates in headers. */
 export const unix = (): number => Math.floor(Date.now() / 1000);
 
@@ -54,7 +70,7 @@ export function classify(core: Core, status: number, headers: string, text: stri
     json = JSON.parse(text);
     found = lines(json);
   } catch (error) {
-    why = words(error).replaceAll("\0", " ");
+    why = excerptless(error);
   }
   // Of a good answer the core needs no text.
   const start = found !== "" && status < 300 ? "" : text.slice(0, ERROR_TEXT);
@@ -91,6 +107,9 @@ export function words(error: unknown): string {
     return "";
   }
 }
+
+/** @internal Why something is no JSON, without a piece of it: that may be a piece of a key, and its start is shown anyway. */
+export const excerptless = (error: unknown): string => words(error).replace(/\0|,? (\.{3})?".*/gs, "");
 
 /** @internal The server's id of a request. */
 export const requestId = (headers: Headers): string | null => headers.get("x-ds-trace-id") ?? headers.get("x-request-id");
@@ -142,7 +161,10 @@ export class Opened {
     }
     if (this.#reader === undefined) return undefined;
     const { value } = await call.guard(this.#reader.read());
-    if (value !== undefined && !ArrayBuffer.isView(value)) throw expected("what an answer's body is made of", "bytes", value);
+    // Also those of another realm.
+    if (value !== undefined && (value as { [Symbol.toStringTag]?: string })[Symbol.toStringTag] !== "Uint8Array") {
+      throw expected("what an answer's body is made of", "bytes", value);
+    }
     return value;
   }
 
@@ -162,8 +184,7 @@ export class Opened {
   /** Reports that it broke. */
   broken(failure: number, phase: number, error?: unknown): void {
     const { call, gate } = this.exchange;
-    const said = error === undefined ? "" : gate.scrub(words(error));
-    broken(gate.core, failure, phase, this.status, this.headers, said);
+    broken(gate.core, failure, phase, this.status, this.headers, error === undefined ? "" : words(error));
     call.ended(this.attempt);
   }
 
@@ -235,14 +256,14 @@ export class Exchange {
         fetched?.then(({ body }) => body?.cancel()).catch(() => {});
         return undefined;
       }
-      const said = gate.scrub(words(error));
+      const said = words(error);
       broken(gate.core, /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|UNREACH/.test(said) ? CONNECT : RESET, BEFORE_HEADERS, 0, "", said);
       call.ended(attempt);
       return undefined;
     }
     // node-fetch's are streams of Node's own; one that logs what comes may have read it.
     const { headers: found, body: stream } = response ?? {};
-    if (!found?.forEach || (stream && (!stream.getReader || stream.locked || response.bodyUsed))) {
+    if (!found?.get || (stream && (!stream.getReader || stream.locked || response.bodyUsed))) {
       throw expected("the answer of `fetch`", "a Response whose body is an unread ReadableStream", response, ConfigError);
     }
     const headers = headerLines(response.headers);
@@ -261,11 +282,14 @@ export class Exchange {
     } finally {
       controller.abort();
     }
-    const text = gate.scrub(new TextDecoder().decode(body));
+    const { status } = response;
+    const text = scrub(new TextDecoder().decode(body), gate.endpoints);
     const shown = new Headers();
-    response.headers.forEach((value, name) => shown.append(name, gate.scrub(value)));
-    this.response = { status: response.status, headers: shown, body: text };
-    classify(gate.core, response.status, gate.scrub(headers), text);
+    response.headers.forEach((value, name) => shown.append(name, scrub(value, gate.endpoints)));
+    // Who wants no redirect gets an error, not the answer that redirects. That has no status where a browser hides it.
+    const isUnwanted = this.#wire.init?.redirect === "error" && [0, 301, 302, 303, 307, 308].includes(status);
+    this.response = isUnwanted ? undefined : { status, headers: shown, body: text };
+    classify(gate.core, status, headers, text);
     call.ended(attempt);
     return undefined;
   }
@@ -285,7 +309,9 @@ function request(
     // What a caller of the client says itself has the last word; what another SDK adds may be a key meant for another.
     if (wire.init || name === "authorization" || !headers.has(name)) headers.set(name, value);
   });
-  const init: RequestInit = { redirect: "manual", ...wire.init, method: wire.method, headers, signal };
+  // `error` would look like a connection that broke.
+  const redirect = wire.init?.redirect === "follow" ? "follow" : "manual";
+  const init: RequestInit = { ...wire.init, redirect, method: wire.method, headers, signal };
   if (wire.body !== undefined) init.body = rename === undefined ? wire.body : renamed(wire.body, rename);
   return [(wire.beta ? to.beta : to.base) + wire.path, init];
 }

@@ -1,6 +1,6 @@
 import { ABORT, ANSWERED, DELIVERED, INTERRUPTED, type Gate } from "./driver.js";
 import { TidegateError, InvalidRequestError } from "./errors.js";
-import { AFTER_CONTENT, BEFORE_CONTENT, Exchange, RESET, isBlank, type Opened, type Wire } from "./exchange.js";
+import { AFTER_CONTENT, BEFORE_CONTENT, Exchange, RESET, isBlank, unlessAborted, type Opened, type Wire } from "./exchange.js";
 import { CALL, callOptions, text, type CallOptions } from "./options.js";
 import { watchDropped } from "./stream.js";
 
@@ -37,8 +37,9 @@ export async function limitedFetch(gate: Gate, input: string | URL | Request, in
 /** @internal Submits a request as the call it is. */
 export async function submitted(gate: Gate, input: string | URL | Request, init?: GateInit): Promise<Submitted> {
   const { tidegate = {}, ...plain } = init ?? {};
-  // Firefox would take a stream for its name as a string.
-  if (plain.body instanceof ReadableStream) plain.body = await new Response(plain.body).arrayBuffer();
+  // Read by ourselves: Firefox would take it for its name as a string.
+  const stream = plain.body instanceof ReadableStream ? plain.body : undefined;
+  if (stream !== undefined) plain.body = new Uint8Array();
   const request = new Request(input, plain);
   const headers = new Headers(request.headers);
   const given: NonNullable<GateInit["tidegate"]> & Pick<CallOptions, "signal"> = { ...tidegate };
@@ -46,13 +47,29 @@ export async function submitted(gate: Gate, input: string | URL | Request, init?
   const timeout = headers.get(TIMEOUT);
   if (workload !== null) given.workload = workload;
   if (timeout !== null) given.timeout = Number(timeout);
-  given.signal = (plain.signal ?? (input instanceof Request ? input.signal : undefined)) || undefined;
+  const signal = (plain.signal ?? (input instanceof Request ? input.signal : undefined)) || undefined;
+  given.signal = signal;
   const { model, ...options } = callOptions(given, FETCH) as typeof given;
   const place = placeOf(gate, request.url);
-  // Firefox does not tell whether there is a body, and no browser sends a GET that has an empty one.
-  const bytes = new Uint8Array(await request.arrayBuffer());
-  // As `fetch` does: with the reason itself.
-  request.signal.throwIfAborted();
+  const source = stream?.getReader();
+  const pull = async (out: ReadableStreamDefaultController) => {
+    const { value, done } = await (source as ReadableStreamDefaultReader).read();
+    if (done) out.close();
+    else out.enqueue(value);
+  };
+  const whole = source === undefined ? request : new Response(new ReadableStream({ pull }));
+  gate.held.add(input);
+  let bytes: Uint8Array<ArrayBuffer>;
+  try {
+    // Firefox does not tell whether there is a body, and no browser sends a GET that has an empty one.
+    bytes = new Uint8Array(await unlessAborted(signal, whole.arrayBuffer()));
+  } catch (error) {
+    // Not through a pipe: workerd's would not tell the source.
+    source?.cancel(error).catch(() => {});
+    throw error;
+  } finally {
+    gate.held.delete(input);
+  }
   const body = bytes.length > 0 ? bytes : undefined;
   const found = asked(body);
   // No key of one provider may reach another.
@@ -129,7 +146,7 @@ export function handed(opened: Opened): Response {
   const { response, exchange } = opened;
   const { status, statusText, headers } = response;
   const { call } = exchange;
-  if (response.body === null) {
+  if (!response.body) {
     opened.finished(undefined, undefined);
     return response;
   }
@@ -189,9 +206,15 @@ export function handed(opened: Opened): Response {
   // makes another when it is asked for; its reader would wait for ever.
   Object.defineProperty(body, Symbol("tidegate"), { value: true });
   watchDropped(body, reading);
-  const copy = new Response(body, { status, statusText, headers });
-  for (const name of ["url", "redirected", "type"] as const) Object.defineProperty(copy, name, { value: response[name] });
-  return copy;
+  try {
+    const copy = new Response(body, { status, statusText, headers });
+    for (const name of ["url", "redirected", "type"] as const) Object.defineProperty(copy, name, { value: response[name] });
+    return copy;
+  } catch (error) {
+    // A `fetch` of somebody's own may answer with what no `Response` can be, such as a body where there must be none.
+    reading.cancel();
+    throw error;
+  }
 }
 
 function startsComment(chunk: Uint8Array): boolean {

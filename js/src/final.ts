@@ -45,7 +45,8 @@ export class Assembly {
   finish(): Fields {
     const whole = this.#whole;
     if (typeof whole.object === "string") whole.object = whole.object.replace(".chunk", "");
-    const choices = (Array.isArray(whole.choices) ? whole.choices : []) as Fields[];
+    // Some servers send what is none.
+    const choices = (Array.isArray(whole.choices) ? whole.choices : []).filter(Boolean) as Fields[];
     choices.sort((a, b) => Number(a.index) - Number(b.index));
     whole.choices = choices.map(({ index, delta, ...rest }) => {
       if (delta === undefined) return { index, ...rest };

@@ -4,6 +4,8 @@
  *
  * @packageDocumentation
  */
+// First, so that in a bundle the core stands before all other code, not in the midst of it: code compresses by what is near.
+export { CoreUnavailableError, setCoreModule } from "./wasm/core.js";
 export { Tidegate, Tidegate as default } from "./client.js";
 export {
   AbortedError,
@@ -42,4 +44,3 @@ export type {
 export type { ScheduleOptions } from "./schedule.js";
 export { Stream } from "./stream.js";
 export type * from "./types.js";
-export { CoreUnavailableError, setCoreModule } from "./wasm/core.js";

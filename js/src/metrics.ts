@@ -117,8 +117,6 @@ export type LearnedLimits = { account: string; model: string; learned: unknown }
 /** @internal How many numbers stand for what was learned of one limit. */
 const WIDTH = 15;
 
-const camelCased = (name: string): string => name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
-
 /** @internal Everything at one moment, by what the core tells (`snapshot` in src/wasm/report.rs). */
 export function metrics(core: Core, now: number): Metrics {
   const { numbers, words } = told(core, COUNTED, now);
@@ -136,8 +134,8 @@ export function metrics(core: Core, now: number): Metrics {
   };
   const counts = (): Counts => {
     const scope: Record<string, unknown> = { name: words[word++] };
-    for (const [name = ""] of counters) scope[camelCased(name.replace("calls_", ""))] = number();
-    for (const [name = ""] of distributions) scope[camelCased(name.replace("_seconds", ""))] = summary();
+    for (const [, , key = ""] of counters) scope[key] = number();
+    for (const [, , key = ""] of distributions) scope[key] = summary();
     return scope as unknown as Counts;
   };
   const [uptime, queued, backingOff, inFlight] = [number(), number(), number(), number()];
@@ -194,16 +192,14 @@ export function prometheus(snapshot: Metrics): string {
   const scopes = Object.entries(lists).flatMap(([label, list]) => list.map((scope) => [label, scope] as const));
   for (const counter of counters) {
     head(counter, "counter", "_total");
-    const [name = ""] = counter;
-    for (const [label, scope] of scopes) {
-      row(`${name}_total`, labelled({ [label]: scope.name }), scope[camelCased(name.replace("calls_", "")) as keyof Counts]);
-    }
+    const [name, , key] = counter;
+    for (const [label, scope] of scopes) row(`${name}_total`, labelled({ [label]: scope.name }), scope[key as keyof Counts]);
   }
   for (const distribution of distributions) {
     head(distribution, "summary");
-    const [name = ""] = distribution;
+    const [name, , key] = distribution;
     for (const [label, scope] of scopes) {
-      const { p50, p90, p99, sum, count } = scope[camelCased(name.replace("_seconds", "")) as keyof Counts] as Summary;
+      const { p50, p90, p99, sum, count } = scope[key as keyof Counts] as Summary;
       for (const [quantile, value] of Object.entries({ 0.5: p50, 0.9: p90, 0.99: p99 })) {
         row(name, labelled({ [label]: scope.name, quantile }), value);
       }

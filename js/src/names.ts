@@ -22,11 +22,15 @@ export interface Names {
   outcomes: string[];
   /** Of each kind of error its name, what happened, what to do, and whether to try again. */
   errors: string[][];
-  /** Name and help of everything in Prometheus' format. */
+  /** Name and help of everything in Prometheus' format, and how the metrics call it. */
   counters: string[][];
   gauges: string[][];
   distributions: string[][];
 }
+
+/** How the metrics call what is `calls_` or `_seconds` in Prometheus' format. */
+const camelCased = (name: string): string =>
+  name.replace(/^calls_|_seconds$/g, "").replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
 
 /** @internal Once there is a client. */
 export let names: Names;
@@ -39,5 +43,6 @@ export function learnNames(core: Core): void {
     const list = lists[at] as string[];
     return Array.from({ length: Math.floor(list.length / width) }, (_, row) => list.slice(row * width, (row + 1) * width));
   };
-  names = { outcomes: lists[0] as string[], errors: rows(1, 4), counters: rows(2, 2), gauges: rows(3, 2), distributions: rows(4, 2) };
+  const counted = (at: number) => rows(at, 2).map(([name = "", help = ""]) => [name, help, camelCased(name)]);
+  names = { outcomes: lists[0] as string[], errors: rows(1, 4), counters: counted(2), gauges: rows(3, 2), distributions: counted(4) };
 }

@@ -486,8 +486,8 @@ export function settings(options: TidegateOptions): Settings {
     maxAttempts,
     maxQueued,
     endpoints: built.map(({ endpoint }) => endpoint),
-    // Called without a receiver it would fail in browsers.
-    fetch: (input, init) => fetch(input, init),
+    // Called without a receiver it would fail in browsers. One of somebody's own may return no promise, or throw.
+    fetch: async (input, init) => fetch(input, init),
     countsTokens: routes.some(({ tokensPerMinute }) => tokensPerMinute !== undefined),
   };
 }

@@ -8,13 +8,13 @@ import {
   CLOSED_MID_STREAM,
   RESET,
   classify,
+  excerptless,
   malformed,
   joined,
   requestId,
   tokens,
   tooLarge,
   unix,
-  words,
   type Exchange,
   type Opened,
 } from "./exchange.js";
@@ -260,17 +260,17 @@ export class Reading<C> {
       if (typeof parsed === "object" && parsed !== null) chunk = parsed as Chunk;
       else why = "no object";
     } catch (error) {
-      why = words(error);
+      why = excerptless(error);
     }
     const choices = Array.isArray(chunk?.choices) ? chunk.choices : [];
     const bare = choices.length === 0 && chunk?.usage == null;
     if (chunk === undefined || isError || bare || chunk.error != null || choices.some((choice) => choice?.error != null)) {
-      say(core, headers, chunk === undefined ? "" : gate.scrub(lines(chunk)));
+      say(core, headers, chunk === undefined ? "" : lines(chunk));
       if (chunk !== undefined && wasm.core_error_event(core, status, unix()) !== 0) return () => call.ended(attempt, this.#tokens);
       if (isError || chunk === undefined) {
         say(core, headers);
         wasm.core_finished(core, status, unix());
-        const start = gate.scrub(data).slice(0, 200);
+        const start = data.slice(0, 200);
         malformed(core, isError ? start : `an event is not JSON (${why}): ${start}`, isError);
         return () => call.ended(attempt, this.#tokens);
       }
@@ -342,10 +342,9 @@ const dropped =
     ? undefined
     : new FinalizationRegistry<{ cancel(): void }>((reading) => reading.cancel());
 
-/** @internal Has `reading` cancelled once nobody holds `held`. Returns what takes that back. */
-export function watchDropped(held: object, reading: { cancel(): void }): () => void {
-  dropped?.register(held, reading, reading);
-  return () => dropped?.unregister(reading);
+/** @internal Has `reading` cancelled once nobody holds `held`. */
+export function watchDropped(held: object, reading: { cancel(): void }): void {
+  dropped?.register(held, reading);
 }
 
 /**

@@ -322,20 +322,25 @@ impl Metrics {
 
     /// Where to count what concerns a call, and perhaps the route it takes.
     pub(crate) fn scope(&mut self, series: SeriesId, route: Option<RouteId>) -> &mut Scope {
-        let scopes = &mut self.series[series.0 as usize];
-        let at = route.map_or(0, |route| route.index() + 1);
-        if at >= scopes.len() {
-            scopes.resize_with(at + 1, Scope::default);
+        Self::grown(&mut self.series[series.0 as usize], route.map_or(0, |route| route.index() + 1))
+    }
+
+    /// The scope at a place, and room up to there.
+    fn grown(scopes: &mut Vec<Scope>, at: usize) -> &mut Scope {
+        while scopes.len() <= at {
+            scopes.push(Scope::default());
         }
         &mut scopes[at]
     }
 
-    /// The sum of the scopes `among`, by their route, if they have one, model and workload.
-    fn sum(&self, among: &dyn Fn([Option<usize>; 3]) -> bool) -> Scope {
-        let mut sum = Scope::default();
+    /// The sums of the scopes by the place that their route, if they have one, model and workload give them, if they do. In
+    /// one go, for there may be thousands of each.
+    fn sums(&self, place: &dyn Fn([Option<usize>; 3]) -> Option<usize>) -> Vec<Scope> {
+        let mut sums = Vec::new();
         for &((workload, model), series) in &self.numbers {
             for (at, scope) in self.series[series.0 as usize].iter().enumerate() {
-                if among([at.checked_sub(1), Some(model as usize), Some(workload as usize)]) {
+                if let Some(place) = place([at.checked_sub(1), Some(model as usize), Some(workload as usize)]) {
+                    let sum = Self::grown(&mut sums, place);
                     sum.counters.merge(&scope.counters);
                     sum.queue_wait.merge(&scope.queue_wait);
                     sum.first_content.merge(&scope.first_content);
@@ -343,12 +348,12 @@ impl Metrics {
                 }
             }
         }
-        sum
+        sums
     }
 
     /// The sum of all.
     pub(crate) fn total(&self) -> Scope {
-        self.sum(&|_| true)
+        self.sums(&|_| Some(0)).pop().unwrap_or_default()
     }
 
     /// Shows the sums of each route, model and workload, by the place of their list and the names given for it.
@@ -358,8 +363,9 @@ impl Metrics {
         show: &mut dyn FnMut(usize, &str, &Scope),
     ) {
         for (list, names) in names.into_iter().enumerate() {
+            let mut sums = self.sums(&|labels| labels[list]);
             for (at, name) in names.enumerate() {
-                show(list, name, &self.sum(&|labels| labels[list] == Some(at)));
+                show(list, name, Self::grown(&mut sums, at));
             }
         }
     }

@@ -100,7 +100,8 @@ export const aborts = {
     equal((await rejection(timed)).name, "TimeoutError");
   },
 
-  async "one signal for many calls has one listener a call, and none afterwards"(t) {
+  // Of more than ten Node would say that they look like a leak.
+  async "one signal for many calls has one listener, and none afterwards"(t) {
     const sim = await t.simulate();
     const client = t.client(sim.url);
     const { signal } = new AbortController();
@@ -110,7 +111,7 @@ export const aborts = {
       signal[name] = (type, listener, ...rest) => (listeners[change](listener), own(type, listener, ...rest));
     }
     const calls = [1, 2, 3, 4, 5].map(() => client.chat.completions.create(ask(), { signal }));
-    equal(listeners.size, 5);
+    equal(listeners.size, 1);
     calls.push(client.chat.completions.create(STREAMING, { signal }).then(textOf));
     calls.push(client.schedule(async () => {}, { signal }));
     await Promise.all(calls);
@@ -126,6 +127,14 @@ export const aborts = {
     await until(() => fetches === 1, "the fetch");
     controller.abort("now");
     equal(await rejection(call), "now");
+    const open = { status: 200, headers: new Headers(), text: () => new Promise(() => {}) };
+    for (const answer of [new Promise(() => {}), open]) {
+      const client = t.client("http://127.0.0.1:9", { fetch: () => answer });
+      const controller = new AbortController();
+      const asked = [client.balance({ signal: controller.signal }), client.models.list({ signal: controller.signal })].map(rejection);
+      setTimeout(() => controller.abort("now"), 20);
+      deepEqual(await Promise.all(asked), ["now", "now"]);
+    }
   },
 };
 

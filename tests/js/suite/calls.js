@@ -1,5 +1,5 @@
 import { deepEqual, equal, match, ok, rejection, throws } from "./assert.js";
-import { FAST, STREAMING, answer, ask, sleep, textOf, until } from "./support.js";
+import { FAST, STREAMING, answer, ask, event, sleep, textOf, until } from "./support.js";
 
 const range = (length) => Array.from({ length }, (_, i) => i);
 
@@ -123,6 +123,35 @@ export const calls = {
     equal(await server.count(), 1);
   },
 
+  async "no part of a key is left where words were cut, or in what says why they are no JSON"(t) {
+    const key = "odd-key-42-abcdefghijklmnop";
+    const upTo = (most) => "x".repeat(most - 12);
+    const says = (message) => JSON.stringify({ error: { message, code: key } });
+    const bodies = [
+      [{ status: 400 }, upTo(64 * 1024) + key],
+      [{ status: 400 }, says(upTo(1024) + key)],
+      [{}, says(`no such thing for ${key}`)],
+      [{}, says(upTo(1024) + key)],
+      [{}, `${key} is no key of ours, ${"and what follows is long ".repeat(9)}`],
+      [{}, `{"error":{"message":"no-such-key","key":${key},"hint":"${"and what follows is long ".repeat(9)}"}}`],
+      [{ status: 302, headers: { location: `/${key}/${upTo(1024)}${key}` } }, ""],
+    ];
+    for (const [head, body] of bodies) {
+      const client = t.client("http://127.0.0.1:9", { apiKey: key, maxAttempts: 1, fetch: async () => new Response(body, head) });
+      for (const stream of [false, true]) {
+        const error = await rejection(client.chat.completions.create(ask("", { stream })));
+        const whole = [error.message, error.body, error.code, String(error.stack), JSON.stringify(error.attempts)].join();
+        ok(whole.includes("[redacted]") && !whole.includes(key.slice(0, 8)), whole.replaceAll(/x{9,}/g, "x…"));
+      }
+    }
+    const events = [event(says(upTo(1024) + key)), event(`${upTo(200)}${key}`), `event: error\n${event(upTo(200) + key)}`];
+    for (const body of events) {
+      const client = t.client("http://127.0.0.1:9", { apiKey: key, maxAttempts: 1, fetch: async () => new Response(body) });
+      const error = await rejection(client.chat.completions.create(STREAMING));
+      ok(error.message.includes("[redacted]") && !error.message.includes(key.slice(0, 8)), error.message);
+    }
+  },
+
   async "a blank 200, garbage and an error inside a 200 are failures, and retried"(t) {
     const overloaded = JSON.stringify({ error: { message: "overloaded", code: 503 } });
     const bodies = ["", "\n  \n", "<html>", overloaded, `\n\n${answer("at last", { odd: 1 })}\n`];
@@ -240,6 +269,12 @@ export const calls = {
     await refusedCall({ model: "m", messages: [] }, {}, /^Expected `messages` to be an array of at least one message, got an empty array$/);
     await refusedCall(ask("", { n: 1n }), {}, /^Expected the request to be serialisable as JSON: TypeError/);
     await refusedCall(ask(), { signal: 3 }, /^Expected `signal` to be an AbortSignal, got 3$/);
+    const closed = {
+      get messages() {
+        throw new InvalidRequestError("not to be looked at");
+      },
+    };
+    await refusedCall(closed, {}, /^not to be looked at$/);
     await refusedCall(ask(), { worklod: "x" }, /did you mean `workload`\?$/);
     await refusedCall(ask(), Object.create({ signal: 3 }), /^Expected `signal` to be an AbortSignal, got 3$/);
     equal(client.metrics().queued, 0);

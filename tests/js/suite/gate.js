@@ -1,4 +1,4 @@
-import { deepEqual, equal, match, ok, rejection } from "./assert.js";
+import { deepEqual, equal, fail, match, ok, rejection } from "./assert.js";
 import { FAST, STREAMING, ask, delta, event, finish, sleep, textOf, until } from "./support.js";
 
 export const gate = {
@@ -36,13 +36,85 @@ export const gate = {
     equal(await server.count(), 1);
   },
 
+  async "client.fetch rejects at once where a redirect is not wanted"(t) {
+    const server = await t.serve({ status: 302, headers: { location: "/elsewhere" } });
+    const client = t.client(server.url);
+    const error = await rejection(client.fetch(`${server.url}/x`, { redirect: "error" }));
+    // Workers have no such mode, and say so before anything is sent.
+    if (error instanceof t.tidegate.TidegateError) deepEqual([error.type, error.attemptsMade, await server.count()], ["refused", 1, 1]);
+    else ok(error instanceof TypeError && (await server.count()) === 0, String(error));
+    deepEqual([client.metrics().inFlight, client.metrics().queued], [0, 0]);
+  },
+
+  async "a body that never ends is given up with its request"(t) {
+    const client = t.client("http://127.0.0.1:9", { fetch: () => fail("it was sent") });
+    const endless = () => ({ method: "POST", body: new ReadableStream({ cancel: (reason) => told.push(reason) }), duplex: "half" });
+    const told = [];
+    const url = "http://127.0.0.1:9/x";
+    const controller = new AbortController();
+    const { signal } = controller;
+    const calls = [client.fetch(url, { ...endless(), signal })];
+    // Firefox takes a stream for its name.
+    const input = new Request(url, { ...endless(), signal });
+    const isText = input.headers.has("content-type");
+    if (!isText) calls.push(client.fetch(input));
+    const gone = calls.map(rejection);
+    // What has no end hangs on nothing but its signal.
+    await sleep(20);
+    globalThis.gc?.();
+    await sleep(20);
+    controller.abort("enough");
+    deepEqual(await Promise.all(gone), calls.map(() => "enough"));
+    // What a request was made of hears of it only where its runtime sees to that.
+    await until(() => told.includes("enough"), "the stream to be told");
+    deepEqual([client.metrics().inFlight, client.metrics().queued], [0, 0]);
+  },
+
+  async "whatever a custom fetch answers, and however, the call ends and its permit comes back"(t) {
+    const stream = (chunk = new TextEncoder().encode("x")) =>
+      new ReadableStream({ start: (out) => (out.enqueue(chunk), out.close()) });
+    const like = (more) => ({ ok: true, status: 200, headers: new Headers(), body: stream(), ...more });
+    const read = new Response("x");
+    await read.text();
+    const answers = [
+      ...[204, 205, 999].map((status) => () => like({ status })),
+      ...[101, 304, 999].map((status) => () => like({ ok: false, status })),
+      ...[() => [], () => new Map(), () => null].map((headers) => () => like({ headers: headers() })),
+      ...["text", 3, null, new DataView(new ArrayBuffer(3))].map((chunk) => () => like({ body: stream(chunk) })),
+      () => like({ statusText: "no\nline" }),
+      () => like({ get body() { throw new Error("no body") } }),
+      () => new Proxy(new Response("x"), {}),
+      () => Response.error(),
+      () => read,
+      () => undefined,
+      () => { throw new Error("no promise either"); },
+      async () => { throw undefined; },
+    ];
+    const url = "http://127.0.0.1:9";
+    for (const fetch of answers) {
+      const client = t.client(url, { fetch, maxAttempts: 1 });
+      const calls = [client.fetch(`${url}/x`).then((response) => response.text())];
+      for (const stream of [false, true]) calls.push(client.chat.completions.create(ask("", { stream })));
+      await Promise.allSettled(calls);
+      const { inFlight, queued, backingOff } = client.metrics();
+      deepEqual([inFlight, queued, backingOff], [0, 0, 0], String(fetch));
+    }
+    const client = t.client(url, { fetch: () => new Response("no promise") });
+    equal(await (await client.fetch(`${url}/x`)).text(), "no promise");
+  },
+
   async "client.fetch sends a body that is a stream"(t) {
     const server = await t.serve({ body: ["echo ", { echo: "body" }] });
     const client = t.client(`${server.url}/v1`);
     const bytes = new TextEncoder().encode("streamed");
-    const body = new ReadableStream({ start: (out) => (out.enqueue(bytes), out.close()) });
-    const up = await client.fetch(new URL(`${server.url}/v1/up`), { method: "PUT", body });
+    const body = () => new ReadableStream({ start: (out) => (out.enqueue(bytes), out.close()) });
+    const up = await client.fetch(new URL(`${server.url}/v1/up`), { method: "PUT", body: body() });
     equal(await up.text(), "echo streamed");
+    const requested = async (init) => new Request(`${server.url}/v1/up`, init);
+    const error = await rejection(client.fetch(`${server.url}/v1/up`, { body: body() }));
+    // All but Bun's refuse it themselves.
+    const own = await requested({ body: bytes }).catch((error) => error);
+    equal(error.constructor, own instanceof Error ? own.constructor : t.tidegate.ConnectionError);
   },
 
   async "the openai package runs through the gate"(t) {

@@ -74,6 +74,7 @@ export const requests = {
       call(0, { function: { arguments: "1}" } }),
       call(1, { function: { arguments: "}" } }),
       '{"id":"1","choices":[{"index":0,"delta":{"__proto__":{"polluted":true}},"finish_reason":null}]}',
+      '{"id":"1","choices":[null]}',
       finish("tool_calls"),
       { ...delta({}), choices: [], usage },
     ];
