@@ -114,7 +114,7 @@ impl History {
     pub(crate) fn push(&mut self, record: AttemptRecord) {
         if self.records.is_empty() {
             // Most calls have one.
-            self.records.reserve_exact(1);
+            self.records = Vec::with_capacity(1);
         }
         if self.records.len() == Self::MOST {
             self.records.remove(Self::FIRST);
@@ -168,7 +168,7 @@ pub(crate) enum Phase {
 }
 
 /// An attempt under way.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Flight {
     pub(crate) number: u32,
     pub(crate) route: RouteId,

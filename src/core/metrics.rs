@@ -50,7 +50,11 @@ impl Histogram {
 
     /// Counts `duration`.
     pub fn record(&mut self, duration: Duration) {
-        let micros = micros(duration);
+        self.record_micros(micros(duration));
+    }
+
+    /// The same in microseconds.
+    pub(crate) fn record_micros(&mut self, micros: u64) {
         let bucket = Self::bucket(micros);
         if bucket >= self.buckets.len() {
             self.buckets.resize(bucket + 1, 0);

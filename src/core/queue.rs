@@ -229,7 +229,10 @@ impl<T: Copy> Queue<T> {
         if self.live == 0 {
             return None;
         }
-        let servable = Class::ALL.map(|class| select.allowed[class as usize] && self.servable(class, &blocked, &alive));
+        let servable = Class::ALL.map(|class| {
+            let any = !self.classes[class as usize].flows.is_empty();
+            any && select.allowed[class as usize] && self.servable(class, &blocked, &alive)
+        });
         let mut present = Class::ALL.into_iter().filter(|&class| servable[class as usize]);
         let top = present.next()?;
         let aged = |class: &Class| self.is_aged(now, *class, served(), |workload| !blocked(workload));

@@ -303,7 +303,7 @@ impl Lane {
         }
     }
 
-    /// The one list of gates a request passes, in the order of how much they close.
+    /// The one list of gates a request passes, in the order of how much they close. The ceiling was advanced to now.
     pub(crate) fn passage(&mut self, now: Timestamp, rng: &mut fastrand::Rng) -> Passage {
         if let Some((gate, until)) = self.held(now) {
             return if gate == Gate::Breaker || (gate == Gate::Pause && self.pressure.is_some()) {
@@ -312,7 +312,7 @@ impl Lane {
                 Passage::Limited { until }
             };
         }
-        match self.ceiling.admission(now, rng) {
+        match self.ceiling.settled_admission(now, rng) {
             Admission::Yes => Passage::Open { risky: self.breaker.state() != BreakerState::Closed },
             Admission::Risky => Passage::Open { risky: true },
             Admission::No if self.pressure.is_some() => Passage::Closed { until: None },

@@ -44,6 +44,11 @@ impl Timestamp {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
 
+    /// Microseconds since `earlier`; zero if it is not in the past.
+    pub(crate) const fn micros_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// Seconds since `earlier`; zero if it is not in the past.
     #[cfg_attr(target_family = "wasm", inline(never))]
     pub fn secs_since(self, earlier: Self) -> f64 {

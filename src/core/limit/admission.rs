@@ -20,7 +20,13 @@ pub enum Admission {
 impl Ceiling {
     /// May one more request be sent now? Not a promise: ask anew for each, right before sending.
     pub fn admission(&mut self, now: Timestamp, rng: &mut fastrand::Rng) -> Admission {
-        let now = self.settle_timers(now);
+        self.settle_timers(now);
+        self.settled_admission(now, rng)
+    }
+
+    /// [`Ceiling::admission`] for whoever has let time pass until `now` by [`Ceiling::advance`].
+    pub(crate) fn settled_admission(&mut self, now: Timestamp, rng: &mut fastrand::Rng) -> Admission {
+        let now = now.max(self.clock);
         let in_flight = self.flights.len();
         let unconfirmed = self.flights.unconfirmed();
         if let Mode::Climb(_) = self.mode

@@ -11,7 +11,7 @@ use crate::core::time::Timestamp;
 
 impl Ceiling {
     /// Lets time pass until `now`: silence becomes admission, lingering ends.
-    pub(super) fn settle_timers(&mut self, now: Timestamp) -> Timestamp {
+    pub(super) fn settle_timers(&mut self, now: Timestamp) {
         let now = self.tick(now);
         let silence = self.outage.silence(self.delays.silence());
         while let Some((seq, sent)) = self.flights.oldest_unconfirmed() {
@@ -24,26 +24,32 @@ impl Ceiling {
         if self.rejections == 0 {
             self.outlook.observe(now, self.window);
         }
-        now
     }
 
     /// `seq` was let in: for sure (the server answered), or as far as its silence tells.
     pub(super) fn confirm(&mut self, seq: Seq, sure: bool) {
         let Some(flight) = self.flights.get(seq) else { return };
+        let waited = self.clock.secs_since(flight.sent);
         if sure {
-            self.delays.answered(self.clock.secs_since(flight.sent));
+            self.delays.answered(waited);
         }
         // Counted once, as soon as it is known: later the crowd it met has dispersed.
         let first = !flight.confirmed;
-        // Of the time a quick answer took, the way is an unknown share: then whatever completed since it was sent may
-        // have been there when it arrived.
-        let prompt = Some(self.delays.prompt()).filter(|&prompt| self.clock.secs_since(flight.sent) >= 2.0 * prompt);
+        // Nor is it any other news: what one inside the window tells of the present episode, it has told.
+        if !first && !flight.beyond && seq >= self.epoch {
+            return;
+        }
+        let flight = *flight;
         let met = if first {
-            self.flights.met_by(seq, flight, prompt.unwrap_or(0.0)).saturating_add(1)
+            // Of the time a quick answer took, the way is an unknown share: then whatever completed since it was sent
+            // may have been there when it arrived.
+            let prompt = Some(self.delays.prompt()).filter(|&prompt| waited >= 2.0 * prompt);
+            let met = self.flights.met_by(seq, flight, prompt.unwrap_or(0.0)).saturating_add(1);
+            self.flights.confirm(seq, met);
+            met
         } else {
             flight.level
         };
-        self.flights.confirm(seq, met);
         if first && self.noise.admitted(seq, flight.rank, flight.beyond) {
             // The falls were none, and what looked like punishment was not.
             self.penalties = Penalties::new();

@@ -4,7 +4,6 @@ use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::mem;
-use core::time::Duration;
 
 use crate::core::time::Timestamp;
 
@@ -77,8 +76,8 @@ pub(super) struct Flights {
 const ROOM: usize = 64;
 
 impl Flights {
-    /// How far back completions are remembered: longer than nearly every rejection takes to arrive.
-    const MEMORY: Duration = Duration::from_secs(10);
+    /// How far back completions are remembered, in microseconds: longer than nearly every rejection takes to arrive.
+    const MEMORY: u64 = 10_000_000;
 
     pub(super) fn new() -> Self {
         Self {
@@ -145,24 +144,17 @@ impl Flights {
     }
 
     /// The flight of `seq`, unless it has ended or been cancelled.
-    pub(super) fn get(&self, seq: Seq) -> Option<Flight> {
+    pub(super) fn get(&self, seq: Seq) -> Option<&Flight> {
         let entry = self.entries.get(self.position(seq)?)?;
-        entry.flight.filter(|flight| !flight.lingering)
+        entry.flight.as_ref().filter(|flight| !flight.lingering)
     }
 
-    /// Notes that something of the answer came.
-    pub(super) fn set_answered(&mut self, seq: Seq) {
-        if let Some(flight) = self.get_mut(seq)
-            && !mem::replace(&mut flight.answered, true)
-        {
+    /// Notes that something of the answer came, and when its head did, if that is it; the first one counts.
+    pub(super) fn heard(&mut self, seq: Seq, head: Option<Timestamp>) {
+        let Some(flight) = self.get_mut(seq) else { return };
+        flight.headers = flight.headers.or(head);
+        if !mem::replace(&mut flight.answered, true) {
             self.answered += 1;
-        }
-    }
-
-    /// Notes the arrival of the answer's head; the first one counts.
-    pub(super) fn set_headers(&mut self, seq: Seq, now: Timestamp) {
-        if let Some(flight) = self.get_mut(seq) {
-            flight.headers.get_or_insert(now);
         }
     }
 
@@ -187,19 +179,23 @@ impl Flights {
         Some(flight)
     }
 
-    /// `seq` completed; it stays counted for [`Self::hold`] seconds.
-    pub(super) fn complete(&mut self, now: Timestamp, seq: Seq) {
+    /// `seq` completed; it stays counted for [`Self::hold`] seconds. `None` if it had ended or been cancelled.
+    pub(super) fn complete(&mut self, now: Timestamp, seq: Seq) -> Option<Flight> {
         if self.hold == 0.0 {
-            self.remove(seq);
+            let flight = self.remove(seq)?;
             self.left(now);
-        } else if self.mark_over(seq) {
+            Some(flight)
+        } else {
+            let flight = *self.get(seq)?;
+            self.mark_over(seq);
             self.leaving.push_back((now, seq));
+            Some(flight)
         }
     }
 
     /// Notes that a completed request left.
     fn left(&mut self, now: Timestamp) {
-        while self.completions.front().is_some_and(|&at| at + Self::MEMORY < now) {
+        while self.completions.front().is_some_and(|&at| now.micros_since(at) > Self::MEMORY) {
             self.completions.pop_front();
         }
         self.completions.push_back(now);
@@ -441,7 +437,7 @@ mod tests {
                         prop_assert!(model.insert(seq, (false, false, None)).is_none());
                     }
                     Step::Answer(i) => if let Some(seq) = pick(i) {
-                        flights.set_answered(seq);
+                        flights.heard(seq, None);
                         let entry = model.get_mut(&seq).unwrap();
                         entry.0 |= entry.2.is_none();
                     },

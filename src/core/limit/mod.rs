@@ -183,10 +183,7 @@ impl Ceiling {
     /// The server let `seq` in. May be said more than once.
     pub fn on_admitted(&mut self, now: Timestamp, seq: Seq, evidence: Evidence) {
         let now = self.tick(now);
-        self.flights.set_answered(seq);
-        if evidence == Evidence::Headers {
-            self.flights.set_headers(seq, now);
-        }
+        self.flights.heard(seq, (evidence == Evidence::Headers).then_some(now));
         self.confirm(seq, true);
     }
 
@@ -213,9 +210,8 @@ impl Ceiling {
     pub fn on_done(&mut self, now: Timestamp, seq: Seq) {
         let now = self.tick(now);
         self.confirm(seq, true);
-        let Some(flight) = self.flights.get(seq) else { return };
+        let Some(flight) = self.flights.complete(now, seq) else { return };
         self.settle_roles(seq);
-        self.flights.complete(now, seq);
         let total = now.secs_since(flight.sent);
         let service = self.service.get_or_insert(total);
         *service += 0.05 * (total - *service);

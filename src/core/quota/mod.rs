@@ -88,7 +88,7 @@ impl Quota {
     /// When a request of about `tokens` tokens may be sent (up to 1: nobody knows how many); `now` if at once.
     pub fn opens_at(&mut self, now: Timestamp, tokens: u64) -> Timestamp {
         // Whoever sends little would be as careful for days: the first request lets in only a few more.
-        if now >= self.closed_until + Self::NEWS {
+        if self.doubt < f64::MAX && now >= self.closed_until + Self::NEWS {
             self.rejections = 0;
             self.doubt = f64::MAX;
         }
@@ -143,17 +143,20 @@ impl Quota {
     }
 
     fn hear(&mut self, now: Timestamp, sent: Timestamp, number: u64, hints: &QuotaHints, admitted: bool) {
-        let asked = sent;
-        let (now, sent, number) = (now.as_secs_f64(), sent.as_secs_f64(), number as f64);
+        // As nearly always.
+        if hints.requests.remaining.is_none() && hints.tokens.remaining.is_none() {
+            return;
+        }
         for (at, hint) in [&hints.requests, &hints.tokens].into_iter().enumerate() {
             let Some(remaining) = hint.remaining else { continue };
             let Some(limit) = hint.limit else {
                 // Of how many is not known, so all that can be done is to wait.
                 if let (0, Some(reset)) = (remaining, hint.reset) {
-                    self.closed_until = self.closed_until.max(asked + reset);
+                    self.closed_until = self.closed_until.max(sent + reset);
                 }
                 continue;
             };
+            let (now, sent, number) = (now.as_secs_f64(), sent.as_secs_f64(), number as f64);
             let limit = limit.max(1) as f64;
             let used = (limit - remaining as f64).max(0.0);
             // Who names no reset has windows of a minute (Mistral).

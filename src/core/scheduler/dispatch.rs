@@ -108,7 +108,7 @@ impl Scheduler {
         offers.clear();
         'candidates: for candidate in &pool.candidates {
             let route = &routes[candidate.route.index()];
-            for stop in [&route.stop, &accounts[route.account].stop].into_iter().flatten() {
+            for stop in route.stop.iter().chain(&accounts[route.account].stop) {
                 if stop.probing || stop.probe_at > now {
                     offers.push(if stop.probing { Offer::Closed(None) } else { Offer::Stopped(stop.probe_at) });
                     continue 'candidates;
@@ -250,7 +250,7 @@ impl Scheduler {
         let mut probes_stop = false;
         let state = &mut self.routes[route.index()];
         let account = &mut self.accounts[state.account];
-        for stop in [&mut state.stop, &mut account.stop].into_iter().flatten() {
+        for stop in state.stop.iter_mut().chain(&mut account.stop) {
             stop.probing = true;
             probes_stop = true;
         }
@@ -281,8 +281,15 @@ impl Scheduler {
         let clocks = call.clocks.as_deref().unwrap_or(&self.config.clocks);
         let due = after(now, clocks.headers).min(after(now, clocks.first_content));
         let number = call.history.as_ref().map_or(0, |history| history.sent()) + 1;
-        call.state =
-            State::InFlight(Box::new(Flight { number, route, sent: now, lanes, phase: Phase::Sent, due, probes_stop }));
+        let flight = Flight { number, route, sent: now, lanes, phase: Phase::Sent, due, probes_stop };
+        let place = match self.places.pop() {
+            Some(mut place) => {
+                *place = flight;
+                place
+            }
+            None => Box::new(flight),
+        };
+        call.state = State::InFlight(place);
 
         let failover = call.last_route.replace(route).filter(|&last| last != route);
         let retry = call
@@ -295,7 +302,7 @@ impl Scheduler {
         scope.counters.failovers += u64::from(failover.is_some());
         if call.first_sent.is_none() {
             call.first_sent = Some(now);
-            scope.queue_wait.record(now - call.submitted);
+            scope.queue_wait.record_micros(now.micros_since(call.submitted));
         }
         if let Some(from) = failover {
             self.notify(Notice::Failover { ticket, from, to: route });

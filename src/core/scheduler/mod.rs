@@ -28,7 +28,7 @@ use self::settle::Departure;
 use self::timers::Timers;
 use super::backoff::RetryBudget;
 use super::breaker::BreakerState;
-use super::call::{Attempt, Call, Clocks, FailureKind, Phase, State, Ticket};
+use super::call::{Attempt, Call, Clocks, FailureKind, Flight, Phase, State, Ticket};
 use super::metrics::{LaneSnapshot, LaneState, Metrics, MetricsSnapshot, Scope};
 use super::outcome::{Outcome, OutcomeKind};
 use super::queue::{Class, Queue, WorkloadId};
@@ -140,6 +140,9 @@ pub struct Scheduler {
     timers: Timers<Timer>,
     /// Pools to be looked at, by how urgent their work is (see [`Queue::rank`]).
     dirty: [VecDeque<u32>; 4],
+    /// Where attempts stood that are over, kept to be used again.
+    #[allow(clippy::vec_box, reason = "they are moved between here and the calls")]
+    places: Vec<Box<Flight>>,
     /// Room for the offers of one look at a pool, kept to be used again.
     offers: Vec<Offer>,
     actions: VecDeque<Action>,
@@ -192,6 +195,7 @@ impl Scheduler {
             accounts,
             timers: Timers::new(),
             dirty: Default::default(),
+            places: Vec::new(),
             offers: Vec::new(),
             actions: VecDeque::new(),
             budget: RetryBudget::new(&config.retry),
@@ -295,6 +299,9 @@ impl Scheduler {
     fn mark(&mut self, pool_id: u32) {
         let alone = self.pools.len() == 1;
         let Some(pool) = self.pools.get_mut(pool_id as usize) else { return };
+        if pool.dirty == Some(0) {
+            return;
+        }
         // Nothing is more urgent than the one line there is.
         let rank = if alone { 0 } else { pool.queue.rank(self.now, served(&self.lanes, &pool.candidates)) };
         if pool.dirty.is_none_or(|already| rank < already) {
@@ -432,14 +439,15 @@ impl Scheduler {
 
     /// Does the next thing that is due: lets a timer ring, or looks at a pool. False if there is none.
     fn go_on(&mut self, now: Timestamp) -> bool {
-        if let Some((at, timer)) = self.timers.first() {
+        while let Some((at, timer)) = self.timers.first() {
             let is_armed = self.is_armed(at, timer);
+            if is_armed && at > now {
+                break;
+            }
             // One whose owner is gone must not wake anybody.
-            if at <= now || !is_armed {
-                self.timers.pop();
-                if is_armed {
-                    self.on_timer(now, timer);
-                }
+            self.timers.pop();
+            if is_armed {
+                self.on_timer(now, timer);
                 return true;
             }
         }

@@ -44,6 +44,7 @@ impl Scheduler {
         }
         let mut admitted = None;
         let mut content_after = None;
+        let mut due_sooner = false;
         match event {
             Event::Headers => {
                 admitted = Some(Evidence::Headers);
@@ -57,16 +58,20 @@ impl Scheduler {
                 if flight.phase != Phase::Content {
                     flight.phase = Phase::Content;
                     admitted = Some(Evidence::Content);
-                    content_after = Some((flight.route, now - flight.sent));
+                    content_after = Some((flight.route, now.micros_since(flight.sent)));
                 }
                 flight.due = Timestamp::MAX;
             }
-            // A caller that came late to read has not let the server's time run out.
-            Event::Reading if flight.phase == Phase::Content => flight.due = after(now, clocks.idle),
-            Event::Reading if delivered => {
-                flight.due = after(flight.sent, clocks.first_content).max(after(now, clocks.idle));
+            Event::Reading => {
+                let idle = after(now, clocks.idle);
+                // A caller that came late to read has not let the server's time run out.
+                if flight.phase == Phase::Content {
+                    flight.due = idle;
+                } else if delivered {
+                    flight.due = idle.max(after(flight.sent, clocks.first_content));
+                }
+                due_sooner = true;
             }
-            Event::Reading => {}
             Event::Delivered => {
                 if flight.phase != Phase::Content {
                     flight.due = Timestamp::MAX;
@@ -80,7 +85,9 @@ impl Scheduler {
         }
         let (lanes, sent, route) = (flight.lanes, flight.sent, flight.route);
         let reopens = admitted.is_some() && core::mem::take(&mut flight.probes_stop);
-        self.arm_call(attempt.ticket);
+        if due_sooner {
+            self.arm_call(attempt.ticket);
+        }
         if reopens {
             self.reopen(route);
         }
@@ -101,7 +108,7 @@ impl Scheduler {
             }
         }
         if let Some((route, after)) = content_after {
-            self.metrics.scope(series, Some(route)).first_content.record(after);
+            self.metrics.scope(series, Some(route)).first_content.record_micros(after);
         }
     }
 
@@ -178,21 +185,18 @@ impl Scheduler {
     }
 
     /// Gives a call's permits back. Returns the attempt that held them.
-    pub(super) fn leave_lanes(
-        &mut self,
-        now: Timestamp,
-        ticket: Ticket,
-        departure: &Departure<'_>,
-    ) -> Option<Box<Flight>> {
+    pub(super) fn leave_lanes(&mut self, now: Timestamp, ticket: Ticket, departure: &Departure<'_>) -> Option<Flight> {
         let call = self.call(ticket)?;
         let (class, workload, tokens) = (call.class, call.workload, u64::from(call.tokens));
-        let flight = match core::mem::replace(&mut call.state, State::Outside) {
-            State::InFlight(flight) => flight,
+        let place = match core::mem::replace(&mut call.state, State::Outside) {
+            State::InFlight(place) => place,
             other => {
                 call.state = other;
                 return None;
             }
         };
+        let flight = *place;
+        self.places.push(place);
         self.in_flight -= 1;
         self.workloads[workload.index()].in_flight -= 1;
         let workload = &self.workloads[workload.index()];
@@ -471,10 +475,10 @@ impl Scheduler {
         let scope = self.metrics.scope(call.series, Some(flight.route));
         scope.on_outcome(OutcomeKind::Success, tokens.as_ref());
         scope.counters.completed += 1;
-        scope.duration.record(elapsed);
+        scope.duration.record_micros(now.micros_since(call.submitted));
         if flight.phase != Phase::Content {
             // It came in one piece.
-            scope.first_content.record(now - flight.sent);
+            scope.first_content.record_micros(now.micros_since(flight.sent));
         }
         let mut history = call.history.take().map(|history| *history).unwrap_or_default();
         let said = (outcome.message.take(), outcome.request_id.take());

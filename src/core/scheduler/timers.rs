@@ -33,16 +33,23 @@ impl<T: Copy + Ord> Timers<T> {
 
     /// The earliest; of two at the same time the lesser.
     pub(super) fn first(&self) -> Option<(Timestamp, T)> {
-        let heap = self.heap.peek().map(|entry| entry.0);
-        self.line.front().filter(|first| heap.is_none_or(|heap| **first <= heap)).copied().or(heap)
+        if self.is_in_line() { self.line.front().copied() } else { self.heap.peek().map(|entry| entry.0) }
     }
 
     /// Takes the [`first`](Self::first) out.
     pub(super) fn pop(&mut self) {
-        if self.line.front().copied() == self.first() {
+        if self.is_in_line() {
             self.line.pop_front();
         } else {
             self.heap.pop();
+        }
+    }
+
+    /// Whether the first of all stands in the line.
+    fn is_in_line(&self) -> bool {
+        match (self.line.front(), self.heap.peek()) {
+            (Some(line), Some(Reverse(heap))) => line <= heap,
+            (line, _) => line.is_some(),
         }
     }
 
