@@ -1,11 +1,9 @@
 //! What it tells that a request was let in.
 
-#[cfg(not(feature = "std"))]
-use num_traits::Float as _;
-
 use super::Ceiling;
 use super::climb::Mode;
 use super::flights::Seq;
+use super::measurement::beyond_wavering;
 use super::penalty::Penalties;
 use crate::core::time::Timestamp;
 
@@ -80,10 +78,11 @@ impl Ceiling {
             && !self.penalties.is_likely()
             && let Some(last) = self.measured
         {
-            // Beside other clients our share wavers by about its root.
-            let moved = f64::from(last.saturating_sub(self.window)) - f64::from(self.window).sqrt() / 4.0;
+            let moved = beyond_wavering(self.window, last.max(self.window));
             if moved > 0.0 {
                 self.motion.moved(self.clock, moved);
+            } else if self.streak == 1 && last == self.window + 1 {
+                self.motion.lost_a_place(self.clock);
             }
             self.measured = Some(self.window);
         }

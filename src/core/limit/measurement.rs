@@ -164,6 +164,13 @@ impl Motion {
         self.unsettled.moved(now, Self::UNSETTLED);
     }
 
+    /// A place was lost, and one only: another client climbed into it, as ours may have into others'. So much of what
+    /// counts as movement was none.
+    pub(super) fn lost_a_place(&mut self, now: Timestamp) {
+        let rate = self.seen.rate(now) - 1.0 / self.seen.tau;
+        (self.seen.rate, self.seen.at) = (rate.max(0.0), now);
+    }
+
     /// The cap was found `slots` away from where it had been.
     pub(super) fn moved(&mut self, now: Timestamp, slots: f64) {
         self.seen.moved(now, slots);
@@ -250,6 +257,13 @@ impl Proved {
             _ => 0,
         }
     }
+}
+
+/// Slots by which our count of the cap is off from `last` beyond what it wavers: beside other clients it is our share of
+/// a cap that may rest, and comes and goes by a part of its root. The larger the part, the less clients disturb each other,
+/// and the longer a share that is unfair stays so.
+pub(super) fn beyond_wavering(count: u32, last: u32) -> f64 {
+    (f64::from(count.abs_diff(last)) - 0.28 * f64::from(count).sqrt()).max(0.0)
 }
 
 /// True if two readings of the cap differ by more than noise: 3 % and one slot.
@@ -356,6 +370,29 @@ mod tests {
         motion.moved(at(0.0), 12.0);
         assert!((motion.rate(at(0.0)) - 0.1).abs() < 1e-9);
         assert!((motion.rate(at(120.0)) - 0.1 / std::f64::consts::E).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_others_take_again_was_no_movement() {
+        let at = Timestamp::from_secs_f64;
+        let mut motion = Motion::starting_at(at(0.0), 120.0, 0.0);
+        motion.moved(at(0.0), 3.0);
+        motion.lost_a_place(at(0.0));
+        assert!((motion.rate(at(0.0)) - 2.0 / 120.0).abs() < 1e-9);
+        for _ in 0..5 {
+            motion.lost_a_place(at(0.0));
+        }
+        assert_eq!(motion.rate(at(0.0)), 0.0, "and never less than none");
+    }
+
+    #[test]
+    fn a_share_wavers_by_a_part_of_its_root() {
+        assert_eq!([(25, 24), (25, 26), (25, 25)].map(|(count, last)| beyond_wavering(count, last)), [0.0; 3]);
+        assert_eq!(
+            [(100, 102), (100, 103), (100, 64)].map(|(count, last)| beyond_wavering(count, last) > 0.0),
+            [false, true, true]
+        );
+        assert!((beyond_wavering(100, 64) - 33.2).abs() < 1e-9);
     }
 
     #[test]

@@ -8,8 +8,11 @@ use super::flights::{Flights, Seq};
 /// whatever is in flight. Were each taken for a measurement, the window would shrink to nothing: every refusal takes a
 /// slot or more, and a climb gets no further than to the next one.
 ///
-/// What tells them apart is the next request, sent at once into the same place: chance refuses it no oftener than any, a
-/// full account does. So after some falls that are over at once, the next refusals are answered that way, until their
+/// Where the cap is one of several clients, each climb of theirs shrinks the window as well; but then a climb of ours soon
+/// meets the cap, while chance refuses no more above the window than inside.
+///
+/// What tells them apart for sure is the next request, sent at once into the same place: chance refuses it no oftener than
+/// any, a full account does. So after some falls that are over at once, the next refusals are answered that way, until their
 /// outcomes decide (a sequential test after Wald). If they speak for chance, only so many refusals in a row count from
 /// then on as chance hardly explains. If they don't, the next suspicion takes eight times as many falls.
 #[derive(Debug, Default)]
@@ -20,6 +23,8 @@ pub(super) struct Noise {
     seen: u32,
     /// The same when the suspicion was confirmed.
     expected: f64,
+    /// The share of the last requests beyond the window that were refused.
+    above: f64,
     /// Requests inside the window that were let in since one was refused.
     quiet: u32,
     /// The highest window since the cap was last found, and the falls since.
@@ -59,6 +64,10 @@ impl Noise {
     const MANY: f64 = 0.03;
     /// … and has shrunk the window to this share.
     const SHRUNK: f64 = 0.5;
+    /// Where the share refused of about the last so many beyond the window …
+    const ABOVE: f64 = 16.0;
+    /// … is so much larger than that inside, it is a cap that is met: what the window lost, other clients have taken.
+    const CAPPED: f64 = 0.08;
     /// A streak of so many refusals is no chance.
     const STREAK: u32 = 4;
     /// The share is that of about so many requests.
@@ -82,9 +91,7 @@ impl Noise {
     /// A request was let in for the first time; it had been sent as the `rank`-th in flight, inside the window or
     /// `beyond` it. True if refusals at random are believed in from now on.
     pub(super) fn admitted(&mut self, seq: Seq, rank: u32, beyond: bool) -> bool {
-        if !beyond {
-            self.count(0.0);
-        }
+        self.count(0.0, beyond);
         if let Some(run) = self.run.take_if(|run| seq > run.first && rank >= run.rank) {
             self.tried_again(run, false);
         }
@@ -102,9 +109,9 @@ impl Noise {
         false
     }
 
-    /// A request inside the window was refused.
-    pub(super) fn refused(&mut self) {
-        self.count(1.0);
+    /// A request inside the window, or `beyond` it, was refused.
+    pub(super) fn refused(&mut self, beyond: bool) {
+        self.count(1.0, beyond);
     }
 
     /// Whether it says nothing of the cap that `seq`, sent as the `rank`-th in flight, was refused, where about `rate`
@@ -129,7 +136,8 @@ impl Noise {
             }
         };
         if self.doubt > Self::REFUTED {
-            *self = Self { share: self.share, seen: self.seen, refuted: (self.refuted + 3).min(8), ..Self::default() };
+            let refuted = (self.refuted + 3).min(8);
+            *self = Self { share: self.share, seen: self.seen, above: self.above, refuted, ..Self::default() };
             return false;
         }
         let random = run.length < self.longest_by_chance(rate);
@@ -145,6 +153,7 @@ impl Noise {
             self.falls += 1;
             if self.falls >> self.refuted >= (window / 2).max(1)
                 && self.share > Self::MANY
+                && self.above < self.chance() + Self::CAPPED
                 && f64::from(window) <= (Self::SHRUNK * f64::from(self.peak)).max(1.0)
             {
                 // The deeper it sank by single falls, the likelier.
@@ -174,7 +183,11 @@ impl Noise {
         self.share.max(self.expected).clamp(0.01, 0.5)
     }
 
-    fn count(&mut self, refused: f64) {
+    fn count(&mut self, refused: f64, beyond: bool) {
+        if beyond {
+            self.above += (refused - self.above) / Self::ABOVE;
+            return;
+        }
         self.quiet = if refused > 0.0 { 0 } else { self.quiet.saturating_add(1) };
         self.seen = (self.seen + 1).min(Self::MEMORY);
         self.share += (refused - self.share) / f64::from(self.seen);
@@ -231,7 +244,7 @@ mod tests {
                 noise.admitted(seq, 10, false);
                 continue;
             }
-            noise.refused();
+            noise.refused(false);
             if noise.ignores(seq, 10, false, rate, &flights) {
                 again = true;
             } else {
@@ -284,6 +297,24 @@ mod tests {
             rng.f64() < if again { 0.7 } else { 0.05 }
         });
         assert!(!noise.is_believed() && tried < counted / 3, "{tried} tried again, {counted} counted");
+    }
+
+    #[test]
+    fn where_climbs_meet_a_cap_others_have_the_rest_of_it() {
+        let suspects = |met: u32| {
+            let (mut noise, flights) = (shrunk(), Flights::new());
+            for number in 0..32 {
+                if number % 4 < met {
+                    noise.refused(true);
+                } else {
+                    noise.admitted(flights.next_seq(), 11, true);
+                }
+            }
+            let mut rng = fastrand::Rng::with_seed(7);
+            play(&mut noise, 4000, |_| rng.f64() < 0.05);
+            noise.belief != Belief::None
+        };
+        assert!(suspects(0) && !suspects(1));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::Ceiling;
 use super::climb::{Climb, Mode, retreat};
 use super::flights::{Flight, Seq};
 use super::lag::Blame;
-use super::measurement::{Rise, is_material};
+use super::measurement::{Rise, beyond_wavering, is_material};
 use super::penalty::Verdict;
 use super::probe::jitter;
 use crate::core::outcome::Told;
@@ -122,9 +122,7 @@ impl Ceiling {
 
     /// Whether the rejection of `flight` says nothing of the cap, because such come by chance.
     fn is_random(&mut self, seq: Seq, flight: Flight, told: Option<Told>) -> bool {
-        if !flight.beyond {
-            self.noise.refused();
-        }
+        self.noise.refused(flight.beyond);
         let service = self.service.unwrap_or(Self::SERVICE);
         // Where most of a request is the way, places are free most of the time, and whether one is met is chance indeed; but
         // not one that is the same however many are sent.
@@ -186,7 +184,8 @@ impl Ceiling {
     fn end_climb(&mut self, now: Timestamp, by: (Seq, Timestamp), climb: Climb, measured: u32, told: bool) {
         let material = self.measured.is_none_or(|last| is_material(measured, last));
         if let Some(last) = self.measured.filter(|_| material && self.penalties.serving.is_none()) {
-            self.motion.moved(now, f64::from(measured.abs_diff(last)));
+            let slots = if told { f64::from(measured.abs_diff(last)) } else { beyond_wavering(measured, last) };
+            self.motion.moved(now, slots);
         }
         if self.measured.is_none() {
             self.motion.first_met(now);
