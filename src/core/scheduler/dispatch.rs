@@ -57,9 +57,7 @@ impl Scheduler {
             }
             let mut others = false;
             for lane in &self.pools[pool_id as usize].lanes {
-                let lane = &mut self.lanes[lane.0 as usize];
-                lane.turn = pool_id;
-                others |= lane.waiting.len() > 1;
+                others |= self.lanes[lane.0 as usize].waiting.len() > 1;
             }
             if others {
                 self.mark(pool_id);
@@ -267,6 +265,7 @@ impl Scheduler {
             let trial = state.breaker.on_send(now);
             state.in_flight[class as usize] += 1;
             state.last_used = now;
+            state.turn = call.pool;
             let served = core::mem::replace(&mut state.served[class as usize], now);
             let seq = state.ceiling.on_send(now);
             state.quota.on_send(now, seq.get(), u64::from(call.tokens));

@@ -1430,6 +1430,37 @@ fn a_refused_request_gives_its_tokens_back() {
 }
 
 #[test]
+fn lines_take_turns_at_a_route_whatever_they_send_by_others() {
+    let route = |name: &str, cap, models: &[&str]| RouteSpec {
+        max_concurrency: Some(cap),
+        models: models
+            .iter()
+            .map(|&name| ModelSpec { name: name.into(), lane: Some("shared".into()), ..ModelSpec::default() })
+            .collect(),
+        any_model: false,
+        ..RouteSpec::new(name, name)
+    };
+    let mut world =
+        World::new(Config::new(vec![route("a", 9, &["y"]), route("b", 1, &["x", "y", "z"]), route("c", 1, &["z"])]));
+    let submit = |world: &mut World, model| world.submit_as("normal", |spec| spec.model = model).unwrap();
+    let x = [(); 20].map(|()| submit(&mut world, "x"));
+    submit(&mut world, "y");
+    for _ in 0..20 {
+        submit(&mut world, "z");
+    }
+    let mut served = 0;
+    for _ in 0..20 {
+        let attempt = world.sent.iter().rev().find(|(_, route)| route.index() == 1).unwrap().0;
+        served += u32::from(x.contains(&attempt.ticket));
+        let between = submit(&mut world, "y");
+        assert_eq!(world.route(between), 0);
+        world.succeed(world.attempt(between));
+        world.succeed(attempt);
+    }
+    assert!((9..=11).contains(&served), "{served} of 20");
+}
+
+#[test]
 fn places_that_come_free_together_are_shared_among_users() {
     let route = RouteSpec { per_user: true, max_concurrency: Some(3), ..RouteSpec::new("one", "account") };
     let mut world = World::new(Config::new(vec![route]));
