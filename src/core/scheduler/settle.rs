@@ -365,7 +365,8 @@ impl Scheduler {
                 return self.fail(ticket, kind, None);
             }
             Next::Elsewhere | Next::Requeue => {
-                self.enqueue(ticket, true);
+                // Elsewhere it has had no turn that could be given back.
+                self.enqueue(ticket, matches!(next, Next::Requeue));
                 Duration::ZERO
             }
             Next::After { delay, budgeted } => {

@@ -404,6 +404,34 @@ fn a_call_whose_last_route_is_stopped_ends_with_the_reason_of_the_stop() {
 }
 
 #[test]
+fn what_must_go_elsewhere_takes_its_workloads_turns_there() {
+    let routes =
+        vec![RouteSpec::new("first", "a"), RouteSpec { max_concurrency: Some(1), ..RouteSpec::new("second", "b") }];
+    let mut world = World::new(Config::new(routes));
+    // One that is answered between them, lest the route be stopped.
+    let refused = |world: &mut World, workload: &str| {
+        let [refused, answered] = [(); 2].map(|()| world.submit(workload));
+        world.end(world.attempt(refused), outcome(OutcomeKind::Forbidden));
+        world.succeed(world.attempt(answered));
+        refused
+    };
+    let answer = |world: &mut World| {
+        let attempt = world.sent.iter().rev().find(|(_, route)| route.index() == 1).unwrap().0;
+        world.succeed(attempt);
+    };
+    for _ in 0..40 {
+        refused(&mut world, "flood");
+    }
+    (0..20).for_each(|_| answer(&mut world));
+    for _ in 0..20 {
+        refused(&mut world, "flood");
+    }
+    let other = refused(&mut world, "other");
+    (0..2).for_each(|_| answer(&mut world));
+    assert_eq!(world.route(other), 1, "and is not behind all that others have waiting");
+}
+
+#[test]
 fn weights_share_the_turns() {
     let routes = vec![
         RouteSpec { weight: 3.0, ..RouteSpec::new("heavy", "a") },
