@@ -15,8 +15,8 @@ use crate::core::route::{Candidate, Lane, LaneId, LaneKey, RouteId};
 use crate::core::time::Timestamp;
 use crate::core::tokens::Estimator;
 
-/// Lanes of single users beyond which idle ones are forgotten.
-pub(super) const USER_LANES: usize = 4096;
+/// Pools beyond which idle ones are forgotten, and the lanes of single users with them.
+pub(super) const POOLS: usize = 4096;
 
 impl Scheduler {
     /// Takes a call in. It ends in exactly one [`Action::End`](super::Action::End), unless it is cancelled before.
@@ -113,11 +113,7 @@ impl Scheduler {
             return pool;
         }
         let name = name.clone();
-        if self.user_lanes >= self.user_lanes_most {
-            self.forget_idle_users(now);
-            // Where most are in use, looking through all of them again must wait until there are many more.
-            self.user_lanes_most = USER_LANES.max(self.user_lanes * 2);
-        }
+        self.forget_idle_pools(now);
         let mut candidates = Vec::new();
         for at in 0..self.config.routes.len() {
             let route = &self.config.routes[at];
@@ -143,6 +139,7 @@ impl Scheduler {
             self.pool_of.insert(name_of_pool(model, user_id), pool);
         } else {
             self.models[model as usize].pool = Some(pool);
+            self.pools[pool as usize].kept = true;
         }
         pool
     }
@@ -176,6 +173,7 @@ impl Scheduler {
         if others.is_empty() {
             return false;
         }
+        self.forget_idle_pools(self.now);
         let to = self.pool_with(others);
         self.calls[ticket.index as usize].pool = to;
         self.pools[from as usize].calls -= 1;
@@ -190,13 +188,12 @@ impl Scheduler {
             return pool;
         }
         let pool = self.pools.vacant_key() as u32;
-        let user = candidates.iter().any(|candidate| candidate.lanes[1].is_some());
         let lanes = lanes_of(&candidates);
         for lane in &lanes {
             self.lanes[lane.0 as usize].pools.push(pool);
         }
         self.pools.insert(Pool {
-            user,
+            kept: false,
             queue: Queue::new(),
             overflow: VecDeque::new(),
             overflow_dead: 0,
@@ -230,7 +227,6 @@ impl Scheduler {
                 quota.requests_per_day = stricter(quota.requests_per_day, requests_per_day);
             }
         }
-        self.user_lanes += usize::from(key.user_id.is_some());
         let mut lane = Lane::new(now, key.clone(), params, self.config.breaker.clone(), &quota);
         if let Some(at) = self.restored.iter().position(|restored| restored.lane == key) {
             lane.ceiling.restore(now, self.restored.swap_remove(at).learned);
@@ -240,12 +236,17 @@ impl Scheduler {
         LaneId(id)
     }
 
-    /// Forgets pools and lanes of single users that nobody has used for a minute, so that their number stays bounded.
-    pub(super) fn forget_idle_users(&mut self, now: Timestamp) {
+    /// If there are many pools, forgets those that no call is in, and lanes of single users that nobody has used for a
+    /// minute with them, so that their number stays bounded.
+    #[cfg_attr(target_family = "wasm", inline(never))]
+    fn forget_idle_pools(&mut self, now: Timestamp) {
+        if self.pools.len() < self.pools_most {
+            return;
+        }
         let lanes = &self.lanes;
         let used = |lane: LaneId| now.secs_since(lanes[lane.0 as usize].last_used) < 60.0;
         let idle = |pool: &Pool| {
-            pool.user
+            !pool.kept
                 && pool.calls == 0
                 && !pool.candidates.iter().any(|candidate| candidate.lanes[1].is_some_and(used))
         };
@@ -264,13 +265,14 @@ impl Scheduler {
                 // Several pools may have shared it.
                 if state.pools.is_empty() && state.key.user_id.is_some() {
                     self.lanes.remove(lane.0 as usize);
-                    self.user_lanes -= 1;
                 }
             }
         }
         let Self { pools, lanes, .. } = self;
         self.pool_of.forget(&|pool| !pools.contains(pool as usize));
         self.lane_of.forget(&|lane| !lanes.contains(lane as usize));
+        // Where most are in use, looking through all of them again must wait until there are many more.
+        self.pools_most = POOLS.max(pools.len() * 2);
     }
 }
 

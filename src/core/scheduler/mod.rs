@@ -41,7 +41,8 @@ pub use self::config::{Config, ConfigError, WorkloadSpec};
 
 #[derive(Debug)]
 struct Pool {
-    user: bool,
+    /// It is a model's, whoever calls: never forgotten.
+    kept: bool,
     candidates: Vec<Candidate>,
     /// The lanes of all of them; one that several share is in it as often.
     lanes: Vec<LaneId>,
@@ -127,9 +128,8 @@ pub struct Scheduler {
     lanes: Slab<Lane>,
     /// By [`LaneKey::joined`].
     lane_of: Names,
-    user_lanes: usize,
-    /// As many of them have idle ones among them forgotten.
-    user_lanes_most: usize,
+    /// As many pools have idle ones among them forgotten.
+    pools_most: usize,
     restored: Vec<LearnedLane>,
     models: Vec<Model>,
     model_of: Names,
@@ -184,8 +184,7 @@ impl Scheduler {
             pool_of: Names::default(),
             lanes: Slab::new(),
             lane_of: Names::default(),
-            user_lanes: 0,
-            user_lanes_most: intake::USER_LANES,
+            pools_most: intake::POOLS,
             restored: Vec::new(),
             models: Vec::new(),
             model_of: Names::default(),

@@ -432,6 +432,31 @@ fn what_must_go_elsewhere_takes_its_workloads_turns_there() {
 }
 
 #[test]
+fn lines_of_refused_calls_do_not_pile_up_for_ever() {
+    let routes = (0..16).map(|at| RouteSpec::new(at.to_string(), at.to_string())).collect();
+    let mut world = World::new(Config { strategy: Strategy::RoundRobin, ..Config::new(routes) });
+    let mut rng = fastrand::Rng::with_seed(1);
+    for _ in 0..3000 {
+        let ticket = world.submit("normal");
+        for _ in 0..rng.u32(4..12) {
+            world.end(world.attempt(ticket), outcome(OutcomeKind::Forbidden));
+            // No route is stopped, and turns are taken by others, too.
+            world.gate.resume(world.now);
+            for _ in 0..rng.u32(0..3) {
+                let other = world.submit("normal");
+                world.succeed(world.attempt(other));
+            }
+        }
+        world.succeed(world.attempt(ticket));
+        world.sent.clear();
+    }
+    assert!(world.gate.pools.len() <= 4096, "{}", world.gate.pools.len());
+    let ticket = world.submit("normal");
+    world.succeed(world.attempt(ticket));
+    assert!(world.succeeded(ticket));
+}
+
+#[test]
 fn weights_share_the_turns() {
     let routes = vec![
         RouteSpec { weight: 3.0, ..RouteSpec::new("heavy", "a") },
@@ -506,7 +531,6 @@ fn lanes_of_single_users_do_not_pile_up_for_ever() {
     assert!(world.was_sent(again));
     let lanes = world.gate.snapshot(world.now).lanes;
     assert!(lanes.len() <= USER_LANES_AND_ACCOUNT);
-    assert_eq!(world.gate.user_lanes, lanes.len() - 1);
     assert!(lanes.iter().any(|lane| lane.user_id.as_deref() == Some("user-0")), "who was forgotten is new again");
 }
 const USER_LANES_AND_ACCOUNT: usize = 4096 + 1;
@@ -1109,7 +1133,7 @@ fn a_user_who_gave_up_and_was_forgotten_leaves_nothing_behind() {
     let user = |user: String| move |spec: &mut JobSpec<'_>| spec.user_id = Some(user.leak());
     let flying = world.submit_as("normal", user("long".into())).unwrap();
     let mut given_up = Vec::new();
-    while world.gate.user_lanes < world.gate.user_lanes_most {
+    while world.gate.pools.len() < world.gate.pools_most {
         given_up.push(world.submit_as("normal", user(format!("user-{}", given_up.len()))).unwrap());
     }
     for ticket in given_up {
@@ -1119,7 +1143,7 @@ fn a_user_who_gave_up_and_was_forgotten_leaves_nothing_behind() {
     let workload = world.gate.workload("normal");
     let spec = JobSpec { user_id: Some("late"), ..JobSpec::new("m", workload) };
     let late = world.gate.submit(world.now, spec).unwrap();
-    assert!(world.gate.user_lanes < 10);
+    assert!(world.gate.pools.len() < 10 && world.gate.lanes.len() < 10);
     let Scheduler { lanes, pools, .. } = &world.gate;
     let mut waiting = lanes.iter().flat_map(|(_, lane)| &lane.waiting);
     assert!(waiting.all(|&pool| pools.contains(pool as usize)), "nobody is asked in vain with every answer");
