@@ -23,7 +23,7 @@ pub(super) struct Noise {
     seen: u32,
     /// The same when the suspicion was confirmed.
     expected: f64,
-    /// The share of the last requests beyond the window that were refused.
+    /// The share of the last requests beyond the window that were refused, since the cap was last found.
     above: f64,
     /// Requests inside the window that were let in since one was refused.
     quiet: u32,
@@ -67,7 +67,7 @@ impl Noise {
     /// Where the share refused of about the last so many beyond the window …
     const ABOVE: f64 = 16.0;
     /// … is so much larger than that inside, it is a cap that is met: what the window lost, other clients have taken.
-    const CAPPED: f64 = 0.08;
+    const CAPPED: f64 = 0.1;
     /// A streak of so many refusals is no chance.
     const STREAK: u32 = 4;
     /// The share is that of about so many requests.
@@ -165,7 +165,7 @@ impl Noise {
 
     /// The cap was found at `window`: by a probe, or by refusals in a row.
     pub(super) fn found(&mut self, window: u32) {
-        (self.peak, self.falls) = (window, 0);
+        (self.peak, self.falls, self.above) = (window, 0, 0.0);
     }
 
     /// The window rose to `window`.
