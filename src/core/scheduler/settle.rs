@@ -44,7 +44,7 @@ impl Scheduler {
         }
         let mut admitted = None;
         let mut content_after = None;
-        let mut due_sooner = false;
+        let due = flight.due;
         match event {
             Event::Headers => {
                 admitted = Some(Evidence::Headers);
@@ -70,7 +70,6 @@ impl Scheduler {
                 } else if delivered {
                     flight.due = idle.max(after(flight.sent, clocks.first_content));
                 }
-                due_sooner = true;
             }
             Event::Delivered => {
                 if flight.phase != Phase::Content {
@@ -85,7 +84,7 @@ impl Scheduler {
         }
         let (lanes, sent, route) = (flight.lanes, flight.sent, flight.route);
         let reopens = admitted.is_some() && core::mem::take(&mut flight.probes_stop);
-        if due_sooner {
+        if flight.due < due {
             self.arm_call(attempt.ticket);
         }
         if reopens {
