@@ -28,8 +28,8 @@ impl Scheduler {
         for lane in &self.pools[pool_id as usize].lanes {
             self.lanes[lane.0 as usize].ceiling.advance(now);
         }
-        // Candidates that have room, but not for what waits.
-        let mut unfit = 0u64;
+        // Candidates that have room, but not for what waits; and of these, those that won't have it soon.
+        let (mut unfit, mut passed) = (0u64, 0u64);
         let mut shut = false;
         while self.ask(now, pool_id, &mut offers) {
             if offers.iter().all(|offer| matches!(offer, Offer::Stopped(_))) {
@@ -40,14 +40,17 @@ impl Scheduler {
                 if unfit != 0 {
                     for (at, offer) in offers.iter_mut().enumerate() {
                         if unfit & (1 << at) != 0 && matches!(offer, Offer::Open { .. }) {
-                            *offer = Offer::Full;
+                            *offer = if passed & (1 << at) != 0 { Offer::Closed(None) } else { Offer::Full };
                         }
                     }
                 }
                 let Some(candidate) = self.choose(pool_id, &offers) else { break false };
                 match self.dispatch(now, pool_id, candidate, &offers) {
                     Ok(()) => break true,
-                    Err(candidate) => unfit |= 1 << candidate,
+                    Err((candidate, until)) => {
+                        unfit |= 1 << candidate;
+                        passed |= u64::from(until - now > WORTH_WAITING) << candidate;
+                    }
                 }
             };
             if !sent {
@@ -178,14 +181,14 @@ impl Scheduler {
     /// Sends the next call by `candidate`, or by another that is open if that one has failed it twice.
     ///
     /// # Errors
-    /// The candidate, if it has nothing for what waits.
+    /// The candidate, if it has nothing for what waits, and until when its rate limit has not.
     pub(super) fn dispatch(
         &mut self,
         now: Timestamp,
         pool_id: u32,
         candidate: usize,
         offers: &[Offer],
-    ) -> Result<(), usize> {
+    ) -> Result<(), (usize, Timestamp)> {
         let Pool { queue, candidates, .. } = &mut self.pools[pool_id as usize];
         let lanes = candidates[candidate].lanes;
         let mut allowed = [true; 3];
@@ -211,7 +214,7 @@ impl Scheduler {
                     self.arm_pool(pool_id, at);
                 }
             }
-            return Err(candidate);
+            return Err((candidate, now));
         };
         let call = &self.calls[ticket.index as usize];
         let fresh = |at: usize| call.failures < 2 || call.last_route != Some(candidates[at].route);
@@ -236,7 +239,7 @@ impl Scheduler {
             // Without having the line looked at: nothing has changed, and it would be at once, for ever.
             self.line_up(ticket, true);
             self.arm_pool(pool_id, affordable);
-            return Err(choice);
+            return Err((choice, affordable));
         }
         self.admit_from_overflow(pool_id);
         self.charge(pool_id, choice, offers);

@@ -131,6 +131,24 @@ impl World {
 }
 
 #[test]
+fn a_clock_that_stood_still_goes_on_whatever_rang_meanwhile() {
+    let mut world = World::single();
+    let clocks = Clocks {
+        headers: Some(Duration::from_secs(10)),
+        first_content: Some(Duration::from_secs(60)),
+        ..Clocks::default()
+    };
+    let ticket = world.submit_as("normal", |spec| spec.clocks = Some(clocks)).unwrap();
+    let attempt = world.attempt(ticket);
+    world.on(attempt, Event::Delivered);
+    world.pass(20.0);
+    assert!(world.aborted.is_empty(), "the time for a head has rung for nothing");
+    world.on(attempt, Event::Headers);
+    world.pass(50.0);
+    assert_eq!(world.aborted, [attempt], "no content in a minute");
+}
+
+#[test]
 fn a_lifted_deadline_lets_a_call_take_as_long_as_it_likes() {
     let mut world = World::single();
     let brief = |spec: &mut JobSpec<'_>| spec.deadline = Some(Duration::from_secs(5));
@@ -984,6 +1002,15 @@ fn a_call_too_large_for_what_is_left_of_a_token_quota_waits_for_it_quietly() {
     assert!(world.gate.next_wake().is_some_and(|at| at > world.now), "nothing to do until tokens are free");
     world.pass(62.0);
     assert!(world.was_sent(large));
+}
+
+#[test]
+fn an_ordered_route_with_too_few_tokens_left_for_a_call_is_passed_over() {
+    let quota = QuotaSpec { tokens_per_minute: Some(1000), ..QuotaSpec::default() };
+    let first = RouteSpec { quota, ..RouteSpec::new("first", "a") };
+    let mut world = World::new(Config::new(vec![first, RouteSpec::new("second", "b")]));
+    let calls = [600, 600, 300, 300].map(|tokens| world.submit_as("normal", |spec| spec.tokens = tokens).unwrap());
+    assert_eq!(calls.map(|ticket| world.route(ticket)), [0, 1, 0, 1], "what is left is for whom it is enough");
 }
 
 #[test]
