@@ -120,7 +120,7 @@ fn scenarios() -> Vec<Scenario> {
         scenario("walk ±10 % every 10 s, 1 h", 0.983, 0.0236, |seed| {
             sized(Provider::new(walk(seed, 10.0, 0.1)), 64.0, 3600.0)
         }),
-        scenario("walk ±30 % every 60 s, 1 h", 0.978, 0.0133, |seed| {
+        scenario("walk ±30 % every 60 s, 1 h", 0.975, 0.0133, |seed| {
             sized(Provider::new(walk(seed, 60.0, 0.3)), 64.0, 3600.0)
         }),
         scenario("503 for 20 s in every 120 s", 0.977, 0.0026, |_| {

@@ -2,11 +2,13 @@
 //! knows the cap, and what share of its requests is rejected.
 //!
 //! `make scenarios` prints the table. Requests run about 6 s (log-normal, at most 20 s), the round trip is 40 ms; ratio
-//! is the time that a client on the same network needs that knows the cap, over ours; rejected is the share of requests
-//! answered 429. Nothing may be lost or asked twice in any of them.
+//! is the time that a client on the same network needs that knows the cap, over ours, or our answers over its where
+//! clients are stopped in the middle of their work; rejected is the share of requests answered 429. Nothing may be lost or asked twice in any of them.
 
 #![cfg(feature = "sim")]
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use tidegate::core::queue::Class;
@@ -21,7 +23,7 @@ use tidegate::sim::scenario::{
 
 /// What the limit was tuned on, and what it was not.
 const TESTED: [u64; 2] = [1, 2];
-const HELD_OUT: [u64; 1] = [101];
+const HELD_OUT: [u64; 4] = [101, 102, 103, 104];
 
 fn scenario(cap: Cap) -> Scenario {
     let time = Dist::Lognormal(Lognormal { median: 5.0, sigma: 0.6, max: Some(20.0) });
@@ -117,7 +119,7 @@ fn cases() -> Vec<Case> {
             "walk between 16 and 256",
             scenario(Cap::Walk(Walk { start: 64, low: 16, high: 256, every: 10.0, spread: 0.06 })),
             20_000,
-            (0.974, 0.0212),
+            (0.967, 0.0212),
         ),
         case("503 for 15 s in every 120 s", outages(64), 6000, (0.975, 0.0038)),
         case("cold start on 500", constant(500), 2500, (0.967, 0.0137)),
@@ -143,14 +145,14 @@ fn cases() -> Vec<Case> {
                 (0.962, 0.0495),
             )
         },
-        case("storm: five caps a minute, 503s, breaks", Scenario::preset("storm").unwrap(), 300, (0.795, 0.0413)),
+        case("storm: five caps a minute, 503s, breaks", Scenario::preset("storm").unwrap(), 300, (0.785, 0.0413)),
         case("storm, ten minutes of it", Scenario::preset("storm").unwrap(), 4000, (0.890, 0.0350)),
         case("constant 64, one in ten refused by chance", by_chance(constant(64), 0.1), 6000, (0.83, 0.0290)),
-        case("the same, each asking to wait a second", asking(by_chance(constant(64), 0.1)), 6000, (0.85, 0.0370)),
+        case("the same, each asking to wait a second", asking(by_chance(constant(64), 0.1)), 6000, (0.815, 0.0370)),
         case("constant 500, requests of 0.3 s, the same", by_chance(plenty, 0.1), 40_000, (0.50, 0.0150)),
         case("64 ↔ 16 every 120 s, one in ten by chance", by_chance(two_minutes, 0.1), 12_000, (0.855, 0.0790)),
-        clients("8 clients on 64, 10 min", 8, 64, (0.987, 0.0205)),
-        clients("20 clients on 500, 10 min", 20, 500, (0.986, 0.0340)),
+        clients("8 clients on 64, 10 min", 8, 64, (0.994, 0.0205)),
+        clients("20 clients on 500, 10 min", 20, 500, (0.992, 0.0340)),
         Case { jobs: cancelling, ..case("a fifth gives up, constant 64", constant(64), 0, (0.982, 0.0045)) },
     ]
 }
@@ -180,9 +182,10 @@ impl Row {
             row.rejected += share * played.tally.slot_rejections() as f64 / played.tally.requests as f64;
             row.seconds += share * played.makespan.as_secs_f64();
             let ratio = if case.setup.clients.len() > 1 {
-                // They are stopped in the middle of their work: what counts is how much of the cap they used.
+                // They are stopped in the middle of their work: what counts is how much of it was done.
                 assert!(played.failed.is_empty() && played.tally.duplicates.is_empty(), "{}, seed {seed}", case.name);
-                played.tally.utilisation().unwrap()
+                let ideal = oracle::knowing_calls(&case.scenario, seed, &case.setup, &case.jobs).unwrap();
+                played.completed as f64 / ideal.completed as f64
             } else {
                 check(case.name, seed, case.jobs.len(), &played);
                 let work = Jobs { round_trip: case.setup.round_trip, ..Jobs::new(played.completed) };
@@ -198,13 +201,29 @@ impl Row {
 
 #[test]
 fn the_scheduler_keeps_a_moving_limit_full_and_loses_nothing() {
+    let cases = cases();
+    let next = AtomicUsize::new(0);
+    let rows: Vec<OnceLock<[Row; 2]>> = cases.iter().map(|_| OnceLock::new()).collect();
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let i = next.fetch_add(1, Relaxed);
+                    let (Some(case), Some(row)) = (cases.get(i), rows.get(i)) else { break };
+                    row.get_or_init(|| [&TESTED[..], &HELD_OUT[..]].map(|seeds| Row::of(case, seeds)));
+                }
+            });
+        }
+    });
+
     println!("{:42}{:>16}{:>16}", "", "tested seeds", "held-out seeds");
     println!("{:42}{:>8}{:>8}{:>8}{:>8}{:>9}", "scenario", "ratio", "429s", "ratio", "429s", "seconds");
     let mut missed = Vec::new();
-    for case in cases() {
-        let rows = [&TESTED[..], &HELD_OUT[..]].map(|seeds| Row::of(&case, seeds));
+    for (case, rows) in cases.iter().zip(&rows) {
+        let rows = rows.get().expect("every case was played");
         print!("{:42}", case.name);
-        for row in &rows {
+        for row in rows {
             print!("{:>8.3}{:>7.2}%", row.ratio, row.rejected * 100.0);
             if row.ratio < case.floor.0 || row.rejected > case.floor.1 {
                 missed.push((case.name, row.ratio, row.rejected, row.worst));

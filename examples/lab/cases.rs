@@ -21,7 +21,7 @@ use tidegate::sim::scenario::{
 pub(crate) enum Measure {
     /// Jobs answered over the time it took, for a batch.
     Batch,
-    /// Slot-seconds used until the horizon, for work that never ends.
+    /// Calls answered until the horizon, for work that never ends.
     Work,
     /// Time from submission to answer, on average: for work that comes over time. Lost jobs count against it.
     Answer,

@@ -106,7 +106,7 @@ pub(crate) fn figures(case: &Case, jobs: &[Job], played: &Played, ideal: &Played
         Measure::Batch => {
             done.min(1.0) * finished(ideal).as_secs_f64() / finished(played).max(finished(ideal)).as_secs_f64()
         }
-        Measure::Work => (used(played) / used(ideal)).min(1.0),
+        Measure::Work => (played.completed as f64 / ideal.completed as f64).min(1.0),
         Measure::Answer => {
             let end = finished(ideal);
             (answer_time(jobs, ideal, end) / answer_time(jobs, played, end).max(1e-9)).min(1.0)
@@ -130,10 +130,6 @@ pub(crate) fn figures(case: &Case, jobs: &[Job], played: &Played, ideal: &Played
         converged: case.cold.then(|| converged(played)),
         per_change: per_change(&played.samples, case.setup.sample_every),
     }
-}
-
-fn used(played: &Played) -> f64 {
-    played.tally.lanes.iter().map(|lane| lane.used).sum()
 }
 
 /// Seconds from submission to answer, on average. A job that was lost counts as if it still waited at `end`.

@@ -113,7 +113,8 @@ impl Ceiling {
     /// The moment of the next probe.
     fn probe_due(&self, now: Timestamp) -> Timestamp {
         let service = self.service.unwrap_or(Self::SERVICE);
-        let drift = self.motion.expected(now, self.window);
+        let followed = self.mode.climb().is_some_and(|climb| climb.follows());
+        let drift = self.motion.expected(now, self.window, followed);
         let price = self.penalties.price(self.params.price);
         self.probe.due(Probe::interval(service, self.window, drift, price, price / self.params.price))
     }

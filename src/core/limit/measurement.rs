@@ -153,10 +153,12 @@ impl Motion {
         self.seen.rate(now)
     }
 
-    /// Slots a second it may be moving, where it is about `window`.
-    pub(super) fn expected(&self, now: Timestamp, window: u32) -> f64 {
+    /// Slots a second it may be moving away from us, where it is about `window`; `followed` if a climb goes along as it
+    /// rises.
+    pub(super) fn expected(&self, now: Timestamp, window: u32, followed: bool) -> f64 {
         let unseen = self.unsettled.rate(now) + Self::RESTLESSNESS / f64::from(self.rests.saturating_add(1));
-        self.seen.rate(now) + unseen * f64::from(window).max(4.0)
+        let seen = self.seen.rate(now) * if followed { Rise::UNFOLLOWED } else { 1.0 };
+        seen + unseen * f64::from(window).max(4.0)
     }
 
     /// The cap was met for the first time.
@@ -196,6 +198,8 @@ pub(super) struct Rise {
 impl Rise {
     /// A rising cap is followed at this share of its pace, so that following it is seldom rejected.
     const FOLLOWED: f64 = 0.85;
+    /// So much of a cap's movement is left to be found then: what rises falls again, so half of it is rises.
+    const UNFOLLOWED: f64 = 1.0 - Self::FOLLOWED / 2.0;
 
     /// A climb met the cap at `level`. Returns by how many slots a second to follow it, if it has risen twice running.
     pub(super) fn met(&mut self, now: Timestamp, level: u32) -> Option<f64> {
@@ -399,18 +403,29 @@ mod tests {
     fn a_cap_that_is_found_where_it_was_is_expected_to_stay() {
         let at = Timestamp::from_secs_f64;
         let mut motion = Motion::starting_at(at(0.0), 120.0, 0.0);
-        let unknown = motion.expected(at(0.0), 100);
+        let unknown = motion.expected(at(0.0), 100, false);
         motion.first_met(at(0.0));
-        let mut last = motion.expected(at(0.0), 100);
+        let mut last = motion.expected(at(0.0), 100, false);
         assert!(last > 10.0 * unknown, "where it was met once, it may be anywhere soon");
         for _ in 0..5 {
             motion.rested();
-            let now = motion.expected(at(0.0), 100);
+            let now = motion.expected(at(0.0), 100, false);
             assert!(now < 0.7 * last, "{now} after {last}");
             last = now;
         }
         motion.moved(at(0.0), 12.0);
-        assert!(motion.expected(at(0.0), 100) > last + 0.1);
+        assert!(motion.expected(at(0.0), 100, false) > last + 0.1);
+    }
+
+    #[test]
+    fn of_a_cap_that_is_followed_as_it_rises_less_is_left_to_be_found() {
+        let at = Timestamp::from_secs_f64;
+        let mut motion = Motion::starting_at(at(0.0), 120.0, 0.0);
+        let [followed, held] = [true, false].map(|followed| motion.expected(at(0.0), 100, followed));
+        assert_eq!(followed, held, "as long as nothing was seen to move");
+        motion.moved(at(0.0), 12.0);
+        let [more, most] = [true, false].map(|followed| motion.expected(at(0.0), 100, followed));
+        assert!((more - followed - 0.1 * 0.575).abs() < 1e-9 && (most - held - 0.1).abs() < 1e-9);
     }
 
     #[test]
