@@ -83,11 +83,16 @@ fn what_is_wrong_is_said_before_any_file_is_touched() {
 
 /// A folder with `count` requests and a scenario, and the program about to send them to a simulation.
 fn simulate(dir: &TempDir, count: usize, scenario: &str) -> Command {
+    fs::write(dir.path().join("scenario.json"), scenario).unwrap();
+    simulate_with(dir, count, "scenario.json")
+}
+
+/// The same, with the scenario as it is named on the command line.
+fn simulate_with(dir: &TempDir, count: usize, scenario: &str) -> Command {
     let mut command = tidegate(dir, &["batch", "in.jsonl", "-o", "out.jsonl", "--quiet", "--json"]);
-    command.args(["--simulate", "--scenario", "scenario.json"]);
+    command.args(["--simulate", "--scenario", scenario]);
     let input: String = (0..count).map(|n| format!("{{\"id\":\"id-{n}\",\"prompt\":\"number {n}\"}}\n")).collect();
     fs::write(dir.path().join("in.jsonl"), input).unwrap();
-    fs::write(dir.path().join("scenario.json"), scenario).unwrap();
     command
 }
 
@@ -96,6 +101,18 @@ const QUICK: &str = r#"{"cap": 50, "service": {"time": 0.01}}"#;
 const SLOW: &str = r#"{"cap": 4, "service": {"time": 0.1}}"#;
 /// Most requests wait for an hour.
 const STUCK: &str = r#"{"cap": 4, "service": {"time": 0.01}, "queue": {"wait": 3600, "probability": 0.8}}"#;
+
+#[test]
+fn a_scenario_may_be_written_on_the_command_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, summary) = finish(simulate_with(&dir, 20, QUICK).output().unwrap());
+    assert_eq!((code, &summary["answered"]), (0, &Value::from(20)), "{summary}");
+    assert_eq!(summary["simulation"]["timeline"][0]["cap"], 50);
+    let wrong = ["batch", "in.jsonl", "-o", "new.jsonl", "--simulate", "--scenario", "{\"kap\": 5}"];
+    let (code, message) = run(&dir, &wrong);
+    assert_eq!(code, 2, "{message}");
+    assert!(message.contains("--scenario: ") && message.contains("unknown field `kap`"), "{message}");
+}
 
 /// The exit code, and the summary on standard output.
 fn finish(output: Output) -> (i32, Value) {

@@ -3,6 +3,8 @@
 
 mod client_support;
 
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,6 +12,8 @@ use client_support::*;
 use serde_json::json;
 use tidegate::types::{ChatRequest, Message};
 use tidegate::{Class, Client, Clocks, ErrorKind, Event, OutcomeKind, RetryPolicy, Route, Strategy, WorkloadSpec};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 fn quick() -> RetryPolicy {
     RetryPolicy { base: Duration::from_millis(1), ..RetryPolicy::default() }
@@ -336,6 +340,48 @@ async fn an_answer_larger_than_allowed_is_refused_once() {
 }
 
 #[tokio::test]
+async fn a_routes_proxy_is_spoken_to_in_its_own_way() {
+    let stub = Stub::start(|_| json(200, &completion("by proxy"))).await;
+    // A proxy for plain HTTP is asked for whole URLs.
+    let route = Route::new("a").base_url("http://far.invalid/v1").proxy(stub.url());
+    let client = Client::builder().route(route).build().unwrap();
+    assert_eq!(soon(client.chat("m").user("x").send()).await.unwrap().content(), Some("by proxy"));
+    assert_eq!(stub.seen()[0].path, "http://far.invalid/v1/chat/completions");
+
+    let (socks, asked) = socks(stub.url().trim_start_matches("http://").parse().unwrap()).await;
+    for scheme in ["socks5", "socks5h"] {
+        let route = Route::new("a").base_url(stub.url()).proxy(format!("{scheme}://{socks}"));
+        let client = Client::builder().route(route).build().unwrap();
+        assert_eq!(soon(client.chat("m").user("x").send()).await.unwrap().content(), Some("by proxy"));
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+}
+
+/// A SOCKS5 proxy (RFC 1928) that leads everyone to `to`, and how many it led there.
+async fn socks(to: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (addr, asked) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let count = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            // "Version 5, one way to log in: none"; "connect to this IPv4 address and port".
+            let mut hello = [0; 3];
+            client.read_exact(&mut hello).await.unwrap();
+            assert_eq!(hello, [5, 1, 0]);
+            client.write_all(&[5, 0]).await.unwrap();
+            let mut connect = [0; 10];
+            client.read_exact(&mut connect).await.unwrap();
+            assert_eq!(connect[..4], [5, 1, 0, 1]);
+            client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await.unwrap();
+            count.fetch_add(1, Ordering::SeqCst);
+            let mut server = TcpStream::connect(to).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await });
+        }
+    });
+    (addr, asked)
+}
+
+#[tokio::test]
 async fn routes_take_turns_by_weight() {
     let heavy = Stub::start(|_| json(200, &completion("heavy"))).await;
     let light = Stub::start(|_| json(200, &completion("light"))).await;
@@ -478,6 +524,8 @@ async fn bad_configurations_are_refused_with_the_field_and_without_the_secret() 
         (base().base_url("https://"), "base_url"),
         (base().base_url("https://user:sk-secret-1234567890@host"), "user name"),
         (base().base_url("https://host/?key=sk-secret-1234567890"), "query"),
+        (base().base_url("https://host/v1/chat/completions/"), "without /chat/completions"),
+        (base().base_url("https://host/beta/completions"), "without /completions"),
         (base().max_concurrency(0), "max_concurrency"),
         (base().max_concurrency(u32::MAX), "max_concurrency"),
         (base().max_queued(0), "max_queued"),
@@ -488,6 +536,7 @@ async fn bad_configurations_are_refused_with_the_field_and_without_the_secret() 
         (base().connect_timeout(Duration::ZERO), "connect_timeout"),
         (base().max_body_bytes(0), "max_body_bytes"),
         (base().retry(RetryPolicy { budget_ratio: f64::NAN, ..RetryPolicy::default() }), "budget_ratio"),
+        (base().retry(RetryPolicy { budget_floor: 0, ..RetryPolicy::default() }), "budget_floor"),
         (base().route(Route::new("deepseek").api_key(key)), "deepseek"),
         (base().route(Route::new("")), "api_key"),
         (base().route(Route::new("").base_url("http://h")), "name"),
@@ -496,6 +545,11 @@ async fn bad_configurations_are_refused_with_the_field_and_without_the_secret() 
         (base().route(Route::new("a").base_url("http://h").header("x\ny", key)), "header"),
         (base().route(Route::new("a").base_url("http://h").header("x", "sk-secret-1234567890\n")), "header"),
         (base().route(Route::new("a").base_url("http://h").proxy("http://u:sk-secret-1234567890@[bad")), "proxy"),
+        (base().route(Route::new("a").base_url("http://h").proxy("gopher://u:secret@h")), "begins with one of http://"),
+        (base().route(Route::new("a").base_url("http://h").proxy("ftp://h")), "proxy"),
+        (base().route(Route::new("a").base_url("http://h").account("")), "account"),
+        (base().route(Route::new("a").base_url("http://h").model("")), "model"),
+        (base().route(Route::new("a").base_url("http://h").model("m").model_as("m", "n")), "`m` twice"),
         (base().route(Route::new("a").base_url("http://h").only_named_models()), "models"),
         (base().workload(WorkloadSpec::new("", Class::Normal)), "name"),
         (base().workload(WorkloadSpec { weight: f64::NAN, ..WorkloadSpec::new("w", Class::Normal) }), "weight"),
@@ -585,6 +639,18 @@ async fn no_key_is_shown_anywhere() {
 }
 
 #[tokio::test]
+async fn a_key_as_short_as_a_word_is_struck_out_where_it_stands_alone() {
+    let words = "the key k is wrong; models are deepseek-flash and k-means";
+    let stub = Stub::start(|_| error(400, "invalid_request_error", words)).await;
+    let client = stub.builder().api_key("k").build().unwrap();
+    let error = soon(client.chat("m").user("x").send()).await.unwrap_err();
+    let told = "the key [redacted] is wrong; models are deepseek-flash and [redacted]-means";
+    assert_eq!(error.message(), Some(told));
+    let body: serde_json::Value = serde_json::from_slice(&error.response().unwrap().body).unwrap();
+    assert_eq!(body["error"]["message"], told);
+}
+
+#[tokio::test]
 async fn no_part_of_a_key_is_shown_where_words_are_cut() {
     let key = "0123456789abcdef";
     let stub = Stub::start(move |request| {
@@ -668,5 +734,30 @@ async fn json_of_ones_own_goes_out_as_it_is_and_comes_back_as_it_came() {
         let error = soon(client.json(path, body).send()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidRequest);
         assert!(error.to_string().contains(words), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn json_of_ones_own_that_needs_the_beta_base_goes_there() {
+    let stub = Stub::start(|_| json(200, &completion("hi"))).await;
+    let route = Route::new("ds").base_url(stub.url()).beta_url(format!("{}/beta", stub.url()));
+    let client = Client::builder().route(route).build().unwrap();
+    let tool = |strict: bool| json!([{"type": "function", "function": {"name": "f", "strict": strict}}]);
+    let begun =
+        |prefix: bool| json!([{"role": "user", "content": "\"prefix\""}, {"role": "assistant", "prefix": prefix}]);
+    for (path, body, expected) in [
+        ("/chat/completions", json!({"model": "m", "messages": begun(true)}), "/beta/chat/completions"),
+        ("/chat/completions", json!({"model": "m", "tools": tool(true)}), "/beta/chat/completions"),
+        (
+            "/chat/completions",
+            json!({"model": "m", "messages": begun(false), "tools": tool(false)}),
+            "/chat/completions",
+        ),
+        ("/chat/completions", json!({"model": "m", "messages": {"prefix": 1}, "tools": "strict"}), "/chat/completions"),
+        ("/completions", json!({"model": "m", "prompt": "x"}), "/beta/completions"),
+        ("/embeddings", json!({"model": "m", "messages": begun(true)}), "/embeddings"),
+    ] {
+        soon(client.json(path, body.to_string()).send()).await.unwrap();
+        assert_eq!(stub.seen().last().unwrap().path, expected, "{body}");
     }
 }

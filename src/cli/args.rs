@@ -26,9 +26,9 @@ pub(crate) enum Command {
 /// /__sim/tally.
 #[derive(Debug, Args)]
 pub(crate) struct SimArgs {
-    /// What the provider does over time: a JSON file, or one of the built-in scenarios
+    /// What the provider does over time: a JSON file, JSON itself, such as '{"cap": 32}', or one of the built-in scenarios
     /// (steady, step, storm, sawtooth, walk, scale, rate-limits, penalty, balance-falling, hard-day)
-    #[arg(long, value_name = "FILE|NAME", default_value = "storm")]
+    #[arg(long, value_name = "FILE|JSON|NAME", default_value = "storm")]
     pub(crate) scenario: PathBuf,
 
     /// Where to listen; port 0 lets the system choose
@@ -90,8 +90,9 @@ pub(crate) struct BatchArgs {
     #[arg(long, conflicts_with_all = ["base_url", "api_key_env"])]
     pub(crate) simulate: bool,
 
-    /// What the simulated provider does over time: a JSON file, or the name of a built-in scenario [default: storm]
-    #[arg(long, value_name = "FILE|NAME", requires = "simulate")]
+    /// What the simulated provider does over time: a JSON file, JSON itself, such as '{"cap": 32}', or the name of a
+    /// built-in scenario [default: storm]
+    #[arg(long, value_name = "FILE|JSON|NAME", requires = "simulate")]
     pub(crate) scenario: Option<PathBuf>,
 
     /// Never have more requests in flight than this

@@ -24,7 +24,7 @@ const MOST_COMPARED: u64 = 20_000;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SimulationError {
     #[error(
-        "--scenario {path}: {error}; expected a file, or one of {names}",
+        "--scenario {path}: {error}; expected a file, JSON such as {{\"cap\": 32}}, or one of {names}",
         path = .path.display(), names = Scenario::preset_names().join(", ")
     )]
     Unreadable { path: PathBuf, error: std::io::Error },
@@ -34,12 +34,16 @@ pub(crate) enum SimulationError {
     Start(#[from] StartError),
 }
 
-/// A scenario from a file, or a built-in one by its name.
+/// A scenario from a file, a built-in one by its name, or one that is written out: no file is named like a JSON object.
 pub(crate) fn load(named: Option<&Path>) -> Result<Scenario, SimulationError> {
     let named = named.unwrap_or(Path::new(PRESET));
     let wrong = |error| SimulationError::Scenario { path: named.to_owned(), error };
     if let Some(preset) = named.to_str().filter(|name| Scenario::preset_names().contains(name)) {
         return Scenario::preset(preset).map_err(wrong);
+    }
+    if let Some(json) = named.to_str().filter(|text| text.trim_start().starts_with('{')) {
+        return Scenario::from_json(json)
+            .map_err(|error| SimulationError::Scenario { path: "--scenario".into(), error });
     }
     let json = std::fs::read_to_string(named)
         .map_err(|error| SimulationError::Unreadable { path: named.to_owned(), error })?;

@@ -272,13 +272,27 @@ fn default_route(key: Option<String>, base_url: Option<String>) -> Route {
     route
 }
 
+/// How a proxy may be spoken to.
+const PROXIES: [&str; 6] = ["http", "https", "socks5", "socks5h", "socks4", "socks4a"];
+
 fn http_client(connect: Duration, proxy: Option<&str>) -> Result<reqwest::Client, Error> {
     let builder = runtime::configure_http(reqwest::Client::builder(), connect);
     // What is wrong with a proxy's URL is said without quoting it: it may hold a password.
     let fail = |what: &str| Error::config(format!("Expected `proxy` to be a URL of a proxy{what}"));
+    // Another scheme would have the proxy passed by in silence.
+    let is_known = |proxy: &str| match proxy.split_once("://") {
+        Some((scheme, _)) => PROXIES.iter().any(|known| known.eq_ignore_ascii_case(scheme.trim_start())),
+        None => true,
+    };
     let builder = match proxy {
         Some(_) if cfg!(all(target_family = "wasm", target_os = "unknown")) => {
             return Err(fail(", and to be set natively only: a browser chooses its own"));
+        }
+        Some(proxy) if !is_known(proxy) => {
+            return Err(fail(&format!(
+                " that begins with one of {}",
+                PROXIES.map(|known| [known, "://"].concat()).join(", ")
+            )));
         }
         Some(proxy) => runtime::route_http(builder, Some(proxy)).map_err(|_| fail(""))?,
         None => builder,
@@ -304,6 +318,9 @@ fn check(
     }
     if config.deadline == Some(Duration::ZERO) {
         return fail("Expected `deadline` to be longer than zero, got 0 s".into());
+    }
+    if config.retry.budget_floor == 0 {
+        return fail("Expected `budget_floor` to be at least 1, got 0".into());
     }
     if connect == Duration::ZERO {
         return fail("Expected `connect_timeout` to be longer than zero, got 0 s".into());

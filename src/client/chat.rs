@@ -74,6 +74,8 @@ impl ChatCall {
         tools(tools: impl IntoIterator<Item = Tool>);
         /// Sets whether tools may, must or must not be called.
         tool_choice(choice: ToolChoice);
+        /// Asks for the tokens' probabilities, and for those of so many alternatives, 0 for none.
+        logprobs(top: u32);
         /// Sets on whose behalf the call is made (DeepSeek).
         user_id(user_id: impl Into<String>);
         /// Sets a field that has no typed one.

@@ -31,7 +31,8 @@ impl JsonCall {
     call_options!();
 
     /// Makes the call and waits for the whole answer. The body goes out as it is, but for the model's name on a route
-    /// that knows it by another. A blank 200 is retried as overload, and an error object inside a 200 is an error, as for
+    /// that knows it by another. What DeepSeek has at its beta base only (fill-in-the-middle, a message with `prefix`, strict
+    /// tools) goes there. A blank 200 is retried as overload, and an error object inside a 200 is an error, as for
     /// typed calls.
     ///
     /// # Errors
@@ -54,7 +55,11 @@ impl JsonCall {
         let operation = if path.ends_with("/chat/completions") { "chat" } else { "text_completion" };
         // Four bytes of JSON to a token is near enough for a first estimate; the answer's usage corrects it.
         let tokens = gate.settings.expected_tokens(|| body.len() as u64 / 4, Some(0));
-        let beta = path == "/completions";
+        let beta = match &*path {
+            "/completions" => true,
+            "/chat/completions" => is_beta(&body),
+            _ => false,
+        };
         let mut wire = Wire::json(path, body, false);
         wire.beta = beta;
         let subject = Subject { operation, model, user_id, tokens };
@@ -66,6 +71,19 @@ impl fmt::Debug for JsonCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JsonCall").field("path", &self.path).field("bytes", &self.body.len()).finish_non_exhaustive()
     }
+}
+
+/// Whether a chat goes on with an answer that is begun, or has strict tools: DeepSeek has both at its beta base only, and
+/// elsewhere a prefix is answered as if it were a message like any other.
+fn is_beta(body: &[u8]) -> bool {
+    let has = |name: &str| memchr::memmem::find(body, name.as_bytes()).is_some();
+    if !has("\"prefix\"") && !has("\"strict\"") {
+        return false;
+    }
+    let Ok(body) = serde_json::from_slice::<serde_json::Value>(body) else { return false };
+    let is_strict = |tool: &serde_json::Value| tool["function"]["strict"] == true;
+    body["messages"].as_array().and_then(|messages| messages.last()).is_some_and(|last| last["prefix"] == true)
+        || body["tools"].as_array().is_some_and(|tools| tools.iter().any(is_strict))
 }
 
 /// What the gate must know of a body.

@@ -126,8 +126,9 @@ impl Route {
         self
     }
 
-    /// Sends everything through a proxy: `http://`, `https://` or `socks5://`. Natively only: in a browser the host
-    /// decides, and `build` refuses.
+    /// Sends everything through a proxy: `http://`, `https://`, `socks5://` (or `socks5h://`, where the proxy looks names up)
+    /// or `socks4://`. Default: what the environment says, in `HTTPS_PROXY` and the like. Natively only: in a browser the
+    /// host decides, and `build` refuses.
     #[must_use]
     pub fn proxy(mut self, url: impl Into<String>) -> Self {
         self.proxy = Some(url.into());
@@ -197,6 +198,17 @@ impl Route {
             value.set_sensitive(true);
             headers.insert(parsed, value);
         }
+        for (at, model) in self.spec.models.iter().enumerate() {
+            if model.name.is_empty() {
+                return Err(fail("a model's `name` to be a non-empty string, got \"\""));
+            }
+            if self.spec.models[..at].iter().any(|other| other.name == model.name) {
+                return Err(fail(&format!("model names to be unique, got `{}` twice", model.name)));
+            }
+        }
+        if self.account.as_deref() == Some("") {
+            return Err(fail("`account` to be a non-empty string, got \"\""));
+        }
         if let Some(limit) = self.spec.max_concurrency
             && !(1..=MOST_CONCURRENCY).contains(&limit)
         {
@@ -232,6 +244,9 @@ impl fmt::Debug for Route {
     }
 }
 
+/// What a base URL copied out of an example often ends with.
+const ENDPOINTS: [&str; 2] = ["/chat/completions", "/completions"];
+
 /// A base URL that can be sent to and shown. What is wrong with it is said without quoting it: it may hold a secret.
 fn parse_url(field: &str, text: &str, route: &str) -> Result<Url, Error> {
     let fail = |what: &str| Err(Error::config(format!("Expected `{field}` {what} (route `{route}`)")));
@@ -250,6 +265,9 @@ fn parse_url(field: &str, text: &str, route: &str) -> Result<Url, Error> {
     }
     if url.query().is_some() || url.fragment().is_some() {
         return fail("to be without a query and a fragment");
+    }
+    if let Some(endpoint) = ENDPOINTS.iter().find(|endpoint| url.path().trim_end_matches('/').ends_with(*endpoint)) {
+        return fail(&format!("to be without {endpoint}: requests add their path to it"));
     }
     // What `http` will not send, say so now.
     if Uri::from_str(url.as_str()).is_err() {

@@ -125,6 +125,7 @@ impl RetryBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn delays_double_up_to_the_cap_and_fill_their_range() {
@@ -195,5 +196,39 @@ mod tests {
         budget.on_success(Timestamp::from_secs_f64(50.0));
         let earlier = Timestamp::from_secs_f64(20.0);
         assert_eq!(budget.reserve(earlier, earlier), earlier);
+    }
+
+    proptest! {
+        /// Whatever succeeds and fails when: no retry starts before it may, and in no nine seconds (a window, less the slice
+        /// that is being counted) more start at once than the floor and the share of what succeeded.
+        #[test]
+        fn no_order_of_events_starts_a_retry_early_or_more_at_once_than_the_budget_has(
+            floor in 1u32..20,
+            ratio in 0.0f64..1.0,
+            steps in prop::collection::vec((prop_oneof![Just(0), 0u64..1_000_000], any::<bool>()), 1..200),
+        ) {
+            let policy = RetryPolicy { budget_floor: floor, budget_ratio: ratio, ..RetryPolicy::default() };
+            let mut budget = RetryBudget::new(&policy);
+            let (mut now, mut successes, mut at_once) = (Timestamp::ZERO, 0u32, Vec::new());
+            for (wait, succeeds) in steps {
+                now += Duration::from_micros(wait);
+                if succeeds {
+                    budget.on_success(now);
+                    successes += 1;
+                    continue;
+                }
+                let start = budget.reserve(now, now);
+                prop_assert!(start >= now);
+                if start == now {
+                    at_once.push(now);
+                }
+            }
+            let most = f64::from(floor) + ratio * f64::from(successes) + 1.0;
+            for (first, &start) in at_once.iter().enumerate() {
+                let end = start + Duration::from_secs(9);
+                let within = at_once[first..].iter().take_while(|&&start| start < end).count();
+                prop_assert!((within as f64) < most, "{} in nine seconds, of {}", within, most);
+            }
+        }
     }
 }

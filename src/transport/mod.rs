@@ -82,12 +82,12 @@ impl Endpoint {
         let Outcome { message, code, error_type, request_id, .. } = &mut outcome;
         for said in [message, code, error_type, request_id].into_iter().flatten() {
             for secret in &self.secrets {
-                if said.contains(&**secret) {
-                    *said = said.replace(&**secret, "[redacted]").into();
+                if let Some(struck) = without(said.as_bytes(), secret) {
+                    *said = String::from_utf8_lossy(&struck).into();
                 }
                 // Words are cut to a length, and a key may be what was cut. A part as short as this may be a word.
                 let ends = |part: &usize| secret.get(..*part).is_some_and(|part| said.ends_with(part));
-                if let Some(part) = (8..secret.len()).rev().find(ends) {
+                if let Some(part) = (TELLING..secret.len()).rev().find(ends) {
                     *said = [&said[..said.len() - part], "[redacted]"].concat().into();
                 }
             }
@@ -98,16 +98,8 @@ impl Endpoint {
     /// The same for an error's body and headers: they too end in logs and error files.
     fn scrub_bytes(&self, mut body: Bytes) -> Bytes {
         for secret in &self.secrets {
-            let mut scrubbed = BytesMut::new();
-            let mut copied = 0;
-            for at in memchr::memmem::find_iter(&body, secret.as_bytes()) {
-                scrubbed.extend_from_slice(&body[copied..at]);
-                scrubbed.extend_from_slice(b"[redacted]");
-                copied = at + secret.len();
-            }
-            if copied > 0 {
-                scrubbed.extend_from_slice(&body[copied..]);
-                body = scrubbed.freeze();
+            if let Some(struck) = without(&body, secret) {
+                body = struck.freeze();
             }
         }
         body
@@ -265,12 +257,35 @@ impl Headers for HeaderView<'_> {
     }
 }
 
+/// From this many bytes on a key is taken for one wherever it stands. A shorter one (`none`, `EMPTY`, `ollama`: servers of
+/// one's own take any) may be a part of words that a server says, so it has to stand alone.
+const TELLING: usize = 8;
+
+/// `text` with `secret` struck out; `None` if it isn't in there.
+fn without(text: &[u8], secret: &str) -> Option<BytesMut> {
+    let in_word = |at: Option<usize>| at.and_then(|at| text.get(at)).is_some_and(u8::is_ascii_alphanumeric);
+    let mut struck = BytesMut::new();
+    let mut copied = 0;
+    for at in memchr::memmem::find_iter(text, secret.as_bytes()) {
+        let end = at + secret.len();
+        if secret.len() >= TELLING || !in_word(at.checked_sub(1)) && !in_word(Some(end)) {
+            struck.extend_from_slice(&text[copied..at]);
+            struck.extend_from_slice(b"[redacted]");
+            copied = end;
+        }
+    }
+    (copied > 0).then(|| {
+        struck.extend_from_slice(&text[copied..]);
+        struck
+    })
+}
+
 /// The key in a header whose name says that it has one (`api-key`, `x-auth-token`), without what introduces it. What is
 /// short may be a word that stands in any answer.
 fn secret<'h>((name, value): (&HeaderName, &'h HeaderValue)) -> Option<&'h str> {
     let telling = ["auth", "key", "secret", "token"].iter().any(|word| name.as_str().contains(word));
     let last = value.to_str().ok()?.rsplit(' ').next()?;
-    (telling && last.len() >= 8).then_some(last)
+    (telling && last.len() >= TELLING).then_some(last)
 }
 
 /// An answer that was an error, as it came but for the route's key, should the server echo it: that is struck out.
