@@ -59,6 +59,8 @@ pub fn jittered_floor(asked: Duration, rng: &mut fastrand::Rng) -> Duration {
 /// Retries allowed over any [`RetryBudget::WINDOW`]: a floor plus a share of the successes in it.
 ///
 /// A retry the budget has no room for is postponed until it has, not refused: a storm is spread out, and no call is lost.
+/// It counts in the window in which it was asked for, not in that in which it starts, so that one bad minute does not put off
+/// the retries of the next: failures that go on are the breaker's to stop.
 #[derive(Debug)]
 pub struct RetryBudget {
     ratio: f64,
