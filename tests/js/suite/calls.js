@@ -1,5 +1,5 @@
 import { deepEqual, equal, match, ok, rejection, throws } from "./assert.js";
-import { FAST, STREAMING, answer, ask, event, sleep, textOf, until } from "./support.js";
+import { FAST, STREAMING, answer, ask, event, textOf, until } from "./support.js";
 
 const range = (length) => Array.from({ length }, (_, i) => i);
 
