@@ -4,7 +4,7 @@ CARGO ?= cargo
 WASM := wasm32-unknown-unknown
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint wasm npm test-rust test-wasm test-js scenarios lab bench bench-speed bench-sockets clean
+.PHONY: help demo test lint wasm npm test-rust test-wasm test-js scenarios lab bench bench-speed bench-npm bench-sockets clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,10 +58,15 @@ lab: ## every scenario: Tidegate beside what people use instead, as a table and 
 	$(CARGO) run --locked --profile lab --no-default-features --features sim --example lab
 	cp target/lab/moving.svg examples/lab/moving-cap.svg
 
-bench: bench-speed bench-sockets ## both of the following
+bench: bench-speed bench-npm bench-sockets ## all of the following
 
 bench-speed: ## cost of the parser, the scheduler and the client, beside their peers; counts instructions with valgrind
 	$(CARGO) bench --locked --all-features --bench "*"
+
+bench-npm: npm ## what a client, a call, a chunk and a waiting task cost in the npm package, beside its peers
+	tests/setup/npm-packages tests/js/bench
+	node tests/js/bench/speed.js
+	node tests/js/bench/schedule.js
 
 bench-sockets: npm ## npm packages and Tidegate against a simulated provider on real sockets; about six minutes
 	tests/setup/npm-packages tests/js/bench

@@ -1,5 +1,5 @@
 /// <reference lib="esnext.disposable" preserve="true" />
-import { Gate, makeCore } from "./driver.js";
+import { Gate, makeCore, refuseAborted } from "./driver.js";
 import { InvalidRequestError, failed } from "./errors.js";
 import { EVENTS, type TidegateEvents } from "./events.js";
 import { BEFORE_CONTENT, BEFORE_HEADERS, Exchange, RESET, ask, broken, classify, headerLines, unlessAborted, words, type Wire } from "./exchange.js";
@@ -240,6 +240,8 @@ async function create<T extends { usage?: ChatCompletion["usage"] | null }, C>(
   try {
     // The usage is asked for, unless the request says otherwise.
     body = JSON.stringify(stream ? { stream_options: { include_usage: true }, ...params } : params);
+    // A `toJSON` may have nothing to say.
+    if (!body) throw "it comes to nothing";
   } catch (error) {
     throw new InvalidRequestError(`Expected the request to be serialisable as JSON: ${String(error)}`, { cause: error });
   }
@@ -265,8 +267,8 @@ async function account<T>(gate: Gate, { maxAttempts }: Settings, path: string, g
   const begun = gate.now();
   const controller = new AbortController();
   const abort = () => controller.abort(signal?.reason);
-  signal?.throwIfAborted();
-  signal?.addEventListener("abort", abort, { once: true });
+  refuseAborted(signal);
+  signal?.addEventListener("abort", abort);
   const timer = setTimeout(() => controller.abort(new Error("no answer came within 30 s")), ACCOUNT_TIME);
   try {
     for (let sent = 1; ; sent++) {
@@ -281,7 +283,7 @@ async function account<T>(gate: Gate, { maxAttempts }: Settings, path: string, g
       if (!error.isRetryable || sent >= maxAttempts || (elapsed + wait) * 1e3 > ACCOUNT_TIME) throw error;
       await new Promise<void>((resolve) => {
         const again = setTimeout(resolve, wait * 1e3);
-        controller.signal.addEventListener("abort", () => (clearTimeout(again), resolve()), { once: true });
+        controller.signal.addEventListener("abort", () => (clearTimeout(again), resolve()));
       });
     }
   } finally {

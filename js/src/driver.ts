@@ -31,6 +31,13 @@ const isolated = (): boolean => {
   return scope.navigator?.userAgent === "Cloudflare-Workers" || scope.EdgeRuntime !== undefined;
 };
 
+/** @internal Refuses a signal that was aborted before the call. */
+export function refuseAborted(signal: AbortSignal | null | undefined): void {
+  if (signal?.aborted) {
+    throw new AbortedError("Expected `signal` to be still open, got one already aborted", { cause: signal.reason });
+  }
+}
+
 /**
  * @internal What all calls of a client share: the core, the mailboxes of the calls, and the timer of the core's next wake.
  *
@@ -94,9 +101,7 @@ export class Gate {
   /** Takes a call in, `call` or a plain one. It is the caller's to drive, by its orders. */
   submit(name: string, options: CallOptions, tokens = 0, userId?: string, call = new Call(this)): Call {
     const { signal, clocks, workload = "normal" } = options;
-    if (signal?.aborted) {
-      throw new AbortedError("Expected `signal` to be still open, got one already aborted", { cause: signal.reason });
-    }
+    refuseAborted(signal);
     const { core } = this;
     // NULs set off what the core tells.
     const sayName = (name: string) => say(core, name.replaceAll("\0", " "));
@@ -236,10 +241,12 @@ export class Gate {
     let listeners = this.#listeners.get(event);
     if (listeners === undefined) this.#listeners.set(event, (listeners = new Set()));
     const heard = listeners;
-    heard.add(listener);
+    // One that is added twice hears twice, until each is taken away.
+    const own = (event: never) => listener(event);
+    heard.add(own);
     wasm.core_set_notices(this.core, true);
     return () => {
-      heard.delete(listener);
+      heard.delete(own);
       wasm.core_set_notices(this.core, [...this.#listeners.values()].some(({ size }) => size > 0));
     };
   }

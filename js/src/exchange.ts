@@ -32,7 +32,7 @@ export const CONNECT = 0, RESET = 1, CLOSED_BEFORE_START = 2, CLOSED_MID_STREAM 
 export const BEFORE_HEADERS = 0, BEFORE_CONTENT = 1, AFTER_CONTENT = 2;
 
 /** @internal What `io` comes to, also where it knows no signal. Rejects with the reason itself if that was aborted, as `fetch`. */
-export async function unlessAborted<T>(signal: AbortSignal | undefined, io: Promise<T>): Promise<T> {
+export async function unlessAborted<T>(signal: AbortSignal | null | undefined, io: Promise<T>): Promise<T> {
   let abort = () => {};
   try {
     const aborted = new Promise<never>((_, reject) => {
@@ -288,7 +288,8 @@ export class Exchange {
     response.headers.forEach((value, name) => shown.append(name, scrub(value, gate.endpoints)));
     // Who wants no redirect gets an error, not the answer that redirects. That has no status where a browser hides it.
     const isUnwanted = this.#wire.init?.redirect === "error" && [0, 301, 302, 303, 307, 308].includes(status);
-    this.response = isUnwanted ? undefined : { status, headers: shown, body: text };
+    // Of a status above that no `Response` can be made to hand on.
+    this.response = isUnwanted || status > 599 ? undefined : { status, headers: shown, body: text };
     classify(gate.core, status, headers, text);
     call.ended(attempt);
     return undefined;

@@ -47,8 +47,12 @@ export async function submitted(gate: Gate, input: string | URL | Request, init?
   const timeout = headers.get(TIMEOUT);
   if (workload !== null) given.workload = workload;
   if (timeout !== null) given.timeout = Number(timeout);
-  const signal = (plain.signal ?? (input instanceof Request ? input.signal : undefined)) || undefined;
-  given.signal = signal;
+  if (input instanceof Request) {
+    // Of itself: what Firefox makes of it loses some. A `null` beside it does away with its signal.
+    if (plain.signal === undefined) plain.signal = input.signal;
+    for (const name of ["cache", "credentials", "keepalive", "mode"] as const) plain[name] ??= input[name] as never;
+  }
+  const signal = (given.signal = plain.signal);
   const { model, ...options } = callOptions(given, FETCH) as typeof given;
   const place = placeOf(gate, request.url);
   const source = stream?.getReader();

@@ -202,9 +202,9 @@ type Check = (value: unknown, what: string, Fail: Fail) => void;
 /** @internal The options there are, and what each may be. */
 export type Schema = Record<string, Check>;
 
-/** Refuses what is no object, and options that there are not. */
+/** Refuses what is no object, a list or a map among them, and options that there are not. */
 function object(value: unknown, what: string, schema: Schema, Fail: Fail): Record<string, unknown> {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw expected(what, "an object", value, Fail);
+  if (typeof value !== "object" || value === null || Symbol.iterator in value) throw expected(what, "an object", value, Fail);
   for (const name of Object.keys(value)) {
     if (Object.hasOwn(schema, name)) continue;
     const known = Object.keys(schema);
@@ -501,8 +501,10 @@ export const CALL = {
   clocks,
   headers: headersOf,
   signal: (value, what, Fail) => {
-    if (value === null || typeof (value as AbortSignal).addEventListener === "function") return;
-    throw expected(what, "an AbortSignal", value, Fail);
+    // Not by its class, for it may be of another realm, but by what is asked of it in the end.
+    if (value === null) return;
+    const { aborted, removeEventListener } = value as AbortSignal;
+    if (typeof aborted !== "boolean" || !removeEventListener) throw expected(what, "an AbortSignal", value, Fail);
   },
 } satisfies Schema;
 

@@ -361,6 +361,7 @@ impl Core {
 
     #[inline(never)]
     fn note_wake(&mut self) {
+        self.scheduler.drop_stale_timers();
         self.out[5] = match self.scheduler.next_wake() {
             // Not the time itself: as milliseconds it might be a little later.
             Some(wake) if wake <= self.scheduler.now() => 0.0,

@@ -429,6 +429,16 @@ impl Scheduler {
         self.now
     }
 
+    /// Drops the next timers whose owners are gone, or wait for them no more: they must not wake anybody, nor keep a
+    /// program from ending.
+    pub(crate) fn drop_stale_timers(&mut self) {
+        while let Some((at, timer)) = self.timers.first()
+            && !self.is_armed(at, timer)
+        {
+            self.timers.pop();
+        }
+    }
+
     /// The next thing to do; call it until it returns `None`.
     pub fn poll(&mut self, now: Timestamp) -> Option<Action> {
         let now = self.tick(now);
@@ -438,17 +448,13 @@ impl Scheduler {
 
     /// Does the next thing that is due: lets a timer ring, or looks at a pool. False if there is none.
     fn go_on(&mut self, now: Timestamp) -> bool {
-        while let Some((at, timer)) = self.timers.first() {
-            let is_armed = self.is_armed(at, timer);
-            if is_armed && at > now {
-                break;
-            }
-            // One whose owner is gone must not wake anybody.
+        self.drop_stale_timers();
+        if let Some((at, timer)) = self.timers.first()
+            && at <= now
+        {
             self.timers.pop();
-            if is_armed {
-                self.on_timer(now, timer);
-                return true;
-            }
+            self.on_timer(now, timer);
+            return true;
         }
         let marked = self.next_marked();
         if let Some(pool) = marked {

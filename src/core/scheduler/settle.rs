@@ -76,6 +76,10 @@ impl Scheduler {
                     flight.due = Timestamp::MAX;
                 }
                 call.delivered = true;
+                // Nobody may ever read it: the clock that ran until now must not stand for it in the meantime.
+                call.armed = Timestamp::MAX;
+                self.arm_call(attempt.ticket);
+                return;
             }
             Event::Ended { outcome, tokens } => {
                 self.settle(now, attempt.ticket, outcome, tokens, false);

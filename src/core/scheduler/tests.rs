@@ -761,6 +761,29 @@ fn keep_alives_are_no_progress_and_a_slow_reader_is_no_stall() {
 }
 
 #[test]
+fn nobody_is_woken_for_what_was_delivered_and_is_not_read() {
+    let mut world = World::single();
+    let unread = world.submit("normal");
+    let attempt = world.attempt(unread);
+    world.on(attempt, Event::Headers);
+    world.on(attempt, Event::Delivered);
+    // A call beside it comes and goes; its clocks stay behind.
+    let other = world.submit("normal");
+    world.succeed(world.attempt(other));
+    world.gate.drop_stale_timers();
+    assert_eq!(world.gate.next_wake(), None);
+
+    let span = Duration::from_secs(5);
+    let until = world.now + span;
+    let late = world.submit_as("normal", |spec| spec.deadline = Some(span)).unwrap();
+    let attempt = world.attempt(late);
+    world.on(attempt, Event::Headers);
+    world.on(attempt, Event::Delivered);
+    world.gate.drop_stale_timers();
+    assert_eq!(world.gate.next_wake(), Some(until), "a deadline holds all the same");
+}
+
+#[test]
 fn a_server_that_sends_no_head_in_time_is_left() {
     let mut world = World::single();
     let ticket = world.submit("normal");

@@ -1,5 +1,5 @@
 // What it costs to have very many tasks wait: time and memory of each of 100,000 queued tasks, beside p-limit and p-queue.
-// `make npm` first, then `node --expose-gc tests/js/bench/schedule.js`.
+// `make bench-npm` runs it.
 import { execFileSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 

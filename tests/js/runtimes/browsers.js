@@ -50,13 +50,13 @@ export default [
   // Firefox lets no page ask for a collection.
   browser("firefox-module", "firefox", plain, ["gc"]),
   browser("firefox-vite", "firefox", built, ["gc"]),
-  {
-    name: "chromium-csp",
+  ...[["chromium", "chrome", "chromium"], ["firefox", "firefox", "firefox-esr"]].map(([family, kind, executable]) => ({
+    name: `${family}-csp`,
     async run(tools) {
-      const executablePath = await locate(tools, "chromium");
+      const executablePath = await locate(tools, executable);
       const started = async (policy) => {
         const folder = await built(tools, "csp.js");
-        await open({ browser: "chrome", executablePath, folder, policy, isOver: tools.untilOver() });
+        await open({ browser: kind, executablePath, folder, policy, isOver: tools.untilOver() });
         return tools.results.get("start").error;
       };
       const self = `connect-src ${tools.control}; script-src 'self'`;
@@ -67,5 +67,5 @@ export default [
       const allowed = await started(`${self} 'wasm-unsafe-eval'`);
       if (allowed !== undefined) throw new Error(`expected the core to start, got: ${allowed}`);
     },
-  },
+  })),
 ];

@@ -11,9 +11,19 @@ export const aborts = {
   async "a signal already aborted is refused, with its reason as the cause"(t) {
     const server = await t.serve({});
     const aborted = AbortSignal.abort(reason);
-    const error = await rejection(t.client(server.url).chat.completions.create(ask(), { signal: aborted }));
-    ok(error instanceof t.tidegate.AbortedError);
-    deepEqual([error.type, error.name, error.cause, await server.count()], ["aborted", "AbortError", reason, 0]);
+    const client = t.client(server.url);
+    const options = { signal: aborted };
+    const calls = [
+      () => client.chat.completions.create(ask(), options),
+      () => client.schedule(() => {}, options),
+      () => client.balance(options),
+      () => client.models.list(options),
+    ];
+    for (const call of calls) {
+      const error = await rejection(call());
+      ok(error instanceof t.tidegate.AbortedError, String(error));
+      deepEqual([error.type, error.name, error.cause, await server.count()], ["aborted", "AbortError", reason, 0]);
+    }
   },
 
   async "a call that waits leaves the queue"(t) {

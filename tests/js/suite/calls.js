@@ -1,5 +1,5 @@
 import { deepEqual, equal, match, ok, rejection, throws } from "./assert.js";
-import { FAST, STREAMING, answer, ask, event, sleep, textOf, until } from "./support.js";
+import { FAST, STREAMING, answer, ask, event, textOf, until } from "./support.js";
 
 const range = (length) => Array.from({ length }, (_, i) => i);
 
@@ -207,11 +207,12 @@ export const calls = {
   },
 
   async "close() rejects who waits and lets who is in flight end"(t) {
-    const sim = await t.simulate({ service: { ...FAST, time: 0.2 } });
+    const sim = await t.simulate({ service: { ...FAST, time: 0.5 } });
     const client = t.client(sim.url, { maxConcurrency: 1 });
     const first = client.chat.completions.create(ask());
     const second = rejection(client.chat.completions.create(ask()));
-    await sleep(50);
+    // Not for a fixed time: on a busy machine the second's turn might have come.
+    await until(() => client.metrics().inFlight === 1, "the first to be sent");
     await client.close();
     ok(await first);
     ok((await second) instanceof t.tidegate.ClosedError);
@@ -257,6 +258,7 @@ export const calls = {
     refused({ baseURL: `${baseURL}?` }, /^Expected `baseURL` to be without a query and a fragment \(route `default`\)$/);
     refused({ baseURL: `${baseURL}/chat/completions/` }, /^Expected `baseURL` to be without \/chat\/completions\/ \(route `default`\)$/);
     refused({ routes: [{ baseURL }], headers: { a: "b" } }, /^Expected `headers` and `betaURL` to stand in `routes`, got them beside$/);
+    refused({ baseURL, workloads: new Map([["chat", { weight: 2 }]]) }, /^Expected `workloads` to be an object, got an object of class Map$/);
     refused({ routes: [{ baseURL, models: 3 }] }, /^Expected `models` of route `api\.example` to be an object, got 3$/);
     refused({ routes: [{ baseURL, name: Symbol("a") }] }, /^Expected `name` of a route to be a non-empty string, got Symbol\(a\)$/);
     const client = t.client("http://127.0.0.1:9", { apiKey: undefined });
@@ -268,7 +270,11 @@ export const calls = {
     await refusedCall({ messages: [] }, {}, /^Expected `model` to be a non-empty string, got undefined$/);
     await refusedCall({ model: "m", messages: [] }, {}, /^Expected `messages` to be an array of at least one message, got an empty array$/);
     await refusedCall(ask("", { n: 1n }), {}, /^Expected the request to be serialisable as JSON: TypeError/);
+    await refusedCall(ask("", { toJSON() {} }), {}, /^Expected the request to be serialisable as JSON: it comes to nothing$/);
     await refusedCall(ask(), { signal: 3 }, /^Expected `signal` to be an AbortSignal, got 3$/);
+    // What is called when the call is over must be there before it begins.
+    await refusedCall(ask(), { signal: { aborted: false, addEventListener() {} } }, /^Expected `signal` to be an AbortSignal, got an object$/);
+    await refusedCall(ask(), { signal: new AbortController() }, /got an object of class AbortController$/);
     const closed = {
       get messages() {
         throw new InvalidRequestError("not to be looked at");
@@ -289,6 +295,19 @@ export const calls = {
     }
     equal(throws(() => t.tidegate.setCoreModule({}), /before the first client is made/).type, "config");
     throws(() => client.on("limits", () => {}), /^InvalidRequestError: Expected the event to be one of limit/);
+  },
+
+  async "a listener that was added twice hears twice, until each is taken away"(t) {
+    const client = t.client("http://127.0.0.1:9", { fetch: async () => new Response("{}", { status: 402 }) });
+    let heard = 0;
+    const listener = () => void heard++;
+    const offs = [1, 2].map(() => client.on("stopped", listener));
+    const refuse = async () => (client.resume(), rejection(client.chat.completions.create(ask())));
+    for (const expected of [2, 3, 3]) {
+      await refuse();
+      equal(heard, expected);
+      offs.pop()?.();
+    }
   },
 
   "a key in a browser needs to be allowed"(t) {

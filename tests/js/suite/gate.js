@@ -27,6 +27,30 @@ export const gate = {
     deepEqual(client.metrics().models.map(({ name }) => name), ["m", "/x"], "one limit, whatever the query and the ids");
   },
 
+  async "client.fetch sends a Request as it was made, but with the signal that stands beside it"(t) {
+    const names = ["cache", "credentials", "keepalive", "mode"];
+    const sent = [];
+    const fetch = async (_url, init) => (sent.push(init), new Response("{}"));
+    const client = t.client("http://127.0.0.1:9", { fetch });
+    // Not every runtime knows each of them.
+    const made = [{}, { cache: "no-store" }, { credentials: "include" }, { keepalive: true }].flatMap((init) => {
+      try {
+        return [new Request("http://127.0.0.1:9/x", init)];
+      } catch {
+        return [];
+      }
+    });
+    for (const request of made) {
+      await (await client.fetch(request)).text();
+      deepEqual(names.map((name) => sent.at(-1)[name]), names.map((name) => request[name]));
+    }
+    const controller = new AbortController();
+    const request = new Request("http://127.0.0.1:9/x", { signal: controller.signal });
+    const call = client.fetch(request, { signal: null });
+    controller.abort();
+    equal(await (await call).text(), "{}");
+  },
+
   async "client.fetch hands a redirect on that is not to be followed, or that it was one"(t) {
     const server = await t.serve({ status: 302, headers: { location: "/elsewhere" } });
     const { status, type } = await t.client(server.url).fetch(`${server.url}/x`, { redirect: "manual" });
@@ -99,6 +123,8 @@ export const gate = {
       const { inFlight, queued, backingOff } = client.metrics();
       deepEqual([inFlight, queued, backingOff], [0, 0, 0], String(fetch));
     }
+    const odd = t.client(url, { fetch: () => like({ ok: false, status: 999 }), maxAttempts: 1 });
+    equal((await rejection(odd.fetch(`${url}/x`))).type, "server", "no Response can say so");
     const client = t.client(url, { fetch: () => new Response("no promise") });
     equal(await (await client.fetch(`${url}/x`)).text(), "no promise");
   },

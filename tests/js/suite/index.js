@@ -42,11 +42,16 @@ export async function run(environment, name) {
     return { name, ms: Date.now() - started };
   } catch (error) {
     await context.end().catch(() => {});
-    return { name, ms: Date.now() - started, error: String(error?.stack || error) };
+    // Firefox's stacks don't say what it is.
+    const stack = String(error?.stack ?? "");
+    return { name, ms: Date.now() - started, error: stack.includes(error?.message) ? stack : `${error}\n${stack}` };
   } finally {
     clearTimeout(timer);
   }
 }
+
+/** An answer whose body nobody reads, and which is not collected either. */
+export let unread;
 
 /** Runs all of them, some at once, and tells the process that has the servers how each went. */
 export async function runAll(environment) {
@@ -59,12 +64,14 @@ export async function runAll(environment) {
   // What nobody handles is told a moment later.
   await sleep(50);
   for (const name of lastCases) await report(name);
-  // A client that nobody closes, with listeners and calls that are over, must not keep a program from ending.
+  // A client that nobody closes, with listeners, calls that are over and an answer that nobody reads, must not keep a
+  // program from ending.
   const { url } = await contextOf(environment).simulate();
   const client = new environment.tidegate.Tidegate({ apiKey: "sk-1", baseURL: url, dangerouslyAllowBrowser: true });
   client.on("limit", () => {});
   const ask = { model: "deepseek-flash", messages: [{ role: "user", content: "hi" }] };
   await Promise.all([1, 2, 3].map(() => client.chat.completions.create(ask)));
+  unread = await client.fetch(`${url}/models`);
   await client.schedule(async () => {});
   await tell(`${environment.control}/results/${environment.runtime}`, { over: true });
 }
