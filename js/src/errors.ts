@@ -268,7 +268,10 @@ export interface ErrorResponse {
 /** @internal Strikes the routes' keys out of what a server or the transport said. */
 export function scrub(words: string, endpoints: Endpoint[]): string {
   for (const secret of endpoints.flatMap(({ secrets }) => secrets)) {
-    words = words.replaceAll(secret, "[redacted]");
+    // A short one (`EMPTY`, `ollama`: servers of one's own take any) may be a part of words, so it has to stand alone.
+    const inWord = (around: string) => secret.length < 8 && /\w/.test(around);
+    words = words.split(secret).reduce((struck, rest) =>
+      struck + (inWord(struck.slice(-1) + rest.slice(0, 1)) ? secret : "[redacted]") + rest);
     // Words are cut to a length, and a key may be what was cut. A part as short as this may be a word.
     let part = secret.length - 1;
     while (part >= 8 && !words.endsWith(secret.slice(0, part))) part--;

@@ -55,7 +55,7 @@ export default [
       // and the standard library left the core it was 184 and 182.
       const budgets = [
         ["inline", [], 74_000],
-        ["Workers", ["workerd"], 73_000],
+        ["Workers", ["workerd"], 73_100],
       ];
       const sizes = await Promise.all(budgets.map(([, conditions]) => size(project, conditions)));
       const wasm = gzipSync(await readFile(join(project, "node_modules/tidegate/dist/wasm/core.wasm")), { level: 9 });

@@ -152,6 +152,13 @@ export const calls = {
     }
   },
 
+  async "a key as short as a word is struck out where it stands alone"(t) {
+    const body = JSON.stringify({ error: { message: "none of the models is none, but nonesuch" } });
+    const client = t.client("http://127.0.0.1:9", { apiKey: "none", fetch: async () => new Response(body, { status: 400 }) });
+    const error = await rejection(client.chat.completions.create(ask()));
+    ok(error.message.includes("[redacted] of the models is [redacted], but nonesuch"), error.message);
+  },
+
   async "a blank 200, garbage and an error inside a 200 are failures, and retried"(t) {
     const overloaded = JSON.stringify({ error: { message: "overloaded", code: 503 } });
     const bodies = ["", "\n  \n", "<html>", overloaded, `\n\n${answer("at last", { odd: 1 })}\n`];
