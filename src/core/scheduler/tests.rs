@@ -1444,6 +1444,37 @@ fn users_who_share_a_full_account_take_turns() {
 }
 
 #[test]
+fn who_waits_for_a_lane_of_their_own_goes_another_way_once_its_account_rests() {
+    let mut world = World::new(Config::new(vec![
+        RouteSpec { per_user: true, ..RouteSpec::new("first", "a") },
+        RouteSpec::new("second", "b"),
+    ]));
+    // The account is far from its limit.
+    let lane = LaneKey { account: "a".into(), model: "m".into(), user_id: None };
+    let punishment = Some(Punishment { belief: 1.0, wait: 10.0, ..Punishment::default() });
+    let learned = Learned { window: 1 << 10, measured: true, punishment, ..Learned::default() };
+    world.gate.restore(world.now, vec![LearnedLane { lane, learned }]);
+    let mut of = |user: &'static str| world.submit_as("normal", |spec| spec.user_id = Some(user)).unwrap();
+    let (ann, bob) = ([(); 100].map(|()| of("ann")), of("bob"));
+    assert!(world.was_sent(bob) && !world.was_sent(ann[99]), "she alone has as many in flight as she may");
+    let asked = Outcome { retry_after: Some(Duration::from_secs(30)), ..outcome(OutcomeKind::Rate) };
+    world.end(world.attempt(bob), asked);
+    assert!(ann.iter().any(|&ticket| world.was_sent(ticket) && world.route(ticket) == 1));
+}
+
+#[test]
+fn an_urgent_call_brings_its_user_before_others_who_wait() {
+    let route = RouteSpec { per_user: true, max_concurrency: Some(1), ..RouteSpec::new("one", "account") };
+    let mut world = World::new(Config::new(vec![route]));
+    let of = |user: &'static str| move |spec: &mut JobSpec<'_>| spec.user_id = Some(user);
+    let first = world.submit_as("normal", of("zoe")).unwrap();
+    let [bob, ann] = ["bob", "ann"].map(|user| world.submit_as("normal", of(user)).unwrap());
+    let urgent = world.submit_as("interactive", of("ann")).unwrap();
+    world.succeed(world.attempt(first));
+    assert_eq!([bob, ann, urgent].map(|ticket| world.was_sent(ticket)), [false, false, true]);
+}
+
+#[test]
 fn a_call_that_failed_twice_by_one_route_is_tried_by_another() {
     let mut world = World::two_routes(Strategy::Ordered);
     let ticket = world.submit("normal");
