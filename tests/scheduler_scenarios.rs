@@ -1,9 +1,10 @@
 //! The whole scheduler against a provider whose limit moves, on a virtual clock: how close it comes to a client that
 //! knows the cap, and what share of its requests is rejected.
 //!
-//! `make scenarios` prints the table. Requests run about 6 s (log-normal, at most 20 s), the round trip is 40 ms; ratio
-//! is the time that a client on the same network needs that knows the cap, over ours, or our answers over its where
-//! clients are stopped in the middle of their work; rejected is the share of requests answered 429. Nothing may be lost or asked twice in any of them.
+//! `make scenarios` prints the table. Requests run about 6 s (log-normal, at most 20 s), the round trip is 40 ms;
+//! ratio is the time that a client on the same network needs that knows the cap, over ours, or our answers over its
+//! where clients are stopped in the middle of their work; rejected is the share of requests answered 429. Nothing may
+//! be lost or asked twice in any of them.
 
 #![cfg(feature = "sim")]
 
