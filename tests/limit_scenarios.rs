@@ -7,9 +7,7 @@
 //! oracle uses the same network, has as many in flight as the cap allows at every moment, and is never refused.
 
 mod limit_simulation;
-
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+mod parallel;
 
 use limit_simulation::{Load, Penalty, Provider, Schedule, oracle, run};
 use tidegate::core::limit::Params;
@@ -254,20 +252,7 @@ impl Row {
 fn the_limit_stays_close_to_an_oracle_and_is_seldom_refused() {
     let only = std::env::var("SCENARIO").unwrap_or_default();
     let scenarios: Vec<Scenario> = scenarios().into_iter().filter(|one| one.name.contains(&only)).collect();
-    let next = AtomicUsize::new(0);
-    let rows: Vec<OnceLock<Row>> = scenarios.iter().map(|_| OnceLock::new()).collect();
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(scenarios.len());
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                loop {
-                    let i = next.fetch_add(1, Relaxed);
-                    let (Some(scenario), Some(row)) = (scenarios.get(i), rows.get(i)) else { break };
-                    row.get_or_init(|| Row::of(scenario));
-                }
-            });
-        }
-    });
+    let rows = parallel::map(&scenarios, Row::of);
 
     println!(
         "{:<44} {:>8} {:>6} {:>6} {:>6} {:>6} {:>5}",
@@ -275,7 +260,6 @@ fn the_limit_stays_close_to_an_oracle_and_is_seldom_refused() {
     );
     let mut failures = Vec::new();
     for (scenario, row) in scenarios.iter().zip(&rows) {
-        let row = row.get().expect("every scenario was run");
         let (rejected, unavailable) = (100.0 * row.rejected, 100.0 * row.unavailable);
         println!(
             "{:<44} {:>8.0} {:>6.3} {:>6.3} {rejected:>6.2} {unavailable:>6.2} {:>5}",
