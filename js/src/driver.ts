@@ -22,6 +22,9 @@ const LOOK_MOST = 200;
 
 type Timer = ReturnType<typeof setTimeout>;
 
+/** One of the core's whole numbers, by its 32 bits: what engines need not allocate, as they do a floating-point number. */
+const whole = (number: number | undefined): number => (number as number) | 0;
+
 /**
  * Cloudflare Workers and Vercel's edge tie promises and timers to the request that made them: a waiter woken from another
  * request dies ("code had hung"). There every call looks by its own timer, and nobody wakes anybody.
@@ -138,7 +141,7 @@ export class Gate {
     );
     if (place < 0) throw this.#refusal(place);
     this.#calls[place] = call;
-    call.enter(place, this.#parts()[0] as number, signal ?? undefined);
+    call.enter(place, whole(this.#parts()[0]), signal ?? undefined);
     this.#live++;
     this.pump(now);
     return call;
@@ -161,7 +164,7 @@ export class Gate {
       }
       const out = this.#parts();
       const place = out[0] as number;
-      const serial = out[1] as number;
+      const serial = whole(out[1]);
       const call = this.#calls[place];
       if (call?.serial !== serial) {
         // Nobody is there to use the permit.
@@ -169,9 +172,10 @@ export class Gate {
         continue;
       }
       if (action === SEND) {
-        call.attempt = out[2] as number;
-        call.route = out[3] as number;
-        call.rename = out[4] === 0 ? undefined : told(core, RENAME).words[0];
+        call.attempt = whole(out[2]);
+        call.route = whole(out[3]);
+        const rename = out[4] === 0 ? undefined : told(core, RENAME).words[0];
+        if (call.rename !== rename) call.rename = rename;
       } else if (action !== ABORT) {
         this.forget(call);
         if (action === FAILED) call.failure = told(core, ACTION);
@@ -278,7 +282,10 @@ export class Gate {
   }
 }
 
-/** @internal A call under way. There may be a hundred thousand: each field is paid for as often. */
+/**
+ * @internal A call under way. There may be a hundred thousand, and each field is paid for as often: those that are declared
+ * come into being when they are needed, which for most calls is never.
+ */
 export class Call {
   readonly gate: Gate;
   /** Its place among the core's calls, while it has one, and what tells it from others that had the place. */
@@ -289,15 +296,16 @@ export class Call {
   /** What to send: under which number, by which route, and how the model is called there if not as by the caller. */
   attempt = 0;
   route = 0;
-  rename: string | undefined;
+  declare rename: string | undefined;
   /** Why it failed, once it has. */
-  failure: Report | undefined;
+  declare failure: Report | undefined;
   /** The caller's. */
-  signal: AbortSignal | undefined;
+  declare signal: AbortSignal | undefined;
   /** Closes the connection of the attempt under way: its reader may be busy with something else for long. */
-  disconnect: (() => void) | undefined;
+  declare disconnect: (() => void) | undefined;
+  /** When it looks by itself. */
+  declare private timer: Timer | undefined;
   #wake: ((call: Call) => void) | undefined;
-  #timer: Timer | undefined;
 
   constructor(gate: Gate) {
     this.gate = gate;
@@ -307,8 +315,9 @@ export class Call {
   enter(place: number, serial: number, signal: AbortSignal | undefined): void {
     this.place = place;
     this.serial = serial;
+    if (signal === undefined) return;
     this.signal = signal;
-    if (signal !== undefined) this.gate.heed(this, signal);
+    this.gate.heed(this, signal);
   }
 
   /** Listens to the caller's signal no more. */
@@ -403,8 +412,9 @@ export class Call {
 
   #rest(): void {
     this.#wake = undefined;
-    if (this.#timer !== undefined) clearTimeout(this.#timer);
-    this.#timer = undefined;
+    if (this.timer === undefined) return;
+    clearTimeout(this.timer);
+    this.timer = undefined;
   }
 
   /** Looks by its own timer: carries out what is due, and looks into the mailbox. Ever rarer, for most calls just wait. */
@@ -412,9 +422,9 @@ export class Call {
     const { gate } = this;
     const due = gate.wake - gate.now();
     const most = Math.min(LOOK_MOST, LOOK * (1 + looks / 4) + gate.live / 10);
-    this.#timer = setTimeout(
+    this.timer = setTimeout(
       () => {
-        this.#timer = undefined;
+        this.timer = undefined;
         if (gate.wake <= gate.now()) gate.pump();
         if (this.#news !== 0) this.#ring();
         else if (this.#wake !== undefined) this.#look(looks + 1);
