@@ -171,6 +171,7 @@ async fn a_stream_that_breaks_after_content_is_interrupted_with_what_came() {
         assert_eq!((partial.text.as_str(), partial.reasoning.as_str()), ("Half of it", "Hm. "), "{what}");
         assert_eq!(stub.requests(), 1, "never replayed after {what}");
         assert_eq!(client.load().in_flight, 0, "{what}");
+        assert!(error.to_string().ends_with("; ask again if you need the whole"), "{error}");
     }
 }
 

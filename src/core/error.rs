@@ -37,7 +37,8 @@ pub enum ErrorKind {
     Connection,
     /// No content came in time, again and again.
     FirstContentTimeout,
-    /// The answer broke off after part of it had been delivered; the error's `partial` has that part.
+    /// The answer broke off after part of it had been delivered. The error's `partial` has that part, unless the answer was
+    /// handed out as a raw body.
     Interrupted,
     /// What came is not what the protocol says.
     Malformed,
@@ -157,7 +158,7 @@ impl ErrorKind {
             Self::Deadline => "allow it more time, or send fewer calls at once",
             Self::RateLimited | Self::Overloaded => "try again later, or add a fallback route",
             Self::Server | Self::Connection | Self::FirstContentTimeout | Self::Malformed => "try again later",
-            Self::Interrupted => "what came is in `partial`; ask again if you need the whole",
+            Self::Interrupted => "ask again if you need the whole",
         }
     }
 
