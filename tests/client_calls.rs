@@ -93,6 +93,46 @@ async fn a_key_in_a_header_of_ones_own_is_struck_out_as_well() {
 }
 
 #[tokio::test]
+async fn an_error_says_which_route_decided_and_whether_it_was_asked_last() {
+    let busy = Stub::start(|_| with_headers(503, "retry-after: 100\r\n", "{}")).await;
+    let slow = Stub::start(|_| vec![Step::Hold]).await;
+    let client = Client::builder()
+        .routes([Route::new("busy").base_url(busy.url()), Route::new("slow").base_url(slow.url())])
+        .deadline(Duration::from_secs(120))
+        .build()
+        .unwrap();
+    let call = client.chat("m").user("x").deadline(Duration::from_millis(300));
+    let error = soon(call.send()).await.unwrap_err();
+    assert_eq!((error.kind(), error.route(), error.status()), (ErrorKind::Deadline, Some("busy"), Some(503)));
+    assert_eq!(error.attempts().last().map(|last| &*last.route), Some("slow"));
+    assert!(error.to_string().contains("(route `busy`, after 2 attempts, status 503)"), "{error}");
+    let call = client.chat("m").user("x").deadline(Duration::from_millis(300));
+    let error = soon(call.send()).await.unwrap_err();
+    assert_eq!((error.status(), error.route()), (None, Some("slow")), "the other one rests");
+    assert!(error.to_string().contains("(route `slow`, attempt 1)"), "{error}");
+}
+
+#[tokio::test]
+async fn an_error_beside_a_stopped_route_is_of_the_one_that_was_asked() {
+    let poor = Stub::start(|_| error(402, "unknown_error", "Insufficient Balance")).await;
+    let refusing = Stub::start(|_| error(403, "permission_error", "not for you")).await;
+    let poor = || Route::new("poor").base_url(poor.url());
+    let client =
+        Client::builder().route(poor()).route(Route::new("refusing").base_url(refusing.url())).build().unwrap();
+    let refused = soon(client.chat("m").user("x").send()).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.route()), (ErrorKind::Forbidden, Some("refusing")));
+    let text = refused.to_string();
+    assert!(text.contains("(route `refusing`, attempt 2, status 403): not for you"), "{text}");
+
+    let client = Client::builder().route(poor()).build().unwrap();
+    let first = soon(client.chat("m").user("x").send()).await.unwrap_err();
+    assert!(first.to_string().contains("(route `poor`, attempt 1, status 402)"), "{first}");
+    let next = soon(client.chat("m").user("x").send()).await.unwrap_err();
+    assert_eq!((next.route(), next.attempts_made()), (Some("poor"), 0));
+    assert!(next.to_string().contains("(route `poor`, nothing was sent, status 402)"), "{next}");
+}
+
+#[tokio::test]
 async fn an_error_says_how_long_the_server_asks_to_wait() {
     let stub = Stub::start(|_| with_headers(429, "retry-after: 3600\r\n", "{}")).await;
     let error = soon(stub.client().chat("m").user("x").deadline(Duration::from_secs(5)).send()).await.unwrap_err();

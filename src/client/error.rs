@@ -55,6 +55,8 @@ struct Inner {
     message: Option<Box<str>>,
     outcome: Option<Outcome>,
     route: Option<Arc<str>>,
+    /// The last attempt is what decided.
+    is_last: bool,
     attempts: Vec<AttemptReport>,
     sent: u32,
     elapsed: Duration,
@@ -69,6 +71,7 @@ impl Error {
             message: Some(message.into()),
             outcome: None,
             route: None,
+            is_last: false,
             attempts: Vec::new(),
             sent: 0,
             elapsed: Duration::ZERO,
@@ -86,13 +89,22 @@ impl Error {
     }
 
     pub(crate) fn of_failure(failure: Failure, endpoints: &[Endpoint], response: Option<Box<ErrorResponse>>) -> Self {
-        let Failure { kind, outcome, history, elapsed } = failure;
+        let Failure { kind, outcome, route, history, elapsed } = failure;
         let sent = history.sent();
+        let is_last = match (&outcome, history.records().last()) {
+            (Some(outcome), Some(last)) => {
+                Some(last.route) == route && last.kind == outcome.kind && last.request_id == outcome.request_id
+            }
+            // It was given up before anything came of it.
+            (outcome, _) => outcome.is_none(),
+        };
         let attempts = reports(history, endpoints);
+        let route = route.map(|route| endpoints[route.index()].name.clone());
         Self(Box::new(Inner {
             kind: ErrorKind::of(kind, outcome.as_ref().map(|outcome| outcome.kind)),
             message: None,
-            route: attempts.last().map(|last| last.route.clone()),
+            route: route.or_else(|| attempts.last().map(|last| last.route.clone())),
+            is_last,
             sent,
             attempts,
             elapsed,
@@ -111,6 +123,7 @@ impl Error {
             kind: ErrorKind::of_outcome(outcome.kind),
             message: None,
             route: Some(route),
+            is_last: true,
             attempts: Vec::new(),
             sent,
             elapsed,
@@ -159,7 +172,8 @@ impl Error {
         self.0.outcome.as_ref()?.error_type.as_deref()
     }
 
-    /// The route of the last attempt.
+    /// The route whose answer decided, which need not be the last attempt's: where every route is stopped, it is the one
+    /// whose stop ended the call. Where nothing came of any attempt, the last attempt's.
     pub fn route(&self) -> Option<&str> {
         self.0.route.as_deref()
     }
@@ -223,17 +237,19 @@ pub(super) fn reports(history: History, endpoints: &[Endpoint]) -> Vec<AttemptRe
 impl fmt::Display for Error {
     /// One sentence: what happened, where, the server's words, and what to do.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, route, sent, .. } = &*self.0;
+        let Inner { kind, route, is_last, sent, .. } = &*self.0;
         if self.0.outcome.is_none()
             && let Some(message) = &self.0.message
         {
             return f.write_str(message);
         }
         f.write_str(kind.what_happened())?;
-        match route {
-            Some(route) if *sent > 0 => write!(f, " (route `{route}`, attempt {sent}")?,
-            Some(route) => write!(f, " (route `{route}`")?,
-            None => f.write_str(" (nothing was sent")?,
+        match (route, sent) {
+            (Some(route), 0) => write!(f, " (route `{route}`, nothing was sent")?,
+            (Some(route), _) if *is_last => write!(f, " (route `{route}`, attempt {sent}")?,
+            (Some(route), 1) => write!(f, " (route `{route}`, after 1 attempt")?,
+            (Some(route), _) => write!(f, " (route `{route}`, after {sent} attempts")?,
+            (None, _) => f.write_str(" (nothing was sent")?,
         }
         if let Some(status) = self.status() {
             write!(f, ", status {status}")?;

@@ -151,8 +151,11 @@ pub enum FailureKind {
 pub struct Failure {
     /// Why.
     pub kind: FailureKind,
-    /// The decisive outcome; none if nothing was ever sent.
+    /// The decisive outcome; none if nothing ever came of an attempt.
     pub outcome: Option<Outcome>,
+    /// The route that `outcome` is of: of the attempt that came to it, or the stopped one where that is why the call failed.
+    /// It need not be the last attempt's.
+    pub route: Option<RouteId>,
     /// The attempts.
     pub history: History,
     /// From submission to now.
@@ -232,7 +235,8 @@ pub(crate) struct Call {
     pub(crate) last_route: Option<RouteId>,
     pub(crate) clocks: Option<Box<Clocks>>,
     pub(crate) history: Option<Box<History>>,
-    pub(crate) last_outcome: Option<Box<Outcome>>,
+    /// What the last attempt that ended came to, and where.
+    pub(crate) last_outcome: Option<Box<(RouteId, Outcome)>>,
 }
 
 impl Call {

@@ -108,12 +108,13 @@ impl Report {
         self.numbers.push(number.into());
     }
 
-    /// Why a call failed; `failed` in js/src/errors.ts reads it.
+    /// Why a call failed; `failed` in js/src/errors.ts reads it. Its route is that of the decisive outcome.
     pub(super) fn failure(&mut self, failure: &Failure) {
-        let Failure { kind, outcome, history, elapsed } = failure;
+        let Failure { kind, outcome, route, history, elapsed } = failure;
         self.error(ErrorKind::of(*kind, outcome.as_ref().map(|outcome| outcome.kind)), outcome.as_ref());
         self.number(elapsed.as_secs_f64());
         self.number(history.sent());
+        self.number(route.map_or(f64::NAN, |route| route.index() as f64));
         for record in history.records() {
             self.number(record.route.index() as u32);
             self.number(record.sent.as_secs_f64());

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{Action, Notice, Offer, Pool, Scheduler, Timer, served};
+use super::{Account, Action, Notice, Offer, Pool, RouteState, Scheduler, Timer, served};
 use crate::core::call::{Attempt, Flight, LaneFlight, Phase, State, Ticket};
 use crate::core::outcome::OutcomeKind;
 use crate::core::queue::{Select, WorkloadId};
@@ -17,6 +17,14 @@ const WORTH_WAITING: Duration = Duration::from_secs(1);
 /// When a clock that was started at `since` runs out.
 pub(super) fn after(since: Timestamp, clock: Option<Duration>) -> Timestamp {
     clock.map_or(Timestamp::MAX, |span| since + span)
+}
+
+/// What a route says that is stopped, or whose account is: nothing else is asked of it.
+pub(super) fn stopped(now: Timestamp, routes: &[RouteState], accounts: &[Account], route: RouteId) -> Option<Offer> {
+    let route = &routes[route.index()];
+    let mut stops = route.stop.iter().chain(&accounts[route.account].stop);
+    let stop = stops.find(|stop| stop.probing || stop.probe_at > now)?;
+    Some(if stop.probing { Offer::Closed(None) } else { Offer::Stopped(stop.probe_at) })
 }
 
 impl Scheduler {
@@ -107,13 +115,10 @@ impl Scheduler {
             return false;
         }
         offers.clear();
-        'candidates: for candidate in &pool.candidates {
-            let route = &routes[candidate.route.index()];
-            for stop in route.stop.iter().chain(&accounts[route.account].stop) {
-                if stop.probing || stop.probe_at > now {
-                    offers.push(if stop.probing { Offer::Closed(None) } else { Offer::Stopped(stop.probe_at) });
-                    continue 'candidates;
-                }
+        for candidate in &pool.candidates {
+            if let Some(offer) = stopped(now, routes, accounts, candidate.route) {
+                offers.push(offer);
+                continue;
             }
             let mut offer = Offer::Open { risky: false };
             for lane in candidate.lanes.iter().flatten() {
@@ -297,7 +302,7 @@ impl Scheduler {
         let retry = call
             .last_outcome
             .as_ref()
-            .is_some_and(|outcome| !matches!(outcome.kind, OutcomeKind::Slot | OutcomeKind::Rate));
+            .is_some_and(|last| !matches!(last.1.kind, OutcomeKind::Slot | OutcomeKind::Rate));
         let scope = self.metrics.scope(call.series, Some(route));
         scope.counters.attempts += 1;
         scope.counters.retries += u64::from(retry);

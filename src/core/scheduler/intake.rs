@@ -6,7 +6,8 @@ use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{JobSpec, Model, OnFull, Pool, Scheduler, SubmitError};
+use super::dispatch::stopped;
+use super::{JobSpec, Model, Offer, OnFull, Pool, Scheduler, SubmitError};
 use crate::core::call::{Call, State, Ticket};
 use crate::core::limit::Params;
 use crate::core::queue::Queue;
@@ -160,8 +161,9 @@ impl Scheduler {
         })
     }
 
-    /// Moves a call that waits nowhere to the pool of its routes without `route`; false if there is no other. In a pool each
-    /// call may take every route, so none waits for what is of no use to it.
+    /// Moves a call that waits nowhere to the pool of its routes without `route`; false if there is no other, or if all
+    /// others are stopped and nobody is finding out, so that what this one said decides. In a pool each call may take every
+    /// route, so none waits for what is of no use to it.
     pub(super) fn leave_route(&mut self, ticket: Ticket, route: RouteId) -> bool {
         let from = self.calls[ticket.index as usize].pool;
         let mut others = Vec::new();
@@ -170,7 +172,8 @@ impl Scheduler {
                 others.push(candidate.clone());
             }
         }
-        if others.is_empty() {
+        let stopped = |other: &Candidate| stopped(self.now, &self.routes, &self.accounts, other.route);
+        if others.iter().all(|other| matches!(stopped(other), Some(Offer::Stopped(_)))) {
             return false;
         }
         self.forget_idle_pools(self.now);

@@ -358,7 +358,7 @@ impl Scheduler {
             decide(call, &outcome, &self.config.retry, now, &mut self.rng)
         };
         let kind = outcome.kind;
-        call.last_outcome = Some(Box::new(outcome));
+        call.last_outcome = Some(Box::new((flight.route, outcome)));
         let attempts = call.history.as_ref().map_or(0, |history| history.sent());
         let next = if self.closed && !matches!(next, Next::End(_)) { Next::End(FailureKind::Closed) } else { next };
         let delay = match next {
@@ -491,12 +491,15 @@ impl Scheduler {
         self.act(Action::End { ticket, result: Ok(Done { route, history, elapsed }) });
     }
 
-    pub(super) fn fail(&mut self, ticket: Ticket, kind: FailureKind, cause: Option<Outcome>) {
+    /// A call failed, because of `cause` or what its last attempt came to.
+    pub(super) fn fail(&mut self, ticket: Ticket, kind: FailureKind, cause: Option<Box<(RouteId, Outcome)>>) {
         let Some(mut call) = self.remove(ticket) else { return };
         self.metrics.scope(call.series, None).counters.failed += 1;
+        let (route, outcome) = cause.or(call.last_outcome.take()).map(|decisive| *decisive).unzip();
         let failure = Failure {
             kind,
-            outcome: cause.or_else(|| call.last_outcome.take().map(|outcome| *outcome)),
+            outcome,
+            route,
             history: call.history.take().map(|history| *history).unwrap_or_default(),
             elapsed: self.now - call.submitted,
         };
@@ -506,10 +509,11 @@ impl Scheduler {
     /// Every route of the pool is stopped: its waiting calls fail for the reason of the first.
     pub(super) fn fail_all(&mut self, pool_id: u32) {
         let pool = &mut self.pools[pool_id as usize];
-        let route = &self.routes[pool.candidates[0].route.index()];
+        let id = pool.candidates[0].route;
+        let route = &self.routes[id.index()];
         let stop = route.stop.as_ref().or(self.accounts[route.account].stop.as_ref());
-        let cause = stop.map(|stop| stop.cause.clone());
-        let kind = match cause.as_ref().map(|cause| cause.kind) {
+        let cause = stop.map(|stop| Box::new((id, stop.cause.clone())));
+        let kind = match cause.as_ref().map(|cause| cause.1.kind) {
             Some(OutcomeKind::Billing) => FailureKind::InsufficientBalance,
             Some(OutcomeKind::Forbidden) => FailureKind::Forbidden,
             _ => FailureKind::Authentication,

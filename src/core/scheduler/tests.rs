@@ -254,6 +254,7 @@ fn an_account_without_money_fails_over_then_ends_calls_until_it_is_resumed() {
     assert_eq!(world.failure(ticket).kind, FailureKind::InsufficientBalance);
     let later = world.submit("normal");
     assert_eq!(world.failure(later).kind, FailureKind::InsufficientBalance, "not sent at all");
+    assert_eq!(world.failure(later).route, Some(RouteId(0)), "the stopped one whose reason that is");
     assert!(!world.was_sent(later));
     world.gate.resume(world.now);
     let after = world.submit("normal");
@@ -412,13 +413,74 @@ fn a_call_that_must_go_elsewhere_waits_there_for_its_turn() {
 #[test]
 fn a_call_whose_last_route_is_stopped_ends_with_the_reason_of_the_stop() {
     let mut world = World::two_routes(Strategy::Ordered);
-    let (one, two) = (world.submit("normal"), world.submit("normal"));
-    world.end(world.attempt(one), outcome(OutcomeKind::Forbidden));
-    world.end(world.attempt(one), outcome(OutcomeKind::Billing));
-    assert_eq!(world.failure(one).kind, FailureKind::InsufficientBalance);
-    world.end(world.attempt(two), outcome(OutcomeKind::Forbidden));
-    assert_eq!(world.failure(two).kind, FailureKind::InsufficientBalance, "nothing is left to wait for");
-    assert_eq!(world.failure(two).history.sent(), 1);
+    let ticket = world.submit("normal");
+    world.end(world.attempt(ticket), outcome(OutcomeKind::Forbidden));
+    world.end(world.attempt(ticket), outcome(OutcomeKind::Billing));
+    let failure = world.failure(ticket);
+    assert_eq!((failure.kind, failure.route), (FailureKind::InsufficientBalance, Some(RouteId(1))));
+}
+
+/// Two routes, the first of which is stopped, and a call that was sent by the second.
+fn stopped_beside(kind: OutcomeKind) -> (World, Ticket) {
+    let mut world = World::two_routes(Strategy::Ordered);
+    let stopping = world.submit("normal");
+    world.end(world.attempt(stopping), outcome(kind));
+    world.succeed(world.attempt(stopping));
+    let ticket = world.submit_as("normal", |spec| spec.deadline = Some(Duration::from_secs(600))).unwrap();
+    assert_eq!(world.route(ticket), 1);
+    (world, ticket)
+}
+
+#[test]
+fn a_call_that_leaves_its_route_while_all_others_are_stopped_ends_by_what_that_route_said() {
+    let busy =
+        Outcome { status: Some(503), retry_after: Some(Duration::from_secs(3600)), ..outcome(OutcomeKind::Pressure) };
+    for stop in [OutcomeKind::Billing, OutcomeKind::Authentication] {
+        for (said, expected) in
+            [(busy.clone(), FailureKind::Deadline), (outcome(OutcomeKind::Forbidden), FailureKind::Forbidden)]
+        {
+            let (mut world, ticket) = stopped_beside(stop);
+            world.end(world.attempt(ticket), said.clone());
+            let failure = world.failure(ticket);
+            assert_eq!((failure.kind, failure.route), (expected, Some(RouteId(1))), "beside {stop:?}");
+            assert_eq!((failure.outcome.as_ref(), failure.history.sent()), (Some(&said), 1));
+            assert_eq!(world.gate.load(), Load::default());
+        }
+    }
+}
+
+#[test]
+fn a_call_that_leaves_its_route_waits_for_a_stopped_one_that_is_being_asked_or_may_be() {
+    let (mut world, ticket) = stopped_beside(OutcomeKind::Billing);
+    world.pass(301.0);
+    world.end(world.attempt(ticket), outcome(OutcomeKind::Forbidden));
+    assert_eq!(world.route(ticket), 0, "it is the one to find out");
+
+    let (mut world, ticket) = stopped_beside(OutcomeKind::Billing);
+    world.pass(301.0);
+    let probe = world.submit("normal");
+    assert_eq!(world.route(probe), 0);
+    world.end(world.attempt(ticket), outcome(OutcomeKind::Forbidden));
+    assert_eq!((world.route(ticket), world.gate.load().queued), (1, 1));
+    world.succeed(world.attempt(probe));
+    assert_eq!(world.route(ticket), 0);
+}
+
+#[test]
+fn a_failure_says_which_route_decided_it() {
+    let mut world = World::two_routes(Strategy::Ordered);
+    let ticket = world.submit_as("normal", |spec| spec.deadline = Some(Duration::from_secs(5))).unwrap();
+    world.end(world.attempt(ticket), Outcome { status: Some(503), ..outcome(OutcomeKind::Pressure) });
+    assert_eq!(world.route(ticket), 1);
+    world.pass(6.0);
+    let failure = world.failure(ticket);
+    assert_eq!((failure.kind, failure.route), (FailureKind::Deadline, Some(RouteId(0))), "not the one given up");
+    assert_eq!(failure.outcome.as_ref().unwrap().status, Some(503));
+    assert_eq!(failure.history.records().last().unwrap().route, RouteId(1));
+
+    let ticket = world.submit_as("normal", |spec| spec.deadline = Some(Duration::from_secs(5))).unwrap();
+    world.pass(6.0);
+    assert_eq!((&world.failure(ticket).outcome, world.failure(ticket).route), (&None, None), "nothing decided");
 }
 
 #[test]
