@@ -421,7 +421,7 @@ pub struct LaneSnapshot {
     pub account: String,
     /// The model, by the provider's name.
     pub model: String,
-    /// The end user, on accounts that limit each.
+    /// The end user, on accounts that limit each; empty for calls without a `user_id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_id: Option<String>,
     /// The learned limit: how many requests may be in flight.
@@ -476,7 +476,9 @@ pub struct MetricsSnapshot {
 impl MetricsSnapshot {
     /// The snapshot in the Prometheus text format, version 0.0.4
     /// (<https://prometheus.io/docs/instrumenting/exposition_formats/>). Counters end in `_total`, durations are summaries
-    /// in seconds; everything begins with `tidegate_`.
+    /// in seconds; everything begins with `tidegate_`. The lane of calls without a `user_id`, on an account that limits each
+    /// user, has the label `user_id="(empty)"`: an empty label would be none, and so the account's. No user of DeepSeek is
+    /// called so, for its ids hold no parentheses.
     pub fn prometheus(&self) -> String {
         let mut out = String::with_capacity(16 * 1024);
         let scopes: Vec<(&str, &ScopeSnapshot)> = core::iter::empty()
@@ -540,6 +542,7 @@ impl MetricsSnapshot {
 fn lane_labels(lane: &LaneSnapshot, by: Option<&str>) -> String {
     let mut labels = format!("{{account=\"{}\",model=\"{}\"", escape(&lane.account), escape(&lane.model));
     if let Some(user) = &lane.user_id {
+        let user = if user.is_empty() { "(empty)" } else { user };
         let _ = write!(labels, ",user_id=\"{}\"", escape(user));
     }
     if let Some(by) = by {
@@ -683,6 +686,24 @@ mod tests {
         assert_eq!([prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens], [u64::MAX; 4]);
     }
 
+    fn lane(user_id: Option<&str>) -> LaneSnapshot {
+        LaneSnapshot {
+            account: "acct".into(),
+            model: "m".into(),
+            user_id: user_id.map(Into::into),
+            limit: 8,
+            measured: None,
+            in_flight: 1,
+            state: "climbing",
+            breaker: "closed",
+            held_by: Some("rate"),
+            paused: 12.5,
+            requests_per_minute: Some(60.0),
+            tokens_per_minute: None,
+            release_lag: 0.0,
+        }
+    }
+
     #[test]
     fn prometheus_text_escapes_labels_and_has_every_counter() {
         let mut metrics = Metrics::default();
@@ -698,21 +719,7 @@ mod tests {
             routes,
             models,
             workloads,
-            lanes: vec![LaneSnapshot {
-                account: "acct".into(),
-                model: "m".into(),
-                user_id: None,
-                limit: 8,
-                measured: None,
-                in_flight: 1,
-                state: "climbing",
-                breaker: "closed",
-                held_by: Some("rate"),
-                paused: 12.5,
-                requests_per_minute: Some(60.0),
-                tokens_per_minute: None,
-                release_lag: 0.0,
-            }],
+            lanes: [None, Some(""), Some("u(\"1\")")].map(lane).into(),
         };
         let text = snapshot.prometheus();
         assert!(text.contains("tidegate_attempts_total{route=\"a\\\"b\\\\c\\nd\"} 3\n"), "{text}");
@@ -720,6 +727,11 @@ mod tests {
         assert!(text.contains("tidegate_paused_seconds{account=\"acct\",model=\"m\"} 12.5\n"));
         assert!(text.contains("tidegate_requests_per_minute{account=\"acct\",model=\"m\"} 60\n"));
         assert!(!text.contains("tidegate_tokens_per_minute{"), "there is none: {text}");
+        assert!(
+            text.contains("tidegate_limit{account=\"acct\",model=\"m\",user_id=\"(empty)\"} 8\n"),
+            "none twice: {text}"
+        );
+        assert!(text.contains("tidegate_limit{account=\"acct\",model=\"m\",user_id=\"u(\\\"1\\\")\"} 8\n"), "{text}");
         assert!(text.contains("tidegate_held{account=\"acct\",model=\"m\",by=\"rate\"} 1\n"));
         assert!(text.contains("tidegate_queue_wait_seconds_count{workload="));
         assert_eq!(text.matches("# TYPE").count(), 10 + 19 + 3);

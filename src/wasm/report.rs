@@ -169,10 +169,15 @@ impl Report {
         }
     }
 
+    /// Which lane: its account and model, and its user, with an `@` before it that tells an empty name from none.
     fn lane_key(&mut self, key: &LaneKey) {
         self.word(&key.account);
         self.word(&key.model);
-        self.maybe(key.user_id.as_deref());
+        if let Some(user) = &key.user_id {
+            self.words.push('@');
+            self.words.push_str(user);
+        }
+        self.words.push('\0');
     }
 
     /// What was learned of the limits.
