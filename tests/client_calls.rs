@@ -480,6 +480,13 @@ async fn close_lets_requests_in_flight_end_and_refuses_the_rest() {
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
     assert!(results.iter().any(|result| result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Closed)));
     assert_eq!(client.chat("m").user("x").send().await.unwrap_err().kind(), ErrorKind::Closed);
+    let asked = [
+        soon(client.models()).await.err(),
+        soon(client.balance()).await.err(),
+        soon(client.balance_of(stub.url().trim_start_matches("http://"))).await.err(),
+    ];
+    assert_eq!(asked.map(|error| error.map(|error| error.kind())), [Some(ErrorKind::Closed); 3]);
+    assert_eq!(stub.requests(), 1, "nor is anything asked about the account");
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use crate::core::body::Inspector;
 use crate::core::classify::{Phase, classify};
 use crate::core::outcome::{Outcome, OutcomeKind};
 use crate::core::route::RouteId;
+use crate::core::scheduler::SubmitError;
 use crate::runtime;
 use crate::transport::{self, Opened, Wire};
 
@@ -28,6 +29,10 @@ pub(super) async fn get<T: DeserializeOwned>(gate: &Gate, route: usize, path: &'
     let policy = &gate.settings.retry;
     let mut sent = 0;
     loop {
+        // The scheduler, which refuses other calls then, is not asked.
+        if gate.is_closed() {
+            return Err(SubmitError::Closed.into());
+        }
         sent += 1;
         let mut time = runtime::Timer::default();
         time.set(&gate.clock, Some(until));

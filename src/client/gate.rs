@@ -354,6 +354,10 @@ impl Gate {
         self.lock().scheduler.load()
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().scheduler.is_closed()
+    }
+
     pub(crate) fn endpoint(&self, route: RouteId) -> &Endpoint {
         &self.endpoints[route.index()]
     }

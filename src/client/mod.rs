@@ -104,7 +104,7 @@ impl Client {
     /// that is shorter), and is in no metrics.
     ///
     /// # Errors
-    /// Any [`ErrorKind`] of a request that was sent.
+    /// Any [`ErrorKind`] of a request that was sent; [`ErrorKind::Closed`] after [`close`](Self::close).
     pub async fn models(&self) -> Result<ModelList, Error> {
         account::get(&self.gate, 0, "/models").await
     }
@@ -113,7 +113,7 @@ impl Client {
     /// works on an account that is stopped for lack of money, which is when one asks.
     ///
     /// # Errors
-    /// Any [`ErrorKind`] of a request that was sent.
+    /// Any [`ErrorKind`] of a request that was sent; [`ErrorKind::Closed`] after [`close`](Self::close).
     pub async fn balance(&self) -> Result<Balance, Error> {
         account::get(&self.gate, 0, "/user/balance").await
     }

@@ -555,6 +555,11 @@ impl Scheduler {
         }
     }
 
+    /// Whether it was [closed](Self::close).
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Reopens stopped accounts and routes, closes breakers and forgets the waits servers asked for: the balance was
     /// topped up, the key mended, the outage is over.
     pub fn resume(&mut self, now: Timestamp) {
