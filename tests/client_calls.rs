@@ -93,6 +93,30 @@ async fn a_key_in_a_header_of_ones_own_is_struck_out_as_well() {
 }
 
 #[tokio::test]
+async fn what_is_secret_in_a_requests_own_headers_is_struck_out_as_well() {
+    let cookie = "sid=fedcba9876543210; theme=dark";
+    let stub = Stub::start(|request| {
+        let said = ["x-access-token", "cookie", "x-trace"].map(|name| request.header(name).unwrap_or_default());
+        let said = said.join(", ");
+        with_headers(400, &format!("x-echo: {said}\r\n"), &json!({"error": {"message": said}}).to_string())
+    })
+    .await;
+    let request = reqwest::Client::new()
+        .post(format!("{}/chat/completions", stub.url()))
+        .header("x-access-token", "0123456789abcdef")
+        .header("cookie", cookie)
+        .header("x-trace", "tracing it")
+        .body("{\"model\":\"m\"}");
+    let error = soon(stub.client().execute(request.build().unwrap())).await.unwrap_err();
+    assert_eq!(stub.seen()[0].header("cookie"), Some(cookie), "it is sent");
+    let told = "[redacted], sid=[redacted]; theme=dark, tracing it";
+    assert_eq!((error.message(), error.attempts()[0].message.as_deref()), (Some(told), Some(told)));
+    let response = error.response().unwrap();
+    assert_eq!(response.body, json!({"error": {"message": told}}).to_string());
+    assert_eq!(response.headers["x-echo"], told);
+}
+
+#[tokio::test]
 async fn an_error_says_which_route_decided_and_whether_it_was_asked_last() {
     let busy = Stub::start(|_| with_headers(503, "retry-after: 100\r\n", "{}")).await;
     let slow = Stub::start(|_| vec![Step::Hold]).await;

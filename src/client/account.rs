@@ -67,7 +67,7 @@ async fn ask<T: DeserializeOwned>(gate: &Gate, route: usize, wire: &Wire) -> Res
     let sent = transport::send(to, wire, None).await;
     let Opened { head, mut body, .. } = match transport::opened(RouteId(route as u16), sent) {
         Ok(opened) => opened,
-        Err(unopened) => return Err(Box::new(transport::refusal(to, *unopened, &gate.clock).await.outcome)),
+        Err(unopened) => return Err(Box::new(transport::refusal(to, wire, *unopened, &gate.clock).await.outcome)),
     };
     let mut inspector = Inspector::with_max_content_bytes(gate.settings.max_body);
     let mut whole = BytesMut::new();

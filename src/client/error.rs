@@ -209,7 +209,7 @@ impl Error {
         self.0.partial.as_ref()
     }
 
-    /// The answer that was an error, as it came; only the route's key is struck out.
+    /// The answer that was an error, as it came; only keys are struck out.
     pub fn response(&self) -> Option<&ErrorResponse> {
         self.0.response.as_deref()
     }

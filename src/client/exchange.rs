@@ -186,8 +186,11 @@ impl Exchange {
     ) -> Pin<Box<impl Future<Output = ()>>> {
         Box::pin(async move {
             let gate = self.call.gate().clone();
-            let reading = transport::refusal(gate.endpoint(route), *unopened, &gate.clock);
-            if let Some(refusal) = self.call.race(std::pin::pin!(reading)).await {
+            let refusal = {
+                let reading = transport::refusal(gate.endpoint(route), &self.wire, *unopened, &gate.clock);
+                self.call.race(std::pin::pin!(reading)).await
+            };
+            if let Some(refusal) = refusal {
                 self.response = refusal.response;
                 self.ended(attempt, refusal.outcome, None);
             }
@@ -197,7 +200,7 @@ impl Exchange {
     /// Reports the end of an attempt.
     pub(crate) fn ended(&mut self, attempt: Attempt, mut outcome: Outcome, tokens: Option<TokenCount>) {
         if outcome.kind != OutcomeKind::Success {
-            outcome = self.call.gate().scrub(outcome);
+            outcome = self.wire.scrub(self.call.gate().scrub(outcome));
             tracing::debug!(
                 parent: &self.span, tidegate.attempt = attempt.number, tidegate.outcome = ?outcome.kind,
                 http.response.status_code = outcome.status, message = outcome.message.as_deref(),
@@ -218,7 +221,7 @@ impl Exchange {
         let answer = transport::parse::<T>(&body);
         let (outcome, tokens) = judge(&head, &body, &answer);
         if outcome.kind != OutcomeKind::Success {
-            self.response = Some(self.call.gate().endpoint(route).error_response(head, body));
+            self.response = Some(self.call.gate().endpoint(route).error_response(&self.wire, head, body));
         }
         self.ended(attempt, outcome, tokens);
         // Unless the attempt was over before, which makes its answer void.

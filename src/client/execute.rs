@@ -28,7 +28,8 @@ use crate::transport::{Received, Wire, WireHeaders, words};
 /// The request's URL must lie under the base URL of one of the client's routes. What follows the base is sent to
 /// whichever route is chosen, with that route's key, headers and name for the model: so it fails over like any call, and
 /// no key of one provider reaches another (an `Authorization` header of the request is not sent). Its body must be in
-/// memory, for it may have to be sent again.
+/// memory, for it may have to be sent again. Errors show none of what its headers hold that are secret by their names
+/// (`x-api-key`, `cookie` and the like).
 ///
 /// It is retried until a 2xx head comes. The body after it is the caller's: it is not looked into, and it holds the permit
 /// until it has ended or is dropped.

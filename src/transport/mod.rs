@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use url::Url;
 
 use crate::core::body::content_of;
@@ -62,7 +62,7 @@ impl Endpoint {
             all
         });
         let mut secrets = Vec::from_iter(key);
-        secrets.extend(headers.iter().filter_map(secret).map(Into::into));
+        secrets.extend(secrets_in(&headers).into_iter().map(Into::into));
         Self {
             name,
             base,
@@ -78,38 +78,25 @@ impl Endpoint {
     }
 
     /// Strikes the route's keys out of what a server or the transport said.
-    pub(crate) fn scrub(&self, mut outcome: Outcome) -> Outcome {
-        let Outcome { message, code, error_type, request_id, .. } = &mut outcome;
-        for said in [message, code, error_type, request_id].into_iter().flatten() {
-            for secret in &self.secrets {
-                if let Some(struck) = without(said.as_bytes(), secret) {
-                    *said = String::from_utf8_lossy(&struck).into();
-                }
-                // Words are cut to a length, and a key may be what was cut. A part as short as this may be a word.
-                let ends = |part: &usize| secret.get(..*part).is_some_and(|part| said.ends_with(part));
-                if let Some(part) = (TELLING..secret.len()).rev().find(ends) {
-                    *said = [&said[..said.len() - part], "[redacted]"].concat().into();
-                }
-            }
-        }
-        outcome
+    pub(crate) fn scrub(&self, outcome: Outcome) -> Outcome {
+        struck(outcome, self.secrets.iter().map(|secret| &**secret))
     }
 
-    /// The same for an error's body and headers: they too end in logs and error files.
-    fn scrub_bytes(&self, mut body: Bytes) -> Bytes {
-        for secret in &self.secrets {
-            if let Some(struck) = without(&body, secret) {
-                body = struck.freeze();
+    /// An answer to `wire` that is an error, fit to be shown: without the keys, for it too ends in logs and error files, and
+    /// of its body the start.
+    pub(crate) fn error_response(&self, wire: &Wire, head: Received, mut body: Bytes) -> Box<ErrorResponse> {
+        let own = wire.secrets();
+        let scrub = |mut bytes: Bytes| {
+            for secret in self.secrets.iter().map(|secret| &**secret).chain(own.iter().copied()) {
+                if let Some(struck) = without(&bytes, secret) {
+                    bytes = struck.freeze();
+                }
             }
-        }
-        body
-    }
-
-    /// An answer that is an error, fit to be shown: without the key, and of its body the start.
-    pub(crate) fn error_response(&self, head: Received, mut body: Bytes) -> Box<ErrorResponse> {
+            bytes
+        };
         let Received { status, mut headers } = head;
         for value in headers.values_mut() {
-            let scrubbed = self.scrub_bytes(Bytes::copy_from_slice(value.as_bytes()));
+            let scrubbed = scrub(Bytes::copy_from_slice(value.as_bytes()));
             if scrubbed != value.as_bytes()
                 && let Ok(scrubbed) = HeaderValue::from_maybe_shared(scrubbed)
             {
@@ -117,7 +104,7 @@ impl Endpoint {
             }
         }
         // Before it is cut, so that no part of a key is left at its end.
-        body = self.scrub_bytes(body);
+        body = scrub(body);
         body.truncate(ERROR_BODY);
         Box::new(ErrorResponse { status, headers, body })
     }
@@ -183,6 +170,19 @@ impl Wire {
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         let headers = WireHeaders::Own(Box::new(headers));
         Self { method: Method::GET, path: path.into(), query: None, beta: false, headers, body: Bytes::new() }
+    }
+
+    /// What looks like keys among its own headers.
+    fn secrets(&self) -> Vec<&str> {
+        match &self.headers {
+            WireHeaders::Json { .. } => Vec::new(),
+            WireHeaders::Own(headers) => secrets_in(headers),
+        }
+    }
+
+    /// Strikes them out of what a server or the transport said.
+    pub(crate) fn scrub(&self, outcome: Outcome) -> Outcome {
+        struck(outcome, self.secrets().into_iter())
     }
 
     fn request(&self, to: &Endpoint, rename: Option<&str>) -> reqwest::Request {
@@ -280,15 +280,42 @@ fn without(text: &[u8], secret: &str) -> Option<BytesMut> {
     })
 }
 
-/// The key in a header whose name says that it has one (`api-key`, `x-auth-token`), without what introduces it. What is
-/// short may be a word that stands in any answer.
-fn secret<'h>((name, value): (&HeaderName, &'h HeaderValue)) -> Option<&'h str> {
-    let telling = ["auth", "key", "secret", "token"].iter().any(|word| name.as_str().contains(word));
-    let last = value.to_str().ok()?.rsplit(' ').next()?;
-    (telling && last.len() >= TELLING).then_some(last)
+/// An outcome without these secrets.
+fn struck<'s>(mut outcome: Outcome, secrets: impl Iterator<Item = &'s str>) -> Outcome {
+    let Outcome { message, code, error_type, request_id, .. } = &mut outcome;
+    let mut all_said = [message, code, error_type, request_id];
+    for secret in secrets {
+        for said in all_said.iter_mut().filter_map(|said| said.as_mut()) {
+            if let Some(struck) = without(said.as_bytes(), secret) {
+                *said = String::from_utf8_lossy(&struck).into();
+            }
+            // Words are cut to a length, and a key may be what was cut. A part as short as this may be a word.
+            let ends = |part: &usize| secret.get(..*part).is_some_and(|part| said.ends_with(part));
+            if let Some(part) = (TELLING..secret.len()).rev().find(ends) {
+                *said = [&said[..said.len() - part], "[redacted]"].concat().into();
+            }
+        }
+    }
+    outcome
 }
 
-/// An answer that was an error, as it came but for the route's key, should the server echo it: that is struck out.
+/// What headers hold that are secret by their names (`api-key`, `x-auth-token`, `cookie`): each word, but for short ones,
+/// which may stand in any answer.
+fn secrets_in(headers: &HeaderMap) -> Vec<&str> {
+    const TELL: [&str; 8] = ["auth", "cookie", "credential", "key", "password", "secret", "session", "token"];
+    let mut secrets = Vec::new();
+    for (name, value) in headers {
+        if !TELL.iter().any(|word| name.as_str().contains(word)) {
+            continue;
+        }
+        let words = value.to_str().unwrap_or_default().split([' ', ',', ';', '=']);
+        secrets.extend(words.filter(|word| word.len() >= TELLING));
+    }
+    secrets
+}
+
+/// An answer that was an error, as it came but for the keys of the route and in the request's own headers, should the
+/// server echo them: those are struck out.
 #[derive(Clone, Debug)]
 pub struct ErrorResponse {
     /// Its status.
@@ -327,7 +354,7 @@ pub(crate) fn opened(route: RouteId, sent: reqwest::Result<reqwest::Response>) -
 }
 
 /// Reads an answer that is an error, and classifies what came of an attempt.
-pub(crate) async fn refusal(to: &Endpoint, unopened: Unopened, clock: &Clock) -> Refusal {
+pub(crate) async fn refusal(to: &Endpoint, wire: &Wire, unopened: Unopened, clock: &Clock) -> Refusal {
     let (head, mut body) = match unopened {
         Unopened::Answer(head, body) => (head, body),
         Unopened::Failed(error) => {
@@ -339,7 +366,7 @@ pub(crate) async fn refusal(to: &Endpoint, unopened: Unopened, clock: &Clock) ->
     let bytes = start_of(&mut body, clock).await;
     drop(body);
     let outcome = to.scrub(head.with(|head, now| classify(head, &bytes, now)));
-    Refusal { outcome, response: Some(to.error_response(head, bytes)) }
+    Refusal { outcome, response: Some(to.error_response(wire, head, bytes)) }
 }
 
 /// The start of an error's body, as much of it as comes.
