@@ -273,6 +273,14 @@ async fn overload_server_errors_and_blank_bodies_are_retried() {
 }
 
 #[tokio::test]
+async fn a_whole_answer_with_an_empty_finish_reason_is_one_without() {
+    let stub = Stub::start(|_| json(200, &completion("hi").replace("\"stop\"", "\"\""))).await;
+    let reply = soon(stub.client().chat("m").user("x").send()).await.unwrap();
+    assert_eq!((reply.content(), reply.finish_reason(), stub.requests()), (Some("hi"), None, 1));
+    assert_eq!(serde_json::to_value(&*reply).unwrap()["choices"][0]["finish_reason"], "", "as it came");
+}
+
+#[tokio::test]
 async fn what_the_request_is_at_fault_for_ends_at_once_with_the_servers_words() {
     let stub = Stub::start(|_| error(400, "invalid_request_error", "This model's maximum context length is 10.")).await;
     let error = soon(stub.client().chat("m").user("x").send()).await.unwrap_err();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use client_support::*;
 use futures::StreamExt;
 use serde_json::json;
+use tidegate::types::FinishReason;
 use tidegate::{ChatStream, Clocks, Error, ErrorKind, OutcomeKind, RetryPolicy};
 
 fn quick() -> RetryPolicy {
@@ -98,7 +99,7 @@ async fn what_fails_before_content_is_retried_unseen() {
         // The ten-minute rule: keep-alives, then the end.
         3 => vec![head("text/event-stream"), piece(": keep-alive\n\n"), piece(": keep-alive\n\n"), last()],
         4 => vec![head("text/event-stream"), role(), last()],
-        5 => vec![head("text/event-stream"), role(), Step::Cut],
+        5 => vec![head("text/event-stream"), event(json!({"content": ""}), Some("")), Step::Cut],
         6 => vec![
             head("text/event-stream"),
             role(),
@@ -140,8 +141,11 @@ async fn what_fails_before_content_is_retried_unseen() {
 
 #[tokio::test]
 async fn a_stream_that_breaks_after_content_is_interrupted_with_what_came() {
-    let broken: [(&str, Vec<Step>); 5] = [
+    let broken: [(&str, Vec<Step>); 7] = [
         ("a clean end without a finish reason", vec![last()]),
+        // As sglang and ollama send it with every chunk.
+        ("a clean end with an empty finish reason", vec![event(json!({"content": ""}), Some("")), last()]),
+        ("a cut after an empty finish reason", vec![event(json!({"content": ""}), Some("")), Step::Cut]),
         ("a cut", vec![Step::Cut]),
         (
             "an error event",
@@ -167,11 +171,11 @@ async fn a_stream_that_breaks_after_content_is_interrupted_with_what_came() {
         let (text, error) = read(stream).await;
         let error = error.unwrap_or_else(|| panic!("{what} ended as success"));
         assert_eq!((error.kind(), text.as_str()), (ErrorKind::Interrupted, "Half of it"), "{what}");
+        assert!(error.to_string().ends_with("; ask again if you need the whole"), "{error}");
         let partial = error.partial().unwrap();
         assert_eq!((partial.text.as_str(), partial.reasoning.as_str()), ("Half of it", "Hm. "), "{what}");
         assert_eq!(stub.requests(), 1, "never replayed after {what}");
         assert_eq!(client.load().in_flight, 0, "{what}");
-        assert!(error.to_string().ends_with("; ask again if you need the whole"), "{error}");
     }
 }
 
@@ -227,6 +231,21 @@ async fn a_connection_that_lingers_after_the_end_hangs_nobody() {
         assert_eq!((text.as_str(), error.map(|error| error.to_string())), ("all", None));
         assert_eq!(client.load().in_flight, 0);
     }
+}
+
+#[tokio::test]
+async fn an_empty_finish_reason_ends_nothing_and_a_real_one_after_it_counts() {
+    let stub = Stub::start(|_| {
+        let part = |text: &str, finish: &str| event(json!({"content": text}), Some(finish));
+        // Longer than is waited for after the end.
+        let pause = Step::Wait(Duration::from_millis(2500));
+        let ended = [part("b", "length"), part("", ""), last()];
+        [head("text/event-stream"), part("a", ""), pause].into_iter().chain(ended).collect()
+    })
+    .await;
+    let stream = soon(stub.client().chat("m").user("x").stream()).await.unwrap();
+    let reply = soon(stream.into_completion()).await.unwrap();
+    assert_eq!((reply.content(), reply.finish_reason()), (Some("ab"), Some(&FinishReason::Length)));
 }
 
 #[tokio::test]

@@ -163,6 +163,29 @@ fn unknown_finish_reasons_keep_their_text() {
 }
 
 #[test]
+fn an_empty_finish_reason_is_none_and_stays_as_it_came() {
+    let empty = json!({"choices": [{"index": 0, "delta": {"content": "a"}, "text": "a", "finish_reason": ""}]});
+    assert_survives::<ChatCompletion>(&empty).unwrap();
+    assert_survives::<ChatChunk>(&empty).unwrap();
+    assert_survives::<FimCompletion>(&empty).unwrap();
+    let (whole, part) = (completion(empty.clone()), chunk(empty.clone()));
+    let fim: FimCompletion = serde_json::from_value(empty).unwrap();
+    assert_eq!([whole.finish_reason(), part.finish_reason(), fim.finish_reason()], [None; 3]);
+    assert_eq!([whole.facts().finish, part.facts().finish, fim.facts().finish], [None; 3]);
+
+    let (mut chat_answer, mut fim_answer) = (ChatAssembler::new(), FimAssembler::new());
+    for (reason, is_finished) in [("", false), ("length", true), ("", true)] {
+        let json = json!({"choices": [{"delta": {"content": "a"}, "text": "a", "finish_reason": reason}]});
+        chat_answer.push(&chunk(json.clone()));
+        fim_answer.push(&serde_json::from_value(json).unwrap());
+        assert_eq!([chat_answer.is_finished(), fim_answer.is_finished()], [is_finished; 2], "{reason:?}");
+    }
+    for whole in [json!(chat_answer.finish()), json!(fim_answer.finish())] {
+        assert_eq!(whole["choices"][0]["finish_reason"], "length");
+    }
+}
+
+#[test]
 fn facts_tell_content_from_its_absence() {
     let has_content = |delta: Value| chunk(json!({"choices": [{"index": 0, "delta": delta}]})).facts().has_content;
     for empty in [
@@ -310,6 +333,24 @@ fn a_stream_is_finished_when_every_choice_has_ended() {
     assert!(assembler.is_finished());
 }
 
+#[test]
+fn a_choice_without_an_index_is_the_first() {
+    for index in [json!(null), json!(0)] {
+        let (mut chat, mut fim) = (ChatAssembler::new(), FimAssembler::new());
+        let odd = json!({"choices": [{"index": index, "delta": {"content": "a"}, "text": "a"}]});
+        let none = json!({"choices": [{"delta": {"content": "b"}, "text": "b", "finish_reason": "stop"}]});
+        for json in [odd, none] {
+            chat.push(&chunk(json.clone()));
+            fim.push(&serde_json::from_value(json).unwrap());
+        }
+        assert!(chat.is_finished() && fim.is_finished());
+        let (chat, fim) = (chat.finish(), fim.finish());
+        assert_eq!((chat.choices.len(), chat.choices[0].index, chat.content()), (1, Some(0), Some("ab")));
+        assert_eq!((fim.choices.len(), fim.choices[0].index, fim.text()), (1, Some(0), Some("ab")));
+        assert_eq!([&chat.choices[0].extra, &fim.choices[0].extra].map(|extra| extra.get("index")), [None; 2]);
+    }
+}
+
 /// Index, id, name and arguments of each call.
 fn calls(pieces: impl IntoIterator<Item = Value>) -> Vec<(Value, Value, Value)> {
     let message = deltas(pieces.into_iter().map(|piece| json!({"tool_calls": [piece]})));
@@ -343,6 +384,12 @@ fn tool_calls_without_an_index_or_with_one_for_all_are_told_apart_by_id() {
     assert_eq!(calls([piece("a", "["), piece("a", "1"), piece("", "]")]), [(json!("a"), Value::Null, json!("[1]"))]);
     // Empty at first, real only later.
     assert_eq!(calls([piece("", "["), piece("a", "1"), piece("a", "]")]), [(json!("a"), Value::Null, json!("[1]"))]);
+    // Sent empty with every piece.
+    let begin = json!({"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": "{"}});
+    let more = json!({"index": 0, "id": "", "type": "", "function": {"name": "", "arguments": "}"}});
+    let message = deltas([json!({"tool_calls": [begin]}), json!({"tool_calls": [more]})]);
+    let whole = json!({"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+    assert_eq!(message["tool_calls"], json!([whole]));
     // No index and no id: goes on with the last one.
     let rest = json!({"function": {"arguments": " "}});
     assert_eq!(calls([call("a"), rest])[0].2, "{} ");
@@ -358,6 +405,45 @@ fn unknown_text_grows_and_names_do_not_repeat() {
     let expected =
         json!({"reasoning": "Let me", "channel": "final", "audio": {"id": "x", "transcript": "hey"}, "flag": false});
     assert_eq!(message, expected);
+}
+
+#[test]
+fn names_that_are_sent_empty_or_with_every_delta_stay_what_they_are() {
+    let message = deltas([
+        json!({"role": "", "channel": "", "status": "on", "item_id": "i", "audio": {"format": "wav", "data": "a"}}),
+        json!({"role": "assistant", "channel": "final", "status": "on", "item_id": "i", "audio": {"format": "wav", "data": "b"}}),
+        json!({"role": "", "channel": "", "status": "", "item_id": "", "audio": {"format": "", "data": ""}}),
+    ]);
+    let audio = json!({"format": "wav", "data": "ab"});
+    let expected = json!({"role": "assistant", "channel": "final", "status": "on", "item_id": "i", "audio": audio});
+    assert_eq!(message, expected);
+
+    let (mut chat, mut fim) = (ChatAssembler::new(), FimAssembler::new());
+    // Azure's first chunk names nothing.
+    for name in ["", "a", ""] {
+        let json = json!({"id": name, "object": name, "model": name, "system_fingerprint": name, "provider": name,
+                          "choices": [{"text": "x", "stop_reason": name, "delta": {}}]});
+        chat.push(&chunk(json.clone()));
+        fim.push(&serde_json::from_value(json).unwrap());
+    }
+    for whole in [json!(chat.finish()), json!(fim.finish())] {
+        let names = ["id", "model", "system_fingerprint", "provider"].map(|key| &whole[key]);
+        assert_eq!(names, [&json!("a"); 4]);
+        assert_eq!(whole["choices"][0]["stop_reason"], "a");
+    }
+}
+
+#[test]
+fn reasoning_details_keep_their_format() {
+    // As OpenRouter sends them.
+    let detail = |text: &str, signature: Value| {
+        json!({"reasoning_details": [{"type": "reasoning.text", "format": "anthropic-claude-v1", "index": 0,
+                                      "text": text, "signature": signature}]})
+    };
+    let more = json!({"reasoning_details": [{"type": "", "format": "", "index": 0, "text": "."}]});
+    let message = deltas([detail("a", Value::Null), detail("b", Value::Null), detail("", json!("s")), more]);
+    let whole = detail("ab.", json!("s"));
+    assert_eq!(message["reasoning_details"], whole["reasoning_details"]);
 }
 
 #[test]

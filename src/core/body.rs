@@ -89,7 +89,7 @@ pub enum Inspection {
     Error(serde_json::Value),
     /// Any other JSON.
     Answer {
-        /// The finish reason of its first choice, or that of the first that failed.
+        /// The finish reason of its first choice, or that of the first that failed; an empty one is none.
         finish_reason: Option<Box<str>>,
     },
 }
@@ -119,6 +119,8 @@ pub fn inspect(body: &[u8]) -> Inspection {
         finish_reason: Option<alloc::borrow::Cow<'a, str>>,
     }
 
+    // Some servers send an empty reason where there is none.
+    let is_said = |reason: &&str| !reason.is_empty();
     let content = content_of(body);
     if content.is_empty() {
         return Inspection::Blank;
@@ -127,7 +129,7 @@ pub fn inspect(body: &[u8]) -> Inspection {
     if let Ok(Envelope { error: None, message: None, response: None, choices }) = serde_json::from_slice(content)
         && choices.iter().all(|choice| choice.error.is_none())
     {
-        let reasons = choices.iter().map(|choice| choice.finish_reason.as_deref());
+        let reasons = choices.iter().map(|choice| choice.finish_reason.as_deref().filter(is_said));
         return Inspection::Answer { finish_reason: worst_reason(reasons).map(Into::into) };
     }
     match serde_json::from_slice::<Value>(content) {
@@ -135,7 +137,7 @@ pub fn inspect(body: &[u8]) -> Inspection {
         Ok(value) if Json::read(&lines(&value)).is_some_and(|json| has_error(&json)) => Inspection::Error(value),
         Ok(value) => {
             let choices = value.get("choices").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-            let reasons = choices.iter().map(|choice| choice.get("finish_reason").and_then(Value::as_str));
+            let reasons = choices.iter().map(|choice| choice.get("finish_reason")?.as_str().filter(is_said));
             Inspection::Answer { finish_reason: worst_reason(reasons).map(Into::into) }
         }
     }
@@ -204,7 +206,10 @@ mod tests {
         let failed = two("stop", "insufficient_system_resource");
         assert_eq!(inspect(failed.as_bytes()), answer("insufficient_system_resource"));
         assert_eq!(inspect(br#"{"choices":[{"finish_reason":"error"}]}"#), answer("error"));
-        assert_eq!(inspect(br#"{"choices":[{"finish_reason":null}]}"#), Inspection::Answer { finish_reason: None });
+        for (reason, error) in [("null", "null"), ("\"\"", "null"), ("\"\"", "false")] {
+            let body = format!(r#"{{"choices":[{{"finish_reason":{reason}}}],"error":{error}}}"#);
+            assert_eq!(inspect(body.as_bytes()), Inspection::Answer { finish_reason: None }, "{body}");
+        }
     }
 
     #[test]

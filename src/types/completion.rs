@@ -103,13 +103,13 @@ pub struct Choice {
     pub message: Option<Message>,
     /// The tokens' probabilities, if asked for.
     pub logprobs: Option<Logprobs>,
-    /// Why it ended.
+    /// Why it ended. An empty reason is none, and stays in `extra`.
     pub finish_reason: Option<FinishReason>,
     /// Everything else.
     pub extra: JsonObject,
 }
 
-lossless!(Choice { index: parsed, message: object, logprobs: object, finish_reason: parsed });
+lossless!(Choice { index: parsed, message: object, logprobs: object, finish_reason: word });
 
 /// Why generation ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

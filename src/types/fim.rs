@@ -3,7 +3,7 @@
 use super::chat::StreamOptions;
 use super::completion::{FinishReason, error_in, finish_of};
 use super::object::{JsonObject, lossless};
-use super::stream::{keep_first, keep_last, replace, unshadow};
+use super::stream::{keep_first, keep_last, keep_last_name, keep_name, replace, unshadow};
 use super::usage::Usage;
 use crate::core::facts::Facts;
 use crate::core::tokens::estimate;
@@ -175,13 +175,13 @@ pub struct FimChoice {
     /// The tokens' probabilities, if asked for: `tokens`, `token_logprobs`, `top_logprobs` and `text_offset`, lists in
     /// parallel.
     pub logprobs: Option<JsonObject>,
-    /// Why it ended.
+    /// Why it ended. An empty reason is none, and stays in `extra`.
     pub finish_reason: Option<FinishReason>,
     /// Everything else.
     pub extra: JsonObject,
 }
 
-lossless!(FimChoice { index: parsed, text: string, logprobs: object, finish_reason: parsed });
+lossless!(FimChoice { index: parsed, text: string, logprobs: object, finish_reason: word });
 
 /// Puts a streamed fill-in-the-middle answer together; see [`ChatAssembler`](super::ChatAssembler).
 #[derive(Clone, Debug, Default)]
@@ -199,11 +199,11 @@ impl FimAssembler {
     /// Adds a chunk.
     pub fn push(&mut self, chunk: &FimCompletion) {
         let whole = &mut self.whole;
-        keep_first(&mut whole.id, &chunk.id);
-        keep_first(&mut whole.object, &chunk.object);
+        keep_name(&mut whole.id, &chunk.id);
+        keep_name(&mut whole.object, &chunk.object);
         keep_first(&mut whole.created, &chunk.created);
-        keep_first(&mut whole.model, &chunk.model);
-        keep_last(&mut whole.system_fingerprint, &chunk.system_fingerprint);
+        keep_name(&mut whole.model, &chunk.model);
+        keep_last_name(&mut whole.system_fingerprint, &chunk.system_fingerprint);
         keep_last(&mut whole.usage, &chunk.usage);
         chunk.extra.iter().for_each(|(key, value)| replace(&mut whole.extra, key, value));
         for part in &chunk.choices {
@@ -234,6 +234,7 @@ impl FimAssembler {
         unshadow(&mut whole.extra, "system_fingerprint", whole.system_fingerprint.is_some());
         unshadow(&mut whole.extra, "choices", !self.choices.is_empty());
         let choices = self.choices.into_iter().map(|(index, mut choice)| {
+            choice.extra.shift_remove("index");
             unshadow(&mut choice.extra, "text", choice.text.is_some());
             unshadow(&mut choice.extra, "finish_reason", choice.finish_reason.is_some());
             unshadow(&mut choice.extra, "logprobs", choice.logprobs.is_some());

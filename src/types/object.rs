@@ -2,8 +2,9 @@
 //!
 //! Providers add fields, send `null` where the protocol says a string, leave out what it requires, and put arrays where
 //! it says text. None of that may fail a call or be dropped. So one rule holds for every typed object: **what its typed
-//! fields cannot represent exactly stays in `extra` under its own name**: unknown fields, `null`s, empty lists and
-//! values of an unexpected type. Absence, and nothing else, is represented by `None` and an empty `extra`.
+//! fields cannot represent exactly stays in `extra` under its own name**: unknown fields, `null`s, empty lists, empty
+//! finish reasons and values of an unexpected type. Absence, and nothing else, is represented by `None` and an empty
+//! `extra`.
 //! When an object is written, a typed field that is set wins over a field of the same name in `extra`.
 
 use super::message::Content;
@@ -124,6 +125,12 @@ impl Reader {
         Some(parsed)
     }
 
+    /// The same for a word that servers send empty where there is none; an empty one is left where it is.
+    pub(crate) fn word<T: DeserializeOwned>(&mut self, key: &str) -> Option<T> {
+        let is_empty = self.0.get(key).and_then(Value::as_str) == Some("");
+        if is_empty { None } else { self.parsed(key) }
+    }
+
     fn take_if(&mut self, key: &str, fits: impl FnOnce(&Value) -> bool) -> Option<Value> {
         self.0.get(key).filter(|value| fits(value))?;
         self.0.shift_remove(key)
@@ -180,6 +187,10 @@ impl<'a, M: SerializeMap> Writer<'a, M> {
     }
 
     pub(crate) fn parsed(&mut self, key: &'static str, value: &Option<impl Serialize>) -> Result<(), M::Error> {
+        self.some(key, value)
+    }
+
+    pub(crate) fn word(&mut self, key: &'static str, value: &Option<impl Serialize>) -> Result<(), M::Error> {
         self.some(key, value)
     }
 

@@ -85,13 +85,13 @@ pub struct ChunkChoice {
     pub delta: Option<Delta>,
     /// The probabilities of the tokens added.
     pub logprobs: Option<Logprobs>,
-    /// Why it ended, if it did.
+    /// Why it ended, if it did. Some servers send an empty reason until then, which is none and stays in `extra`.
     pub finish_reason: Option<FinishReason>,
     /// Everything else.
     pub extra: JsonObject,
 }
 
-lossless!(ChunkChoice { index: parsed, delta: object, logprobs: object, finish_reason: parsed });
+lossless!(ChunkChoice { index: parsed, delta: object, logprobs: object, finish_reason: word });
 
 /// What a chunk adds to a message.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -110,7 +110,7 @@ pub struct Delta {
     pub extra: JsonObject,
 }
 
-lossless!(Delta { role: parsed, content: content, reasoning_content: string, refusal: string, tool_calls: objects });
+lossless!(Delta { role: word, content: content, reasoning_content: string, refusal: string, tool_calls: objects });
 
 impl Delta {
     /// The text added.
@@ -164,10 +164,10 @@ impl ChatAssembler {
     /// Adds a chunk.
     pub fn push(&mut self, chunk: &ChatChunk) {
         let whole = &mut self.whole;
-        keep_first(&mut whole.id, &chunk.id);
+        keep_name(&mut whole.id, &chunk.id);
         keep_first(&mut whole.created, &chunk.created);
-        keep_first(&mut whole.model, &chunk.model);
-        keep_last(&mut whole.system_fingerprint, &chunk.system_fingerprint);
+        keep_name(&mut whole.model, &chunk.model);
+        keep_last_name(&mut whole.system_fingerprint, &chunk.system_fingerprint);
         keep_last(&mut whole.usage, &chunk.usage);
         for (key, value) in &chunk.extra {
             // OpenAI's random padding against guessing a token by its length is not part of the answer.
@@ -276,6 +276,7 @@ impl Assembly {
         unshadow(&mut message.extra, "tool_calls", !message.tool_calls.is_empty());
         // Perplexity repeats the whole message beside each delta.
         choice.extra.shift_remove("message");
+        choice.extra.shift_remove("index");
         unshadow(&mut choice.extra, "finish_reason", choice.finish_reason.is_some());
         unshadow(&mut choice.extra, "logprobs", choice.logprobs.is_some());
         if let Some(logprobs) = &mut choice.logprobs {
@@ -296,9 +297,16 @@ pub(super) fn keep_first<T: Clone>(kept: &mut Option<T>, new: &Option<T>) {
 }
 
 /// The first that is not empty: some providers send empty names before or after the real one.
-fn keep_name(kept: &mut Option<String>, new: &Option<String>) {
+pub(super) fn keep_name(kept: &mut Option<String>, new: &Option<String>) {
     if new.is_some() && kept.as_ref().is_none_or(String::is_empty) {
         kept.clone_from(new);
+    }
+}
+
+/// The last that is not empty.
+pub(super) fn keep_last_name(kept: &mut Option<String>, new: &Option<String>) {
+    if kept.is_none() || new.as_ref().is_some_and(|new| !new.is_empty()) {
+        keep_last(kept, new);
     }
 }
 
@@ -320,9 +328,10 @@ pub(super) fn unshadow(extra: &mut JsonObject, key: &str, is_typed: bool) {
     }
 }
 
-/// The latest value counts, but for `null`, which never replaces one.
+/// The latest value counts, but for `null` and empty text, which never replace one.
 pub(super) fn replace(object: &mut JsonObject, key: &str, value: &Value) {
-    if !value.is_null() || !object.contains_key(key) {
+    let says_nothing = value.is_null() || value == "";
+    if !says_nothing || !object.contains_key(key) {
         object.insert(key.to_owned(), value.clone());
     }
 }
@@ -332,7 +341,7 @@ pub(super) fn replace(object: &mut JsonObject, key: &str, value: &Value) {
 fn merge(object: &mut JsonObject, delta: &JsonObject) {
     for (key, more) in delta {
         match (object.get_mut(key), more) {
-            (Some(Value::String(text)), Value::String(more)) if !NAMES.contains(&key.as_str()) => text.push_str(more),
+            (Some(Value::String(text)), Value::String(more)) if !is_name(key) => text.push_str(more),
             (Some(Value::Object(fields)), Value::Object(more)) => merge(fields, more),
             (Some(Value::Array(items)), Value::Array(more)) => more.iter().for_each(|item| merge_item(items, item)),
             _ => replace(object, key, more),
@@ -340,14 +349,20 @@ fn merge(object: &mut JsonObject, delta: &JsonObject) {
     }
 }
 
-/// Text that names something and so comes whole, even where it is repeated in every delta.
-const NAMES: [&str; 8] = ["channel", "format", "id", "name", "object", "role", "signature", "type"];
+/// Whether a field's text names something, and so comes whole even where it is repeated in every delta: `id`, and
+/// `call_id` as well.
+fn is_name(key: &str) -> bool {
+    const NAMES: [&str; 9] = ["channel", "format", "id", "name", "object", "role", "signature", "status", "type"];
+    key.rsplit('_').next().is_some_and(|word| NAMES.contains(&word))
+}
 
 fn merge_item(items: &mut Vec<Value>, item: &Value) {
     let index_of = |item: &Value| item.get("index").and_then(Value::as_u64);
     // Only the last element can grow: reasoning details of one index but another type begin a new one.
-    let grows =
-        |last: &Value| index_of(item).is_some() && index_of(last) == index_of(item) && last["type"] == item["type"];
+    let kind = item["type"].as_str().filter(|kind| !kind.is_empty());
+    let grows = |last: &Value| {
+        index_of(item).is_some() && index_of(last) == index_of(item) && kind.is_none_or(|kind| last["type"] == kind)
+    };
     match (items.last_mut().filter(|last| grows(last)), item) {
         (Some(Value::Object(fields)), Value::Object(more)) => merge(fields, more),
         _ => items.push(item.clone()),
