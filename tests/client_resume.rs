@@ -125,6 +125,9 @@ async fn nothing_is_resumed_unasked_nor_where_a_route_may_not_have_it() {
     breaks_off(client(&stub).chat("m").user("x"), "a", &stub, 1).await;
     let stub = Stub::start(|_| cut([content("a")])).await;
     breaks_off(stub.client().chat("m").user("x").resume(), "a", &stub, 1).await;
+    // The second choice had not begun.
+    let stub = Stub::start(|_| cut([content("a")])).await;
+    breaks_off(client(&stub).chat("m").user("x").extra("n", 2).resume(), "a", &stub, 1).await;
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use client_support::*;
 use futures::StreamExt;
 use serde_json::json;
-use tidegate::types::FinishReason;
+use tidegate::types::{FimRequest, FinishReason};
 use tidegate::{ChatStream, Clocks, Error, ErrorKind, OutcomeKind, RetryPolicy};
 
 fn quick() -> RetryPolicy {
@@ -246,6 +246,59 @@ async fn an_empty_finish_reason_ends_nothing_and_a_real_one_after_it_counts() {
     let stream = soon(stub.client().chat("m").user("x").stream()).await.unwrap();
     let reply = soon(stream.into_completion()).await.unwrap();
     assert_eq!((reply.content(), reply.finish_reason()), (Some("ab"), Some(&FinishReason::Length)));
+}
+
+/// A stream of two choices, the second of which begins long after the first has ended, and then `end`.
+fn two_choices(end: Vec<Step>) -> Vec<Step> {
+    let part = |index: u64, text: &str, finish: serde_json::Value| {
+        let choice = json!({"index": index, "delta": {"content": text}, "text": text, "finish_reason": finish});
+        piece(&format!("data: {}\n\n", json!({"choices": [choice]})))
+    };
+    let mut steps = vec![head("text/event-stream"), part(0, "a", json!(null)), part(0, "", json!("stop"))];
+    steps.extend([Step::Wait(Duration::from_millis(2500)), part(1, "b", json!("stop"))]);
+    steps.extend(end);
+    steps
+}
+
+#[tokio::test]
+async fn a_stream_of_several_choices_ends_when_as_many_as_were_asked_for_have_ended() {
+    let stub = Stub::start(|_| two_choices(vec![Step::Hold])).await;
+    let client = stub.client();
+    let chat = async {
+        let stream = soon(client.chat("m").user("x").extra("n", 2).stream()).await.unwrap();
+        let whole = soon(stream.into_completion()).await.unwrap();
+        whole.choices.iter().map(|choice| choice.message.as_ref().unwrap().text().into_owned()).collect::<Vec<_>>()
+    };
+    let fim = async {
+        let request = FimRequest::new("m", "x").extra("n", 2);
+        let stream = soon(client.fim_request(request).stream()).await.unwrap();
+        let whole = soon(stream.into_completion()).await.unwrap();
+        whole.choices.iter().map(|choice| choice.text.clone().unwrap()).collect::<Vec<_>>()
+    };
+    let (chat, fim) = tokio::join!(chat, fim);
+    assert_eq!((chat, fim), (vec!["a".to_owned(), "b".to_owned()], vec!["a".to_owned(), "b".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_before_all_choices_have_ended_is_interrupted() {
+    for end in [last(), Step::Cut] {
+        let stub = Stub::start(move |_| {
+            let mut steps = two_choices(Vec::new());
+            steps.truncate(3);
+            steps.push(end.clone());
+            steps
+        })
+        .await;
+        let client = stub.client();
+        let stream = soon(client.chat("m").user("x").extra("n", 2).stream()).await.unwrap();
+        assert_eq!(read(stream).await.1.map(|error| error.kind()), Some(ErrorKind::Interrupted));
+        let stream = soon(client.chat("m").user("x").stream()).await.unwrap();
+        assert!(read(stream).await.1.is_none(), "it is all that was asked for");
+    }
+    // Whatever was asked for, the server says that this is all.
+    let stub = Stub::start(|_| stream(&["a"])).await;
+    let answer = soon(stub.client().chat("m").user("x").extra("n", 2).stream()).await.unwrap();
+    assert!(read(answer).await.1.is_none());
 }
 
 #[tokio::test]

@@ -331,6 +331,7 @@ fn a_stream_is_finished_when_every_choice_has_ended() {
     assert!(!assembler.is_finished());
     assembler.push(&end(1, json!("length")));
     assert!(assembler.is_finished());
+    assert_eq!(assembler.choices(), 2);
 }
 
 #[test]

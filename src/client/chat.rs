@@ -14,7 +14,8 @@ use super::stream::{ChatStream, Continuation, Resume};
 use crate::core::facts::Facts;
 use crate::transport::Wire;
 use crate::types::{
-    ChatCompletion, ChatRequest, Content, Message, ReasoningEffort, ResponseFormat, StreamOptions, Tool, ToolChoice,
+    ChatCompletion, ChatRequest, Content, JsonObject, Message, ReasoningEffort, ResponseFormat, StreamOptions, Tool,
+    ToolChoice,
 };
 
 /// A chat call in the making, from [`Client::chat`](super::Client::chat). [`send`](Self::send) or
@@ -126,12 +127,13 @@ impl ChatCall {
         self.request
             .stream_options
             .get_or_insert_with(|| StreamOptions { include_usage: Some(true), ..StreamOptions::default() });
-        let gate = &self.gate;
-        let continuation = (self.resume && gate.endpoints.iter().all(|endpoint| endpoint.continues)).then(|| {
-            let rest = Rest { gate: gate.clone(), request: self.request.clone(), options: self.options.clone() };
-            Continuation::new(Box::new(rest))
-        });
-        ChatStream::start(self.prepare(true), continuation)
+        let (gate, choices) = (&self.gate, choices(&self.request.extra));
+        let continuation = (self.resume && choices == 1 && gate.endpoints.iter().all(|endpoint| endpoint.continues))
+            .then(|| {
+                let rest = Rest { gate: gate.clone(), request: self.request.clone(), options: self.options.clone() };
+                Continuation::new(Box::new(rest))
+            });
+        ChatStream::start(self.prepare(true), choices, continuation)
     }
 
     /// Serialises the request, so that the call is small while it is under way.
@@ -153,6 +155,11 @@ impl ChatCall {
         let subject = Subject { operation: "chat", model, user_id, tokens };
         Ok(Box::new(Prepared { gate, options, subject, wire }))
     }
+}
+
+/// How many choices a request asks for. DeepSeek gives one, so it is in no typed field.
+pub(super) fn choices(extra: &JsonObject) -> u64 {
+    extra.get("n").and_then(serde_json::Value::as_u64).unwrap_or(1)
 }
 
 /// What it takes to ask for the rest of an answer.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
+use super::chat::choices;
 use super::error::Error;
 use super::exchange::{Answer, CallOptions, Prepared, Subject, ask};
 use super::gate::Gate;
@@ -84,7 +85,8 @@ impl FimCall {
         self.request
             .stream_options
             .get_or_insert_with(|| StreamOptions { include_usage: Some(true), ..StreamOptions::default() });
-        FimStream::start(self.prepare(true), None)
+        let choices = choices(&self.request.extra);
+        FimStream::start(self.prepare(true), choices, None)
     }
 
     /// Serialises the request, so that the call is small while it is under way.

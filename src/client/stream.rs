@@ -28,8 +28,8 @@ use crate::runtime::{self, BodyStream, Boxed, Clock, MaybeSend, Timer};
 use crate::transport::{Opened, Received, words};
 use crate::types::{ChatAssembler, ChatChunk, ChatCompletion, FimAssembler, FimCompletion, Usage};
 
-/// Once every choice has its finish reason, only the usage and `[DONE]` can follow; some servers send neither and keep
-/// the connection open.
+/// Once every choice that was asked for has its finish reason, only the usage and `[DONE]` can follow; some servers send
+/// neither and keep the connection open.
 const AFTER_FINISH: Duration = Duration::from_secs(2);
 /// How long the end of a body is waited for after `[DONE]`, to use its connection again.
 const AFTER_DONE: Duration = Duration::from_secs(1);
@@ -54,8 +54,9 @@ pub trait StreamedChunk: sealed::Sealed + DeserializeOwned + Unpin + MaybeSend +
     fn is_bare(&self) -> bool;
     #[doc(hidden)]
     fn push(&self, assembler: &mut Self::Assembler);
+    /// Whether so many choices have begun, and all that did have ended.
     #[doc(hidden)]
-    fn is_finished(assembler: &Self::Assembler) -> bool;
+    fn is_finished(assembler: &Self::Assembler, choices: u64) -> bool;
     #[doc(hidden)]
     fn finish(assembler: Self::Assembler) -> Self::Whole;
     #[doc(hidden)]
@@ -80,8 +81,8 @@ impl StreamedChunk for ChatChunk {
         assembler.push(self);
     }
 
-    fn is_finished(assembler: &ChatAssembler) -> bool {
-        assembler.is_finished()
+    fn is_finished(assembler: &ChatAssembler, choices: u64) -> bool {
+        assembler.choices() as u64 >= choices && assembler.is_finished()
     }
 
     fn finish(assembler: ChatAssembler) -> ChatCompletion {
@@ -114,8 +115,8 @@ impl StreamedChunk for FimCompletion {
         assembler.push(self);
     }
 
-    fn is_finished(assembler: &FimAssembler) -> bool {
-        assembler.is_finished()
+    fn is_finished(assembler: &FimAssembler, choices: u64) -> bool {
+        assembler.choices() as u64 >= choices && assembler.is_finished()
     }
 
     fn finish(assembler: FimAssembler) -> FimCompletion {
@@ -143,10 +144,10 @@ pub type FimStream = EventStream<FimCompletion>;
 /// A streamed answer: chunk by chunk with [`next`](Self::next) or as a [`Stream`], or put together with
 /// [`into_completion`](Self::into_completion).
 ///
-/// It ends with `None` only if the answer is whole: a finish reason or `[DONE]` came. Otherwise its last item is an
-/// [`Error`] of kind [`Interrupted`](ErrorKind::Interrupted), whose [`partial`](Error::partial) has what came; nothing is
-/// asked for again once the stream was handed out, unless the call was told to
-/// [`resume`](super::ChatCall::resume).
+/// It ends with `None` only if the answer is whole: the finish reason of every choice that was asked for came, or `[DONE]`.
+/// Otherwise its last item is an [`Error`] of kind [`Interrupted`](ErrorKind::Interrupted), whose
+/// [`partial`](Error::partial) has what came; nothing is asked for again once the stream was handed out, unless the call was
+/// told to [`resume`](super::ChatCall::resume).
 ///
 /// It holds its permit until the answer has ended. Dropping it closes the connection and gives the permit back. While
 /// nobody reads, nothing is read from the connection; a server that waits for a slow reader is not taken for stalled.
@@ -193,9 +194,10 @@ enum State<C: StreamedChunk> {
 }
 
 impl<C: StreamedChunk> EventStream<C> {
-    /// Makes the call; goes on until content has come, or the answer has ended.
+    /// Makes the call, for so many choices; goes on until content has come, or the answer has ended.
     pub(super) async fn start(
         prepared: Result<Box<Prepared>, Error>,
+        choices: u64,
         mut continuation: Option<Continuation<C>>,
     ) -> Result<Self, Error> {
         let mut exchange = Exchange::submit(prepared?)?;
@@ -217,7 +219,7 @@ impl<C: StreamedChunk> EventStream<C> {
                     return Ok(Self { reading, state: State::Over(Some(report)), exchange, continuation });
                 }
             };
-            let mut reading = Reading::<C>::new(&exchange.call, attempt, opened);
+            let mut reading = Reading::<C>::new(&exchange.call, attempt, opened, choices);
             loop {
                 match poll_fn(|cx| reading.poll_step(&mut exchange.call, cx)).await {
                     Step::Over => break,
@@ -356,7 +358,7 @@ impl<C: StreamedChunk> EventStream<C> {
                 continuation.attempts = error.attempts().to_vec();
                 continuation.sent = error.attempts_made();
                 tracing::debug!(parent: &self.exchange.span, "resuming");
-                let starting = Box::pin(Self::start(Ok(prepared), None));
+                let starting = Box::pin(Self::start(Ok(prepared), 1, None));
                 self.state = State::Resuming(starting, error.with_partial(C::partial(&so_far)));
                 return;
             }
@@ -437,6 +439,8 @@ struct Reading<C: StreamedChunk> {
     body: Option<BodyStream>,
     attempt: Attempt,
     head: Received,
+    /// How many choices were asked for.
+    choices: u64,
     parser: Parser,
     gathered: Gathered<C>,
     /// The scheduler knows that we wait for content.
@@ -481,12 +485,13 @@ enum Step {
 }
 
 impl<C: StreamedChunk> Reading<C> {
-    fn new(call: &Call, attempt: Attempt, opened: Opened) -> Self {
+    fn new(call: &Call, attempt: Attempt, opened: Opened, choices: u64) -> Self {
         let gate = call.gate();
         Self {
             body: Some(opened.body),
             attempt,
             head: opened.head,
+            choices,
             parser: Parser::with_max_event_bytes(gate.settings.max_event),
             gathered: Gathered {
                 ready: VecDeque::new(),
@@ -512,7 +517,7 @@ impl<C: StreamedChunk> Reading<C> {
         let Some(body) = &mut self.body else { return Poll::Ready(Step::Over) };
         match poll_read(call, self.attempt, body, &mut self.told, cx) {
             Poll::Pending => {
-                if C::is_finished(&self.gathered.assembler) {
+                if self.is_finished() {
                     if self.linger.at().is_none() {
                         self.linger.set(&self.clock, Some(self.clock.now() + AFTER_FINISH));
                     }
@@ -603,7 +608,8 @@ impl<C: StreamedChunk> Reading<C> {
         let cut = self.parser.finish();
         let is_done = cut.is_some_and(|cut| cut.data.trim() == "[DONE]");
         let Gathered { events, keep_alives, has_content, finish, .. } = &self.gathered;
-        if finish.is_some() || (is_done && *events > 0) {
+        let has_failed = finish.is_some_and(|finish| !finish.is_complete());
+        if has_failed || self.is_finished() || (is_done && *events > 0) {
             return self.done();
         }
         if *events > 0 {
@@ -623,8 +629,13 @@ impl<C: StreamedChunk> Reading<C> {
         }
     }
 
+    /// Whether all that was asked for has ended.
+    fn is_finished(&self) -> bool {
+        C::is_finished(&self.gathered.assembler, self.choices)
+    }
+
     fn broken(&self, error: reqwest::Error) -> Outcome {
-        if C::is_finished(&self.gathered.assembler) {
+        if self.is_finished() {
             return self.done();
         }
         let phase = if self.gathered.has_content { Phase::AfterContent } else { Phase::BeforeContent };

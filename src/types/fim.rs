@@ -222,6 +222,11 @@ impl FimAssembler {
         }
     }
 
+    /// How many choices have begun.
+    pub fn choices(&self) -> usize {
+        self.choices.len()
+    }
+
     /// Whether every choice that began has ended with a finish reason. `false` before the first choice.
     pub fn is_finished(&self) -> bool {
         !self.choices.is_empty() && self.choices.values().all(|choice| choice.finish_reason.is_some())

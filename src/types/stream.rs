@@ -180,6 +180,11 @@ impl ChatAssembler {
         }
     }
 
+    /// How many choices have begun. Of several that were asked for, one may begin when another has ended.
+    pub fn choices(&self) -> usize {
+        self.choices.len()
+    }
+
     /// Whether every choice that began has ended with a finish reason. `false` before the first choice.
     pub fn is_finished(&self) -> bool {
         !self.choices.is_empty() && self.choices.values().all(|assembly| assembly.choice.finish_reason.is_some())
