@@ -1,4 +1,5 @@
 /// <reference lib="esnext.disposable" preserve="true" />
+import { UNDER } from "./copies.js";
 import { Gate, makeCore, refuseAborted } from "./driver.js";
 import { InvalidRequestError, failed } from "./errors.js";
 import { EVENTS, type TidegateEvents } from "./events.js";
@@ -6,8 +7,9 @@ import { BEFORE_CONTENT, BEFORE_HEADERS, Exchange, RESET, ask, broken, classify,
 import { limitedFetch, type GateInit } from "./fetch.js";
 import { learned, metrics, prometheus, restore, type LearnedLimits, type Metrics } from "./metrics.js";
 import { OUTCOME, told, type Report } from "./names.js";
-import { CALL, between, callOptions, expected, settings, type CallOptions, type Settings, type TidegateOptions } from "./options.js";
+import { CALL, between, callOptions, expected, headersOf, settings, type CallOptions, type Settings, type TidegateOptions } from "./options.js";
 import { schedule, type ScheduleOptions } from "./schedule.js";
+import { chatWire, fetchUnder, type AdapterOptions, type Failed, type Fetch } from "./sdk.js";
 import { Reading, Stream } from "./stream.js";
 import { validate } from "./validate.js";
 import { wasm } from "./wasm/glue.js";
@@ -22,8 +24,8 @@ import type {
   CompletionParams,
   CompletionParamsBase,
   CompletionStreamParams,
+  Free,
   ModelList,
-  Tool,
 } from "./types.js";
 
 /** What a request without `max_tokens` is taken to generate, where a quota counts tokens; its usage corrects it. */
@@ -53,10 +55,10 @@ export class Tidegate {
        *
        * @throws {TidegateError} As a rejection; so does the signal's reason.
        */
-      create(params: ChatParams, options?: CallOptions): Promise<ChatCompletion>;
-      create(params: ChatStreamParams, options?: CallOptions): Promise<Stream<ChatCompletionChunk>>;
+      create(params: ChatParams & Free, options?: CallOptions): Promise<ChatCompletion>;
+      create(params: ChatStreamParams & Free, options?: CallOptions): Promise<Stream<ChatCompletionChunk>>;
       create(
-        params: ChatParams | ChatStreamParams,
+        params: (ChatParams | ChatStreamParams) & Free,
         options?: CallOptions,
       ): Promise<ChatCompletion | Stream<ChatCompletionChunk>>;
     };
@@ -69,9 +71,12 @@ export class Tidegate {
      *
      * @throws {TidegateError} As a rejection; so does the signal's reason.
      */
-    create(params: CompletionParams, options?: CallOptions): Promise<Completion>;
-    create(params: CompletionStreamParams, options?: CallOptions): Promise<Stream<Completion>>;
-    create(params: CompletionParams | CompletionStreamParams, options?: CallOptions): Promise<Completion | Stream<Completion>>;
+    create(params: CompletionParams & Free, options?: CallOptions): Promise<Completion>;
+    create(params: CompletionStreamParams & Free, options?: CallOptions): Promise<Stream<Completion>>;
+    create(
+      params: (CompletionParams | CompletionStreamParams) & Free,
+      options?: CallOptions,
+    ): Promise<Completion | Stream<Completion>>;
   };
 
   /** The models of the first route's provider. */
@@ -85,7 +90,9 @@ export class Tidegate {
   };
 
   /**
-   * Any request through the gate: a `fetch` for other SDKs (`new OpenAI({ apiKey, baseURL, fetch: client.fetch })`).
+   * Any request through the gate: a `fetch` for other SDKs (`new OpenAI({ apiKey, baseURL, fetch: client.fetch,
+   * maxRetries: 0 })`). Turn off the SDK's retries and its timer: what the gate has given up would be asked again, and the
+   * wait for a turn be counted.
    *
    * The request's URL must lie under the base URL of one of the routes. What follows the base is sent to whichever route
    * is chosen, with that route's key, headers and name for the model; an `Authorization` header of the request is not
@@ -122,8 +129,8 @@ export class Tidegate {
   }
 
   /** @internal What the adapters stand on. */
-  static gateOf(client: Tidegate): Gate {
-    return client.#gate;
+  [UNDER](options: AdapterOptions, failed: Failed): Fetch {
+    return fetchUnder(this.#gate, options, failed);
   }
 
   /**
@@ -217,19 +224,11 @@ export class Tidegate {
   }
 }
 
-/** What a chat request needs of its route. */
-function chatWire(params: ChatParamsBase): { path: string; beta: boolean } {
-  const { messages, tools } = params ?? {};
-  const continues = Array.isArray(messages) && messages.at(-1)?.prefix === true;
-  const isStrict = Array.isArray(tools) && (tools as Partial<Tool>[]).some((tool) => tool?.function?.strict === true);
-  return { path: "/chat/completions", beta: continues || isStrict };
-}
-
 async function create<T extends { usage?: ChatCompletion["usage"] | null }, C>(
   gate: Gate,
   { deepseek }: Settings,
   place: { path: string; beta: boolean },
-  params: (ChatParamsBase | CompletionParamsBase) & { stream?: boolean | null },
+  params: (ChatParamsBase | CompletionParamsBase) & Free,
   given: CallOptions,
 ): Promise<T | Stream<C>> {
   const options = callOptions(given);
@@ -245,7 +244,7 @@ async function create<T extends { usage?: ChatCompletion["usage"] | null }, C>(
   } catch (error) {
     throw new InvalidRequestError(`Expected the request to be serialisable as JSON: ${String(error)}`, { cause: error });
   }
-  const headers = new Headers(options.headers);
+  const headers = headersOf(options.headers ?? {}, "`headers`", InvalidRequestError);
   headers.set("accept", stream ? "text/event-stream" : "application/json");
   headers.set("content-type", "application/json");
   const wire: Wire = { method: "POST", ...place, headers, body };
@@ -255,7 +254,7 @@ async function create<T extends { usage?: ChatCompletion["usage"] | null }, C>(
   const tokens = gate.countsTokens ? Math.ceil(body.length / 4) + generated : 0;
   const call = gate.submit(model, options, tokens, typeof user_id === "string" ? user_id : undefined);
   const exchange = new Exchange(gate, call, wire);
-  return stream ? new Stream<C>(await Reading.start<C>(exchange)) : ask<T>(exchange);
+  return stream ? new Stream<C>(await Reading.start<C>(exchange, params.n)) : ask<T>(exchange);
 }
 
 /**
@@ -268,6 +267,8 @@ async function account<T>(gate: Gate, { maxAttempts }: Settings, path: string, g
   const controller = new AbortController();
   const abort = () => controller.abort(signal?.reason);
   refuseAborted(signal);
+  gate.refuseClosed();
+  gate.aside.add(controller);
   signal?.addEventListener("abort", abort);
   const timer = setTimeout(() => controller.abort(new Error("no answer came within 30 s")), ACCOUNT_TIME);
   try {
@@ -275,9 +276,10 @@ async function account<T>(gate: Gate, { maxAttempts }: Settings, path: string, g
       const answer = await inquire<T>(gate, path, controller.signal);
       if ("told" in answer) return answer.told;
       signal?.throwIfAborted();
+      gate.refuseClosed();
       const elapsed = (gate.now() - begun) / 1e3;
       const { numbers, words } = answer.report;
-      const error = failed({ numbers: Float64Array.of(...numbers, elapsed, sent), words }, gate.endpoints);
+      const error = failed({ numbers: Float64Array.of(...numbers, elapsed, sent, 0), words }, gate.endpoints);
       // The calls' own backoff: full jitter, doubling.
       const wait = Math.max(error.retryAfter ?? 0, Math.random() * 0.5 * 2 ** (sent - 1));
       if (!error.isRetryable || sent >= maxAttempts || (elapsed + wait) * 1e3 > ACCOUNT_TIME) throw error;
@@ -288,6 +290,7 @@ async function account<T>(gate: Gate, { maxAttempts }: Settings, path: string, g
     }
   } finally {
     clearTimeout(timer);
+    gate.aside.delete(controller);
     signal?.removeEventListener("abort", abort);
   }
 }

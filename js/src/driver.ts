@@ -19,6 +19,9 @@ const LONGEST = 0x7fffffff;
 /** How often a call looks by itself where others can't wake it: at first, and at most. */
 const LOOK = 5;
 const LOOK_MOST = 200;
+/** How often each call shows there that its request lives, and without how many such signs it is over. */
+const BEAT = 1000;
+const BEATS_MISSED = 5;
 
 type Timer = ReturnType<typeof setTimeout>;
 
@@ -30,8 +33,9 @@ const whole = (number: number | undefined): number => (number as number) | 0;
  * request dies ("code had hung"). There every call looks by its own timer, and nobody wakes anybody.
  */
 const isolated = (): boolean => {
-  const scope = globalThis as { navigator?: { userAgent?: string }; EdgeRuntime?: unknown };
-  return scope.navigator?.userAgent === "Cloudflare-Workers" || scope.EdgeRuntime !== undefined;
+  const scope = globalThis as { navigator?: { userAgent?: string }; WebSocketPair?: unknown; EdgeRuntime?: unknown };
+  // Before 2022-03-21 Workers have no navigator.
+  return scope.navigator?.userAgent === "Cloudflare-Workers" || (scope.WebSocketPair ?? scope.EdgeRuntime) !== undefined;
 };
 
 /** @internal Refuses a signal that was aborted before the call. */
@@ -50,11 +54,14 @@ export function refuseAborted(signal: AbortSignal | null | undefined): void {
 export class Gate {
   readonly core: Core;
   readonly endpoints: Endpoint[];
-  readonly fetch: typeof globalThis.fetch;
+  readonly fetch: Settings["fetch"];
   readonly countsTokens: boolean;
   readonly isolated = isolated();
   /** Whose bodies are being read. Node's requests, when nobody holds them, take along what aborts their signals. */
   readonly held = new Set<unknown>();
+  /** What gives up the questions under way that pass by the queue. */
+  readonly aside = new Set<AbortController>();
+  #isClosed = false;
   readonly #maxQueued: number;
   /** The core's numbers of what it knows. */
   readonly #models = new Map<string, number>();
@@ -74,6 +81,9 @@ export class Gate {
   #now = 0;
   #timer: Timer | undefined;
   #timerAt = Infinity;
+  /** When the calls were last looked through for those whose request is over, and since when that was done without a break. */
+  #swept = -Infinity;
+  #steady = 0;
 
   constructor(settings: Settings, core: Core) {
     this.core = core;
@@ -147,6 +157,11 @@ export class Gate {
     return call;
   }
 
+  /** @throws {ClosedError} If it is closed. */
+  refuseClosed(): void {
+    if (this.#isClosed) throw this.#refusal(-2);
+  }
+
   #refusal(code: number): Error {
     if (code === -2) return new ClosedError("the client is closed");
     const full = `${this.#maxQueued} calls are waiting; send fewer at once, or with \`onFull: "wait"\`, or raise \`maxQueued\``;
@@ -190,6 +205,21 @@ export class Gate {
     // A memory that grows leaves its old buffer behind, empty.
     if (this.#out.length === 0) this.#out = outOf(this.core);
     return this.#out;
+  }
+
+  /**
+   * Gives up the calls whose requests are over, where those are out of reach: a visitor left, or nobody waited for the call.
+   * Then its timers are gone, and nothing of it would ever be heard again.
+   */
+  sweep(now: number): void {
+    const passed = now - this.#swept;
+    if (passed < BEAT) return;
+    this.#swept = now;
+    // While everything stood still no call could show that it lives.
+    if (passed > 3 * BEAT) this.#steady = now;
+    for (const call of this.#calls) {
+      if (call !== undefined && now - Math.max(call.beat, this.#steady) > BEATS_MISSED * BEAT) call.lose(now);
+    }
   }
 
   /** Forgets a call that is over. */
@@ -256,7 +286,8 @@ export class Gate {
   }
 
   #tell(type: string, event: object): void {
-    for (const listener of this.#listeners.get(type) ?? []) {
+    // One may add others, which hear of the next event.
+    for (const listener of [...(this.#listeners.get(type) ?? [])]) {
       try {
         (listener as (event: object) => void)(event);
       } catch (error) {
@@ -270,15 +301,19 @@ export class Gate {
 
   /** Stops admissions and ends waiting calls, and after `grace` milliseconds those in flight. */
   async close(grace: number): Promise<void> {
+    this.#isClosed = true;
     wasm.core_close(this.core, this.now(), false);
     this.pump();
     const until = this.now() + grace;
     // Looks again and again instead of being told: a client is closed once.
-    for (let wait = 1; wasm.core_in_flight(this.core) > 0 && this.now() < until; wait = Math.min(wait * 2, 50)) {
+    const isBusy = () => wasm.core_in_flight(this.core) + this.aside.size > 0;
+    for (let wait = 1; isBusy() && this.now() < until; wait = Math.min(wait * 2, 50)) {
       await new Promise<void>((resolve) => setTimeout(resolve, Math.min(wait, Math.ceil(until - this.now()))));
     }
     wasm.core_close(this.core, this.now(), true);
     this.pump();
+    // Those of other requests are out of reach; they end by their own timers.
+    if (!this.isolated) this.aside.forEach((controller) => controller.abort());
   }
 }
 
@@ -305,6 +340,9 @@ export class Call {
   declare disconnect: (() => void) | undefined;
   /** When it looks by itself. */
   declare private timer: Timer | undefined;
+  /** Where requests are isolated: when it last showed that its own lives, and what does so. */
+  declare beat: number;
+  declare private pulse: Timer | undefined;
   #wake: ((call: Call) => void) | undefined;
 
   constructor(gate: Gate) {
@@ -315,9 +353,18 @@ export class Call {
   enter(place: number, serial: number, signal: AbortSignal | undefined): void {
     this.place = place;
     this.serial = serial;
+    const { gate } = this;
+    if (gate.isolated) {
+      this.beat = gate.now();
+      this.pulse = setInterval(() => {
+        this.beat = gate.now();
+        gate.sweep(this.beat);
+        gate.pump(this.beat);
+      }, BEAT);
+    }
     if (signal === undefined) return;
     this.signal = signal;
-    this.gate.heed(this, signal);
+    gate.heed(this, signal);
   }
 
   /** Listens to the caller's signal no more. */
@@ -342,6 +389,16 @@ export class Call {
   release(): void {
     this.place = -1;
     this.ignoreSignal();
+    if (this.pulse !== undefined) clearInterval(this.pulse);
+  }
+
+  /** Gives up a call whose request is over. Nothing that is its request's may be touched. */
+  lose(now: number): void {
+    const { gate } = this;
+    wasm.core_cancel(gate.core, now, this.place, this.serial);
+    gate.forget(this);
+    // Should somebody be there after all.
+    this.#news = { reason: new AbortedError("the request that made the call has ended") };
   }
 
   /** Gives the call up: its permit comes back at once, and whoever drives it gets `reason`. */

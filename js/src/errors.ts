@@ -1,3 +1,4 @@
+import { OURS } from "./copies.js";
 import { names, type Report } from "./names.js";
 import type { Endpoint } from "./options.js";
 import type { Usage } from "./types.js";
@@ -102,7 +103,7 @@ export abstract class TidegateError extends Error {
   declare readonly code: string | undefined;
   /** The `type` of the server's error. */
   declare readonly errorType: string | undefined;
-  /** The route of the last attempt. */
+  /** The route whose answer this tells of; where there was none, that of the last attempt. */
   declare readonly route: string | undefined;
   /** The attempts, oldest first. Of very many only the first few and the last are kept. */
   declare readonly attempts: readonly Attempt[];
@@ -122,6 +123,16 @@ export abstract class TidegateError extends Error {
   declare readonly partial: Partial | undefined;
   /** Whether the same call might succeed later. The client has retried already: this is for who can wait longer. */
   declare readonly isRetryable: boolean;
+
+  /** @internal Also one of another copy of the package. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return this === TidegateError ? OURS in Object(value) : Function.prototype[Symbol.hasInstance].call(this, value);
+  }
+
+  /** @internal */
+  get [OURS](): true {
+    return true;
+  }
 
   /** @internal */
   constructor(message: string, details: ErrorDetails = {}) {
@@ -263,11 +274,15 @@ export interface ErrorResponse {
   status: number;
   headers: Headers;
   body: string;
+  url: string;
 }
 
-/** @internal Strikes the routes' keys out of what a server or the transport said. */
-export function scrub(words: string, endpoints: Endpoint[]): string {
-  for (const secret of endpoints.flatMap(({ secrets }) => secrets)) {
+/** How much of an answer's body an error keeps, in characters. */
+const BODY_KEPT = 64 * 1024;
+
+/** @internal Strikes the keys of routes and calls out of what a server or the transport said. */
+export function scrub(words: string, secrets: string[]): string {
+  for (const secret of secrets) {
     // A short one (`EMPTY`, `ollama`: servers of one's own take any) may be a part of words, so it has to stand alone.
     const inWord = (around: string) => secret.length < 8 && /\w/.test(around);
     words = words.split(secret).reduce((struck, rest) =>
@@ -280,6 +295,9 @@ export function scrub(words: string, endpoints: Endpoint[]): string {
   return words;
 }
 
+/** @internal Those of the routes. */
+export const secretsOfAll = (endpoints: Endpoint[]): string[] => endpoints.flatMap(({ secrets }) => secrets);
+
 /**
  * @internal The error of a call that failed, by what the core told of it (`failure` and `error` in src/wasm/report.rs). Its
  * message is one sentence: what, where, the server's words, what to do.
@@ -287,20 +305,21 @@ export function scrub(words: string, endpoints: Endpoint[]): string {
 export function failed(
   { numbers, words: said }: Report,
   endpoints: Endpoint[],
+  secrets = secretsOfAll(endpoints),
   response?: ErrorResponse,
   partial?: Partial,
 ): TidegateError {
   const { errors, outcomes } = names;
-  const words = said.map((word) => scrub(word, endpoints));
+  const words = said.map((word) => scrub(word, secrets));
   const number = (at: number) => (Number.isNaN(numbers[at]) ? undefined : numbers[at]);
-  const routeAt = (at: number) => (endpoints[numbers[at] as number] as Endpoint).name;
+  const routeAt = (at: number) => endpoints[numbers[at] as number]?.name;
   const [name = "", what, advice, retryable] = errors[numbers[0] as number] as string[];
   const [status, retryAfter, elapsed, sent = 0] = [number(1), number(2), number(3), number(4)];
   const [message, code, errorType, requestId] = words.map((word) => word || undefined);
   const attempts: Attempt[] = [];
-  for (let at = 5, word = 4; at < numbers.length; at += 5, word += 2) {
+  for (let at = 6, word = 4; at < numbers.length; at += 5, word += 2) {
     attempts.push({
-      route: routeAt(at),
+      route: routeAt(at) as string,
       sent: number(at + 1) as number,
       took: number(at + 2) as number,
       outcome: outcomes[numbers[at + 3] as number] as string,
@@ -309,9 +328,11 @@ export function failed(
       ...(words[word + 1] && { requestId: words[word + 1] as string }),
     });
   }
-  // What passes the queue by goes to the first.
-  const route = sent > 0 ? (attempts.at(-1)?.route ?? (endpoints[0] as Endpoint).name) : undefined;
-  const where = [sent > 0 ? `route \`${route}\`, attempt ${sent}` : "nothing was sent"];
+  const last = attempts.at(-1)?.route;
+  // Whose answer decided; where there was none, the last that was asked.
+  const route = routeAt(5) ?? last;
+  const when = sent === 0 ? "nothing was sent" : route === (last ?? route) ? `attempt ${sent}` : `after ${sent} attempts`;
+  const where = [route === undefined ? when : `route \`${route}\`, ${when}`];
   if (status !== undefined) where.push(`status ${status}`);
   if (requestId !== undefined) where.push(`request id ${requestId}`);
   const why = message === undefined ? "" : `: ${message.replace(/\.+$/, "")}`;
@@ -329,7 +350,7 @@ export function failed(
     retryAfter,
     requestId,
     headers: shown?.headers,
-    body: shown?.body,
+    body: shown?.body.slice(0, BODY_KEPT),
     partial,
     isRetryable: retryable === "1",
   });

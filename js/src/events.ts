@@ -35,9 +35,12 @@ export interface TidegateEvents {
 export interface LaneEvent {
   account: string;
   model: string;
-  /** The end user, on accounts that limit each. */
+  /** The end user, on accounts that limit each; empty for the calls that name none, which together count as one. */
   userId?: string;
 }
+
+/** @internal Whose limit it is, as the core tells it: `@` and the user's id, or nothing where it is the whole account's. */
+export const userOf = (told: string | undefined): { userId?: string } => (told ? { userId: told.slice(1) } : {});
 
 /** @internal By the core's numbers. */
 export const EVENTS = ["limit", "pressure", "recovered", "breaker", "retry", "failover", "low-balance", "stopped"] as const;
@@ -46,7 +49,7 @@ export const EVENTS = ["limit", "pressure", "recovered", "breaker", "retry", "fa
 export function eventOf({ numbers, words }: Report, endpoints: Endpoint[]): { type: string; event: object } {
   const [type = 0, a = 0, b = 0, c = 0] = numbers;
   const [account, model, userId] = words;
-  const lane = { account, model, ...(userId && { userId }) };
+  const lane = { account, model, ...userOf(userId) };
   const route = (at: number) => (endpoints[at] as Endpoint).name;
   const cause = names.outcomes[b];
   const event = [

@@ -1,7 +1,7 @@
 import { ABORT, ALIVE, CONTENT, HEADERS, INTERRUPTED, READING, SEND, type Call, type Gate, type Tokens } from "./driver.js";
-import { ConfigError, failed, scrub, type ErrorResponse, type Partial } from "./errors.js";
+import { ConfigError, failed, scrub, secretsOfAll, type ErrorResponse, type Partial } from "./errors.js";
 import { lines } from "./lines.js";
-import { expected } from "./options.js";
+import { expected, secretsOf, type Endpoint } from "./options.js";
 import type { Usage } from "./types.js";
 import { say, wasm, type Core } from "./wasm/glue.js";
 
@@ -16,10 +16,12 @@ export interface Wire {
   body: string | Uint8Array<ArrayBuffer> | undefined;
   /** More of what `fetch` takes, from a caller of the gate's `fetch`. */
   init?: RequestInit;
+  /** The route that its caller meant, where it brings a key of its own that is no bearer's: no other gets it. */
+  home?: Endpoint;
 }
 
 /** @internal How much of an error's body is read and kept, in bytes, and how long its rest is waited for, in ms. */
-const ERROR_BODY = 64 * 1024;
+const ERROR_BODY = 2 ** 20;
 const ERROR_BODY_TIME = 10_000;
 /** How much of it can decide anything. */
 const ERROR_TEXT = 16 * 1024;
@@ -152,15 +154,17 @@ export class Opened {
     void new Promise<void>((resolve) => (exchange.call.disconnect = resolve)).then(() => this.close());
   }
 
+  /** Reports that somebody waits for content. */
+  awaited(): void {
+    if (this.told) return;
+    this.told = true;
+    this.exchange.call.report(this.attempt, READING);
+  }
+
   /** The next chunk; `undefined` at the end. Rejects with `INTERRUPTED` if the attempt is over. */
   async read(): Promise<Uint8Array | undefined> {
-    const { call } = this.exchange;
-    if (!this.told) {
-      this.told = true;
-      call.report(this.attempt, READING);
-    }
     if (this.#reader === undefined) return undefined;
-    const { value } = await call.guard(this.#reader.read());
+    const { value } = await this.exchange.call.guard(this.#reader.read());
     // Also those of another realm.
     if (value !== undefined && (value as { [Symbol.toStringTag]?: string })[Symbol.toStringTag] !== "Uint8Array") {
       throw expected("what an answer's body is made of", "bytes", value);
@@ -201,7 +205,7 @@ export class Opened {
 export class Exchange {
   readonly gate: Gate;
   readonly call: Call;
-  readonly #wire: Wire;
+  readonly wire: Wire;
   /** The last answer that was an error. */
   response: ErrorResponse | undefined;
   /** The headers of the last answer that was none. */
@@ -210,7 +214,7 @@ export class Exchange {
   constructor(gate: Gate, call: Call, wire: Wire) {
     this.gate = gate;
     this.call = call;
-    this.#wire = wire;
+    this.wire = wire;
   }
 
   /**
@@ -238,7 +242,12 @@ export class Exchange {
   /** The end of the call: nothing to say of one that was answered. */
   end(partial?: Partial): undefined {
     const { failure } = this.call;
-    if (failure !== undefined) throw failed(failure, this.gate.endpoints, this.response, partial);
+    if (failure !== undefined) throw failed(failure, this.gate.endpoints, this.#secrets(), this.response, partial);
+  }
+
+  /** What no error may show. */
+  #secrets(): string[] {
+    return [...secretsOfAll(this.gate.endpoints), ...secretsOf(this.wire.headers)];
   }
 
   async #send(attempt: number, route: number, rename: string | undefined): Promise<Opened | undefined> {
@@ -247,7 +256,7 @@ export class Exchange {
     let response: Response;
     let fetched: Promise<Response> | undefined;
     try {
-      fetched = gate.fetch(...request(gate, this.#wire, route, rename, controller.signal));
+      fetched = gate.fetch(...request(gate, this.wire, route, rename, controller.signal));
       response = await call.guard(fetched);
     } catch (error) {
       if (error === INTERRUPTED) {
@@ -258,6 +267,8 @@ export class Exchange {
       }
       const said = words(error);
       broken(gate.core, /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|UNREACH/.test(said) ? CONNECT : RESET, BEFORE_HEADERS, 0, "", said);
+      // What can't be sent, and redirects that go round in a circle.
+      if (/INVALID_ARG|redirect count/.test(said)) wasm.core_final_(gate.core);
       call.ended(attempt);
       return undefined;
     }
@@ -283,18 +294,22 @@ export class Exchange {
       controller.abort();
     }
     const { status } = response;
-    const text = scrub(new TextDecoder().decode(body), gate.endpoints);
+    const secrets = this.#secrets();
+    const text = scrub(new TextDecoder().decode(body), secrets);
     const shown = new Headers();
-    response.headers.forEach((value, name) => shown.append(name, scrub(value, gate.endpoints)));
+    response.headers.forEach((value, name) => shown.append(name, scrub(value, secrets)));
     // Who wants no redirect gets an error, not the answer that redirects. That has no status where a browser hides it.
-    const isUnwanted = this.#wire.init?.redirect === "error" && [0, 301, 302, 303, 307, 308].includes(status);
+    const isUnwanted = this.wire.init?.redirect === "error" && [0, 301, 302, 303, 307, 308].includes(status);
     // Of a status above that no `Response` can be made to hand on.
-    this.response = isUnwanted || status > 599 ? undefined : { status, headers: shown, body: text };
+    this.response = isUnwanted || status > 599 ? undefined : { status, headers: shown, body: text, url: response.url };
     classify(gate.core, status, headers, text);
     call.ended(attempt);
     return undefined;
   }
 }
+
+/** In which headers some providers take their keys. */
+const KEYS = ["x-api-key", "api-key", "x-goog-api-key"];
 
 /** What `fetch` is to be called with. */
 function request(
@@ -310,6 +325,7 @@ function request(
     // What a caller of the client says itself has the last word; what another SDK adds may be a key meant for another.
     if (wire.init || name === "authorization" || !headers.has(name)) headers.set(name, value);
   });
+  if (wire.home !== undefined && wire.home !== to) for (const name of KEYS) headers.delete(name);
   // `error` would look like a connection that broke.
   const redirect = wire.init?.redirect === "follow" ? "follow" : "manual";
   const init: RequestInit = { ...wire.init, redirect, method: wire.method, headers, signal };
@@ -363,9 +379,18 @@ export function joined(chunks: Uint8Array[]): Uint8Array {
   return whole;
 }
 
-/** @internal Whether a chunk is nothing but white space, as the blank lines are that servers send while a request waits. */
-export function isBlank(chunk: Uint8Array): boolean {
-  return chunk.every((byte) => byte === 32 || (byte >= 9 && byte <= 13));
+/**
+ * @internal Whether a chunk is nothing but white space, and comments of an event stream where there may be some: what servers
+ * send while a request waits.
+ */
+export function isKeepAlive(chunk: Uint8Array, comments: boolean): boolean {
+  let inComment = false;
+  for (const byte of chunk) {
+    if (byte === 10 || byte === 13) inComment = false;
+    else if (comments && byte === 58) inComment = true;
+    else if (!inComment && byte !== 32 && byte !== 9) return false;
+  }
+  return true;
 }
 
 /**
@@ -397,10 +422,10 @@ export async function ask<T extends { usage?: Usage | null | undefined }>(exchan
 async function readWhole(opened: Opened): Promise<Uint8Array | undefined> {
   const chunks: Uint8Array[] = [];
   let size = 0;
-  // Before content it makes no difference that we wait.
-  opened.told = true;
   for (;;) {
     let chunk: Uint8Array | undefined;
+    // Before content it makes no difference that we wait.
+    if (size > 0) opened.awaited();
     try {
       chunk = await opened.read();
     } catch (error) {
@@ -409,7 +434,7 @@ async function readWhole(opened: Opened): Promise<Uint8Array | undefined> {
       return undefined;
     }
     if (chunk === undefined) return joined(chunks);
-    const content = size > 0 ? chunk.length > 0 : !isBlank(chunk);
+    const content = size > 0 ? chunk.length > 0 : !isKeepAlive(chunk, false);
     if (content) {
       chunks.push(chunk);
       size += chunk.length;

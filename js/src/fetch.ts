@@ -1,7 +1,7 @@
 import { ABORT, ANSWERED, DELIVERED, INTERRUPTED, type Gate } from "./driver.js";
 import { TidegateError, InvalidRequestError } from "./errors.js";
-import { AFTER_CONTENT, BEFORE_CONTENT, Exchange, RESET, isBlank, unlessAborted, type Opened, type Wire } from "./exchange.js";
-import { CALL, callOptions, text, type CallOptions } from "./options.js";
+import { AFTER_CONTENT, BEFORE_CONTENT, CLOSED_MID_STREAM, Exchange, RESET, isKeepAlive, unlessAborted, type Opened, type Wire } from "./exchange.js";
+import { CALL, callOptions, text, type CallOptions, type Endpoint } from "./options.js";
 import { watchDropped } from "./stream.js";
 
 /** What the gate's `fetch` takes beside what every `fetch` does. */
@@ -30,17 +30,20 @@ export async function limitedFetch(gate: Gate, input: string | URL | Request, in
   } catch (error) {
     const refused = error instanceof TidegateError && error.headers !== undefined ? exchange.response : undefined;
     if (refused === undefined) throw error;
-    return refusal(refused.status, refused.headers, refused.body);
+    return refusal(refused.status, refused.headers, refused.body, refused.url);
   }
 }
 
 /** @internal Submits a request as the call it is. */
 export async function submitted(gate: Gate, input: string | URL | Request, init?: GateInit): Promise<Submitted> {
+  // What it says stands on its prototype.
+  if (init instanceof Request) [input, init] = [new Request(input, init), undefined];
   const { tidegate = {}, ...plain } = init ?? {};
   // Read by ourselves: Firefox would take it for its name as a string.
   const stream = plain.body instanceof ReadableStream ? plain.body : undefined;
   if (stream !== undefined) plain.body = new Uint8Array();
-  const request = new Request(input, plain);
+  // It must not follow the signal: that would keep a listener until the request is collected.
+  const request = new Request(input, { ...plain, signal: null });
   const headers = new Headers(request.headers);
   const given: NonNullable<GateInit["tidegate"]> & Pick<CallOptions, "signal"> = { ...tidegate };
   const workload = headers.get(WORKLOAD);
@@ -55,7 +58,8 @@ export async function submitted(gate: Gate, input: string | URL | Request, init?
   const signal = (given.signal = plain.signal);
   const { model, ...options } = callOptions(given, FETCH) as typeof given;
   const place = placeOf(gate, request.url);
-  const source = stream?.getReader();
+  // Where what it is made of may never end, by a reader of our own, that hears of an abort.
+  const source = (stream ?? (typeof plain.body === "string" ? undefined : request.body))?.getReader();
   const pull = async (out: ReadableStreamDefaultController) => {
     const { value, done } = await (source as ReadableStreamDefaultReader).read();
     if (done) out.close();
@@ -74,14 +78,17 @@ export async function submitted(gate: Gate, input: string | URL | Request, init?
   } finally {
     gate.held.delete(input);
   }
-  const body = bytes.length > 0 ? bytes : undefined;
-  const found = asked(body);
+  const found = asked(bytes);
+  // As text, where it is: Node can't send bytes again after a redirect.
+  const body = bytes.length === 0 ? undefined : headers.has("content-type") ? (found.text ?? bytes) : bytes;
   // No key of one provider may reach another.
   for (const name of ["authorization", "host", "content-length", WORKLOAD, TIMEOUT]) headers.delete(name);
   const wire: Wire = { method: request.method, ...place, headers, body, init: { ...plain, redirect: request.redirect } };
-  const tokens = gate.countsTokens ? Math.ceil((body?.length ?? 0) / 4) : 0;
-  const call = gate.submit(model ?? found.model ?? place.path.replace(/(.[^/?#]*).*/, "$1"), options, tokens, found.user_id);
-  return { exchange: new Exchange(gate, call, wire), path: place.path, streams: found.streams === true };
+  const tokens = gate.countsTokens ? Math.ceil(bytes.length / 4) : 0;
+  const { model: named, user_id } = found.json ?? {};
+  const name = model ?? (filled(named) ? named : place.path.replace(/(.[^/?#]*).*/, "$1"));
+  const call = gate.submit(name, options, tokens, typeof user_id === "string" ? user_id : undefined);
+  return { exchange: new Exchange(gate, call, wire), path: place.path, asked: found.json ?? {} };
 }
 
 /** @internal A request under way. */
@@ -89,8 +96,8 @@ export interface Submitted {
   exchange: Exchange;
   /** Below the base URL. */
   path: string;
-  /** Whether it asks for a stream. */
-  streams: boolean;
+  /** Its body, if that is JSON. */
+  asked: Record<string, unknown>;
 }
 
 /** @internal Goes on until a 2xx head comes. */
@@ -102,50 +109,54 @@ export async function opening(exchange: Exchange): Promise<Opened> {
 }
 
 /** @internal A server's own answer that refuses, as from any `fetch`. It has been asked often enough. */
-export function refusal(status: number, given: Headers, body: string): Response {
+export function refusal(status: number, given: Headers, body: string, url?: string): Response {
   // A redirect that a browser shows to nobody.
   if (status === 0) return Response.error();
   const headers = new Headers(given);
   for (const name of ["content-encoding", "content-length", "transfer-encoding"]) headers.delete(name);
   headers.set("x-should-retry", "false");
-  return new Response([204, 205, 304].includes(status) ? null : body, { status, headers });
+  return alike(new Response([204, 205, 304].includes(status) ? null : body, { status, headers }), { url });
 }
 
+const filled = (value: unknown): value is string => typeof value === "string" && value !== "";
+
 /** Where below which base a URL lies. */
-function placeOf(gate: Gate, url: string): { path: string; beta: boolean } {
+function placeOf(gate: Gate, url: string): { path: string; beta: boolean; home: Endpoint } {
   const below = (base: string) => {
     const rest = url.startsWith(base) ? url.slice(base.length) : "";
     return rest.startsWith("/") ? rest : undefined;
   };
   // The beta base may lie below the base.
-  for (const { base, beta } of gate.endpoints) {
-    const path = beta === base ? undefined : below(beta);
-    if (path !== undefined) return { path, beta: true };
+  for (const home of gate.endpoints) {
+    const path = home.beta === home.base ? undefined : below(home.beta);
+    if (path !== undefined) return { path, beta: true, home };
   }
-  for (const { base } of gate.endpoints) {
-    const path = below(base);
-    if (path !== undefined) return { path, beta: false };
+  for (const home of gate.endpoints) {
+    const path = below(home.base);
+    if (path !== undefined) return { path, beta: false, home };
   }
   const { host, pathname } = new URL(url);
   throw new InvalidRequestError(`Expected a URL under the base URL of a route, got one at \`${host}${pathname}\``);
 }
 
-/** What must be known of a body. */
-function asked(body: Uint8Array | undefined): { model?: string; user_id?: string; streams?: boolean } {
+/** A body as text and as JSON, if it is. */
+function asked(body: Uint8Array): { text?: string; json?: Record<string, unknown> } {
+  let text: string | undefined;
   try {
-    const { model, user_id, stream } = JSON.parse(new TextDecoder().decode(body)) as Record<string, unknown>;
-    return {
-      ...(typeof model === "string" && model !== "" ? { model } : {}),
-      ...(typeof user_id === "string" ? { user_id } : {}),
-      streams: stream === true,
-    };
+    // Not what a text can't give back: a mark of the byte order, bytes that are no UTF-8.
+    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(body);
+    const json: unknown = JSON.parse(text);
+    return typeof json === "object" && json !== null ? { text, json: json as Record<string, unknown> } : { text };
   } catch {
-    return {};
+    return text === undefined ? {} : { text };
   }
 }
 
-/** @internal The answer, which holds its permit until its body has ended, is cancelled or is dropped. */
-export function handed(opened: Opened): Response {
+/**
+ * @internal The answer, which holds its permit until its body has ended, is cancelled or is dropped. Where `end` is given, a
+ * body in whose last characters it never stood has broken off.
+ */
+export function handed(opened: Opened, end?: RegExp): Response {
   opened.exchange.call.report(opened.attempt, DELIVERED);
   const { response, exchange } = opened;
   const { status, statusText, headers } = response;
@@ -156,8 +167,43 @@ export function handed(opened: Opened): Response {
   }
   let phase = BEFORE_CONTENT;
   let over = false;
+  let failure: { error: unknown } | undefined;
+  let last = "";
+  let isWhole = end === undefined;
+  /** The next chunk. At the end, or if it breaks, the permit comes back at once, whether or not somebody waits for more. */
+  const read = async (): Promise<Uint8Array | undefined> => {
+    try {
+      const chunk = await opened.read();
+      if (over || chunk !== undefined) return chunk;
+      over = true;
+      if (isWhole) opened.finished(undefined, undefined);
+      else opened.broken(CLOSED_MID_STREAM, phase);
+    } catch (error) {
+      if (over) return undefined;
+      over = true;
+      opened.close();
+      if (error !== INTERRUPTED) opened.broken(RESET, phase, error);
+      failure = { error };
+    }
+    if (isWhole && failure === undefined) return undefined;
+    try {
+      // Something was handed over, so that the call ends here, one way or the other.
+      for (;;) {
+        const order = await call.order();
+        if (order >= ANSWERED) exchange.end();
+        if (order !== ABORT) break;
+      }
+    } catch (error) {
+      failure = { error };
+    }
+    return undefined;
+  };
+  /** Whoever reads events stops at the last of them, so the end must be found without being asked for. */
+  let ahead: Promise<Uint8Array | undefined> | undefined;
+  let isCancelled = false;
   const reading = {
     cancel() {
+      isCancelled = true;
       if (over) return;
       over = true;
       opened.close();
@@ -167,39 +213,21 @@ export function handed(opened: Opened): Response {
   const body = new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
-        let chunk: Uint8Array | undefined;
-        try {
-          chunk = await opened.read();
-        } catch (error) {
-          if (over) return;
-          over = true;
-          opened.close();
-          if (error !== INTERRUPTED) opened.broken(RESET, phase, error);
-          try {
-            // Something was handed over, so that the call ends here, one way or the other.
-            for (;;) {
-              const order = await call.order();
-              if (order >= ANSWERED) exchange.end();
-              if (order !== ABORT) break;
-            }
-            controller.error(error);
-          } catch (reason) {
-            controller.error(reason);
-          }
-          return;
-        }
-        if (over) return;
-        if (chunk === undefined) {
-          over = true;
-          opened.finished(undefined, undefined);
-          controller.close();
-          return;
-        }
-        // A blank chunk, or one that begins as a comment of an event stream does, is a keep-alive.
-        const content = !isBlank(chunk) && !startsComment(chunk);
+        if (!over) opened.awaited();
+        const chunk = await (ahead ?? read());
+        ahead = undefined;
+        if (isCancelled) return;
+        if (chunk === undefined) return failure === undefined ? controller.close() : controller.error(failure.error);
+        const content = !isKeepAlive(chunk, true);
         if (content) phase = AFTER_CONTENT;
-        opened.arrived(content);
+        if (!isWhole) {
+          last = last.slice(-100) + new TextDecoder("latin1").decode(chunk);
+          isWhole = (end as RegExp).test(last);
+        }
+        if (!over) opened.arrived(content);
         controller.enqueue(chunk);
+        // Without a word of the controller, which would keep a stream that nobody holds.
+        if (!over) ahead = read();
       },
       cancel: () => reading.cancel(),
     },
@@ -211,9 +239,7 @@ export function handed(opened: Opened): Response {
   Object.defineProperty(body, Symbol("tidegate"), { value: true });
   watchDropped(body, reading);
   try {
-    const copy = new Response(body, { status, statusText, headers });
-    for (const name of ["url", "redirected", "type"] as const) Object.defineProperty(copy, name, { value: response[name] });
-    return copy;
+    return alike(new Response(body, { status, statusText, headers }), response);
   } catch (error) {
     // A `fetch` of somebody's own may answer with what no `Response` can be, such as a body where there must be none.
     reading.cancel();
@@ -221,6 +247,11 @@ export function handed(opened: Opened): Response {
   }
 }
 
-function startsComment(chunk: Uint8Array): boolean {
-  return chunk.find((byte) => byte !== 10 && byte !== 13 && byte !== 32) === 58;
+/** A response that says what only the host can make one say, and so do its clones. */
+function alike(copy: Response, like: { [name in "url" | "redirected" | "type"]?: Response[name] | undefined }): Response {
+  for (const name of ["url", "redirected", "type"] as const) {
+    if (like[name] !== undefined) Object.defineProperty(copy, name, { value: like[name] });
+  }
+  const clone = () => alike(Response.prototype.clone.call(copy), like);
+  return Object.defineProperty(copy, "clone", { value: clone });
 }

@@ -1,7 +1,7 @@
 type Fields = Record<string, unknown>;
 
 /** What is sent whole, and by some servers again with every chunk. */
-const WHOLE = ["role", "id", "type", "name"];
+const WHOLE = ["role", "id", "type", "name", "format", "channel", "status", "signature"];
 
 /** Puts `from` into `into`; texts are joined where they are pieces. */
 function add(into: Fields, from: object, pieces: boolean): void {
@@ -9,19 +9,20 @@ function add(into: Fields, from: object, pieces: boolean): void {
     const old = into[key];
     if (key === "__proto__") continue;
     if (value === null || value === undefined) into[key] = old ?? null;
-    else if (Array.isArray(value)) into[key] = addItems(Array.isArray(old) ? old : [], value, pieces);
+    else if (Array.isArray(value)) into[key] = addItems(Array.isArray(old) ? old : [], value, pieces, key);
     else if (typeof value === "object") {
       const inner = typeof old === "object" && old !== null ? old : {};
       add((into[key] = inner as Fields), value, pieces || key === "delta");
     } else if (typeof value === "string" && typeof old === "string" && (key === "text" || (pieces && !WHOLE.includes(key)))) {
       into[key] = old + value;
-    } else into[key] = value;
+    } else if (value !== "" || old == null) into[key] = value;
   }
 }
 
-/** Items with an `index` are the same ones again, others are new. */
-function addItems(into: unknown[], from: unknown[], pieces: boolean): unknown[] {
-  for (const item of from) {
+/** Items with an `index` are the same ones again, others are new. A choice without one is the first. */
+function addItems(into: unknown[], from: unknown[], pieces: boolean, of: string): unknown[] {
+  for (let item of from) {
+    if (of === "choices" && typeof item === "object" && item !== null) item = { ...item, index: (item as Fields).index ?? 0 };
     const index: unknown = (item as Fields | null)?.index;
     if (typeof index !== "number") {
       into.push(item);

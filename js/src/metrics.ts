@@ -1,3 +1,4 @@
+import { userOf } from "./events.js";
 import { COUNTED, LEARNED, names, told } from "./names.js";
 import { restore as takeOver, type Core } from "./wasm/glue.js";
 
@@ -63,7 +64,7 @@ export interface Counts {
 export interface LaneMetrics {
   account: string;
   model: string;
-  /** The end user, on accounts that limit each. */
+  /** The end user, on accounts that limit each; empty for the calls that name none, which together count as one. */
   userId?: string;
   /** The learned limit: how many requests may be in flight. */
   limit: number;
@@ -147,12 +148,15 @@ export function metrics(core: Core, now: number): Metrics {
     const [limit, measured, inFlight, paused] = [number(), known(), number(), number()];
     const [requestsPerMinute, tokensPerMinute, releaseLag] = [known(), known(), number()];
     const [account = "", model = "", userId, state = "", breaker = "", held] = words.slice(word, (word += 6));
-    const user = userId ? { userId } : {};
+    const user = userOf(userId);
     const rates = { requestsPerMinute, tokensPerMinute, releaseLag };
     lanes.push({ account, model, ...user, limit, measured, inFlight, state, breaker, heldBy: held || null, paused, ...rates });
   }
   return { uptime, queued, backingOff, inFlight, total, routes, models, workloads, lanes };
 }
+
+/** The label of calls without a user, where each user has a limit: an empty one is none. No user's id has parentheses. */
+const NOBODY = "(empty)";
 
 /** @internal The same in Prometheus' text format, version 0.0.4. */
 export function prometheus(snapshot: Metrics): string {
@@ -184,7 +188,7 @@ export function prometheus(snapshot: Metrics): string {
       const value = of[at - 2]?.(lane);
       const by = (gauge[0] === "held" && lane.heldBy) || undefined;
       // Of what isn't known there is no row.
-      if (value !== null) row(gauge[0], labelled({ account: lane.account, model: lane.model, user_id: lane.userId, by }), value);
+      if (value !== null) row(gauge[0], labelled({ account: lane.account, model: lane.model, user_id: lane.userId === "" ? NOBODY : lane.userId, by }), value);
     }
     return undefined;
   });

@@ -43,7 +43,7 @@ export interface RouteOptions {
    */
   account?: string | undefined;
   /** Headers for every request. */
-  headers?: Record<string, string> | Headers | undefined;
+  headers?: Record<string, string | undefined> | Headers | undefined;
   /** Models known by name: a list of names, or an object from names to what there is to say of them. */
   models?: string[] | Record<string, ModelOptions> | undefined;
   /** Whether it takes no others; on DeepSeek's own, if none is named, no others than DeepSeek publishes. Default false. */
@@ -108,8 +108,11 @@ export interface TidegateOptions extends Pick<RouteOptions, "apiKey" | "baseURL"
    * half an hour after the first. Default 5.
    */
   maxAttempts?: number | undefined;
-  /** Where `fetch` is to be found, if not in the global scope. */
-  fetch?: typeof globalThis.fetch | undefined;
+  /**
+   * What sends the requests. Default: the global `fetch`, on Node without its own limits of 300 s for the head of an answer
+   * and between two pieces of it, for how long is too long is for the clocks to say.
+   */
+  fetch?: ((input: string | URL | Request, init?: RequestInit) => Promise<Response>) | undefined;
   /** Allows a key in a browser, where every visitor can read it. Default false: put the key into a proxy. */
   dangerouslyAllowBrowser?: boolean | undefined;
 }
@@ -129,7 +132,7 @@ export interface CallOptions {
   /** What to do when the queue is full: `fail` with a `QueueFullError`, or `wait` for room. Default `fail`. */
   onFull?: "fail" | "wait" | undefined;
   /** More headers for its request. They win over those of the client and its routes, but for the key's. */
-  headers?: Record<string, string> | Headers | undefined;
+  headers?: Record<string, string | undefined> | Headers | undefined;
 }
 
 /** @internal What a route needs to be reached. */
@@ -148,7 +151,7 @@ export interface Settings {
   /** For the core. */
   config: { numbers: number[]; words: string[] };
   endpoints: Endpoint[];
-  fetch: typeof globalThis.fetch;
+  fetch: (input: string, init: RequestInit) => Promise<Response>;
   countsTokens: boolean;
   /** Whether every route is DeepSeek's. */
   deepseek: boolean;
@@ -169,9 +172,9 @@ export const span = (millis: number | false | undefined): number => (millis === 
 
 type Fail = new (message: string) => Error;
 
-/** @internal A value as an error may show it: its kind, and what is short and no secret. */
+/** @internal A value as an error may show it: its kind, and what is too short for a key, which may stand in a wrong place. */
 export function shown(value: unknown): string {
-  if (typeof value === "string") return value.length > 40 ? `a string of ${value.length} characters` : JSON.stringify(value);
+  if (typeof value === "string") return value.length > 20 || value.startsWith("sk-") ? `a string of ${value.length} characters` : JSON.stringify(value);
   if (value === null || typeof value !== "object") return typeof value === "function" ? "a function" : String(value);
   if (Array.isArray(value)) return value.length === 0 ? "an empty array" : "an array";
   const name: unknown = value.constructor?.name;
@@ -182,6 +185,9 @@ export function shown(value: unknown): string {
 export function expected(what: string, kind: string, value: unknown, Fail: Fail = InvalidRequestError): Error {
   return new Fail(`Expected ${what} to be ${kind}, got ${shown(value)}`);
 }
+
+/** What those who come from the `openai` package look for, and by which name it goes here. */
+const ELSEWHERE: Record<string, string> = { maxRetries: "maxAttempts", defaultHeaders: "headers" };
 
 /** How many letters must be changed, added or left out to make one word of the other. */
 function distance(a: string, b: string): number {
@@ -208,8 +214,9 @@ function object(value: unknown, what: string, schema: Schema, Fail: Fail): Recor
   for (const name of Object.keys(value)) {
     if (Object.hasOwn(schema, name)) continue;
     const known = Object.keys(schema);
+    const meant = ELSEWHERE[name] ?? name;
     const near = known
-      .map((other) => ({ other, far: distance(name.toLowerCase(), other.toLowerCase()) }))
+      .map((other) => ({ other, far: distance(meant.toLowerCase(), other.toLowerCase()) }))
       .reduce((a, b) => (b.far < a.far ? b : a));
     const hint = near.far <= Math.max(2, name.length / 3) ? `, did you mean \`${near.other}\`?` : `; there are ${known.join(", ")}`;
     throw new Fail(`Expected ${what} to have no option \`${name}\`${hint}`);
@@ -292,13 +299,16 @@ function url(value: unknown, field: string, route: string): URL {
 
 const strip = (base: URL): string => base.href.replace(/\/+$/, "");
 
-function headersOf(value: unknown, what: string, Fail: Fail): Headers {
+/** @internal Headers from whatever says them, checked. */
+export function headersOf(value: unknown, what: string, Fail: Fail): Headers {
   if (typeof value !== "object" || value === null) throw expected(what, "an object of strings", value, Fail);
   const headers = new Headers();
   const pairs = Symbol.iterator in value ? value : Object.entries(value);
   for (const pair of pairs as Iterable<unknown>) {
     const [name, content] = Array.isArray(pair) ? (pair as unknown[]) : [];
     if (typeof name !== "string") throw expected(what, "an object of strings", value, Fail);
+    // As an option that is not given.
+    if (content === undefined && !(Symbol.iterator in value)) continue;
     try {
       text(content, `header \`${name}\` of ${what}`, Fail);
       headers.set(name, content as string);
@@ -309,6 +319,18 @@ function headersOf(value: unknown, what: string, Fail: Fail): Headers {
   }
   return headers;
 }
+
+/** @internal What looks like a secret among headers: to be struck out of what a server says. */
+export function secretsOf(headers: Headers): string[] {
+  const secrets: string[] = [];
+  headers.forEach((value, name) => {
+    // What is short may be a word that stands in any answer.
+    if (SECRET.test(name)) secrets.push(...value.split(/[\s=;,]+/).filter((word) => word.length >= 8));
+  });
+  return secrets;
+}
+
+const SECRET = /auth|key|secret|token|cookie|session|credential|password/;
 
 const MODEL = { upstream: text, lane: text, hint: count };
 const WORKLOAD = { class: oneOf("interactive", "normal", "background"), weight, maxConcurrency: count };
@@ -378,12 +400,7 @@ function route(options: RouteOptions, maxConcurrency: number | undefined): Built
   const headers = headersOf(given.headers ?? {}, "`headers`", ConfigError);
   const apiKey = given.apiKey === undefined ? undefined : key(given.apiKey, name);
   if (apiKey !== undefined) headers.set("authorization", `Bearer ${apiKey}`);
-  const secrets = apiKey === undefined ? [] : [apiKey];
-  headers.forEach((value, name) => {
-    const last = value.slice(value.lastIndexOf(" ") + 1);
-    // What is short may be a word that stands in any answer.
-    if (/auth|key|secret|token/.test(name) && last.length >= 8) secrets.push(last);
-  });
+  const secrets = [...(apiKey === undefined ? [] : [apiKey]), ...secretsOf(headers)];
   return { numbers, words, deepseek, endpoint: { name, base: strip(base), beta: strip(beta), key: apiKey, secrets, headers } };
 }
 
@@ -397,6 +414,22 @@ function environment(name: string): string | undefined {
     return undefined;
   }
 }
+
+/** What Node's `fetch` sends by (undici), once that has been loaded: by itself, a proxy of somebody's, a mock in a test. */
+interface Dispatcher {
+  dispatch(options: object, handler: unknown): boolean;
+  isMockActive?: boolean;
+}
+
+const dispatcher = () => (globalThis as Record<symbol, unknown>)[Symbol.for("undici.globalDispatcher.1")] as Dispatcher | undefined;
+
+/** The same without its limits of 300 s for a head and between two pieces of a body. */
+const patient: Dispatcher = {
+  dispatch: (options, handler) => (dispatcher() as Dispatcher).dispatch({ ...options, headersTimeout: 0, bodyTimeout: 0 }, handler),
+  get isMockActive() {
+    return dispatcher()?.isMockActive ?? false;
+  },
+};
 
 function inBrowser(): boolean {
   const scope = globalThis as { window?: { document?: unknown }; navigator?: unknown };
@@ -424,8 +457,8 @@ const CLIENT: Record<keyof TidegateOptions, Check> = {
 export function settings(options: TidegateOptions): Settings {
   const given = object(options, "the client's options", CLIENT, ConfigError) as TidegateOptions;
   fields(given, CLIENT, ConfigError);
-  const fetch = given.fetch ?? globalThis.fetch;
-  if (typeof fetch !== "function") throw expected("`fetch`", "a function", fetch, ConfigError);
+  const { fetch } = given;
+  if (typeof (fetch ?? globalThis.fetch) !== "function") throw expected("`fetch`", "a function", fetch, ConfigError);
   const more: unknown = given.routes ?? [];
   if (!Array.isArray(more)) throw expected("`routes`", "an array", more, ConfigError);
   const { apiKey, baseURL, betaURL, headers } = given;
@@ -487,7 +520,12 @@ export function settings(options: TidegateOptions): Settings {
     maxQueued,
     endpoints: built.map(({ endpoint }) => endpoint),
     // Called without a receiver it would fail in browsers. One of somebody's own may return no promise, or throw.
-    fetch: async (input, init) => fetch(input, init),
+    fetch: async (input, init) => {
+      if (fetch !== undefined) return fetch(input, init);
+      // What it is now: a test may have put another in its place.
+      const host = globalThis.fetch;
+      return host(input, dispatcher() === undefined ? init : Object.assign(init, { dispatcher: patient }));
+    },
     countsTokens: routes.some(({ tokensPerMinute }) => tokensPerMinute !== undefined),
   };
 }

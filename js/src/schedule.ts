@@ -73,8 +73,13 @@ class Task<T> extends Call {
     classify(core, 400, "", "");
     try {
       const { status, headers } = error as Record<string, unknown>;
-      const told = typeof status === "number" && (status === 429 || (status >= 500 && status < 600));
-      if (told) classify(core, status, headerLines(new Headers((headers ?? {}) as HeadersInit)), words(error));
+      if (typeof status === "number" && (status === 429 || (status >= 500 && status < 600))) {
+        const said = Object(headers ?? {}) as object;
+        const given = Symbol.iterator in said ? [...(said as Headers)] : Object.entries(said);
+        // HTTP/2's own begin with a colon.
+        const sendable = given.filter(([name]) => /^[\w-]+$/.test(name)) as [string, string][];
+        classify(core, status, headerLines(new Headers(sendable)), words(error));
+      }
     } catch {
       // Anything can be thrown, also what can't be looked into.
     }

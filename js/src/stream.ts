@@ -1,6 +1,6 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { ANSWERED, DELIVERED, INTERRUPTED, SEND, type Tokens } from "./driver.js";
-import type { Partial } from "./errors.js";
+import { AbortedError, InvalidRequestError, type Partial } from "./errors.js";
 import {
   AFTER_CONTENT,
   BEFORE_CONTENT,
@@ -68,8 +68,11 @@ export class Reading<C> {
   #stray: Uint8Array[] = [];
   #strayed = 0;
   #events = 0;
-  #seen = 0;
-  #open = new Set<number>();
+  /** The choices that began, and whether each has its finish reason. */
+  readonly #choices = new Map<number, boolean>();
+  /** How many there will be. */
+  readonly #wanted: number;
+  #isCancelled = false;
   #hasContent = false;
   #fresh = false;
   #finish: string | undefined;
@@ -81,14 +84,15 @@ export class Reading<C> {
   #failure: { error: unknown } | undefined;
   readonly requestId: string | null;
 
-  constructor(exchange: Exchange, opened: Opened) {
+  constructor(exchange: Exchange, opened: Opened, wanted: number) {
     this.exchange = exchange;
+    this.#wanted = wanted;
     this.requestId = requestId(opened.response.headers);
     this.#opened = opened;
   }
 
-  /** Makes the call; goes on until content has come, or the answer has ended. */
-  static async start<C>(exchange: Exchange): Promise<Reading<C>> {
+  /** Makes the call; goes on until content has come, or the answer has ended. `n`: how many choices were asked for, if told. */
+  static async start<C>(exchange: Exchange, n: unknown): Promise<Reading<C>> {
     let answered: Reading<C> | undefined;
     for (;;) {
       const opened = await exchange.turn();
@@ -97,7 +101,7 @@ export class Reading<C> {
         reading.#over = true;
         return reading;
       }
-      const reading = new Reading<C>(exchange, opened);
+      const reading = new Reading<C>(exchange, opened, typeof n === "number" ? n : 1);
       while (!reading.#ended && !reading.#hasContent) await reading.#read();
       if (reading.#ended) answered = reading;
       else {
@@ -154,6 +158,7 @@ export class Reading<C> {
       this.#ended = true;
       this.#stop();
     }
+    this.#isCancelled = this.#isCancelled || !this.#over;
     this.#over = true;
     this.#ready.length = this.#taken = 0;
     this.exchange.call.cancel(undefined);
@@ -169,8 +174,18 @@ export class Reading<C> {
     return this.#parser.comments;
   }
 
+  /** Whether it was closed before its end was read. */
+  get isCancelled(): boolean {
+    return this.#isCancelled;
+  }
+
+  /** Whether every choice that was asked for has its finish reason. */
   get #isFinished(): boolean {
-    return this.#seen > 0 && this.#open.size === 0;
+    return this.#choices.size >= this.#wanted && this.#hasNoneOpen;
+  }
+
+  get #hasNoneOpen(): boolean {
+    return ![...this.#choices.values()].includes(false);
   }
 
   /** Takes the next chunk of bytes, or reports how the attempt ended. */
@@ -181,6 +196,7 @@ export class Reading<C> {
     let lingered = false;
     let bytes: Uint8Array | undefined;
     try {
+      opened.awaited();
       let reading = opened.read();
       if (this.#isFinished) {
         const plain = reading;
@@ -290,13 +306,9 @@ export class Reading<C> {
     for (const choice of choices) {
       if (typeof choice !== "object" || choice === null) continue;
       const index = choice.index ?? 0;
-      this.#seen++;
-      if (typeof choice.finish_reason === "string") {
-        this.#finish = choice.finish_reason;
-        this.#open.delete(index);
-      } else {
-        this.#open.add(index);
-      }
+      // Some servers have an empty one in every chunk.
+      if (choice.finish_reason) this.#finish = choice.finish_reason;
+      this.#choices.set(index, Boolean(choice.finish_reason) || this.#choices.get(index) === true);
       const { delta, text } = choice;
       if (filled(text) || (delta != null && SAYS.some((field) => filled(delta[field])))) this.#hasContent = this.#fresh = true;
       if (index !== 0) continue;
@@ -321,7 +333,7 @@ export class Reading<C> {
   #atEnd(opened: Opened): void {
     const { gate, call } = this.exchange;
     const isDone = this.#parser.finish()?.trim() === "[DONE]";
-    if (this.#finish !== undefined || (isDone && this.#events > 0)) return this.#done(opened);
+    if ((this.#finish !== undefined && this.#hasNoneOpen) || (isDone && this.#events > 0)) return this.#done(opened);
     if (this.#events > 0) {
       return this.#hasContent
         ? opened.broken(CLOSED_MID_STREAM, AFTER_CONTENT)
@@ -403,14 +415,19 @@ export class Stream<C> implements AsyncIterableIterator<C> {
    * tool calls and usage included. What was read before is not in it.
    *
    * @param onChunk Is called with every chunk as it comes.
-   * @throws {TidegateError} As {@link next}.
+   * @throws {TidegateError} As {@link next}; an `AbortedError` if the stream is closed before its end, an
+   * `InvalidRequestError` if it was read to its end already.
    */
   async finalCompletion(onChunk?: (chunk: C) => void): Promise<C extends Completion ? Completion : ChatCompletion> {
     const assembly = new Assembly();
+    let count = 0;
     for await (const chunk of this) {
+      count++;
       assembly.add(chunk as object);
       onChunk?.(chunk);
     }
+    if (this.#reading.isCancelled) throw new AbortedError("the stream was closed before its end");
+    if (count === 0) throw new InvalidRequestError("Expected the stream to be unread, got one read to its end");
     return assembly.finish() as never;
   }
 

@@ -8,9 +8,10 @@ type Open = { [field: string]: unknown };
 
 /**
  * Fields of a request that this version does not know. Were they `unknown`, nothing that is declared as an interface would
- * fit, as all of the `openai` package's own types are.
+ * fit, as all of the `openai` package's own types are. Requests are taken with them, and named without: `Omit` of a type
+ * that has any field leaves none.
  */
-type Free = { [field: string]: any };
+export type Free = { [field: string]: any };
 
 /** A part of a message's content. */
 export type ContentPart =
@@ -31,7 +32,7 @@ export interface ToolCall {
 
 /** A message of a chat. */
 export interface ChatMessage extends Free {
-  role: "system" | "user" | "assistant" | "tool" | "developer" | "function";
+  role: "system" | "user" | "assistant" | "tool" | "developer" | "function" | "latest_reminder";
   content?: string | ContentPart[] | null | undefined;
   name?: string | undefined;
   /** DeepSeek: the reasoning of an earlier answer. */
@@ -64,7 +65,7 @@ export interface CustomTool {
 }
 
 /** What every chat request can say. */
-export interface ChatParamsBase extends Free {
+export interface ChatParamsBase {
   /** The model, such as `deepseek-flash`. */
   model: string;
   messages: ChatMessage[];
@@ -74,9 +75,15 @@ export interface ChatParamsBase extends Free {
   reasoning_effort?: "none" | "minimal" | "low" | "medium" | "high" | "max" | (string & {}) | null | undefined;
   /** The most tokens to generate. */
   max_tokens?: number | null | undefined;
+  /** How much chance has a say: 0 to 2, by default 1. DeepSeek heeds it only where it does not think. */
   temperature?: number | null | undefined;
+  /** Only the likeliest tokens that together have this probability: 0 to 1, by default 1. */
   top_p?: number | null | undefined;
+  /** How many answers, by default 1. DeepSeek gives one. */
+  n?: number | null | undefined;
+  /** DeepSeek has given it up: it takes it, without effect. */
   frequency_penalty?: number | null | undefined;
+  /** DeepSeek has given it up: it takes it, without effect. */
   presence_penalty?: number | null | undefined;
   /** Texts at which to stop. */
   stop?: string | string[] | null | undefined;
@@ -90,7 +97,9 @@ export interface ChatParamsBase extends Free {
     | { type: "function"; function: { name: string } }
     | (Free & { type: "custom" | "allowed_tools" })
     | undefined;
+  /** Whether the answer tells how probable its tokens were. Default false. */
   logprobs?: boolean | null | undefined;
+  /** Of how many more tokens at each place it tells that: 0 to 20, with `logprobs`. */
   top_logprobs?: number | null | undefined;
   /** DeepSeek: on whose behalf the call is made. */
   user_id?: string | undefined;
@@ -116,8 +125,15 @@ export interface Usage extends Open {
   prompt_cache_hit_tokens?: number;
   /** DeepSeek: prompt tokens that were not. */
   prompt_cache_miss_tokens?: number;
-  prompt_tokens_details?: { cached_tokens?: number } | null;
-  completion_tokens_details?: { reasoning_tokens?: number } | null;
+  prompt_tokens_details?: (Open & { cached_tokens?: number; audio_tokens?: number }) | null;
+  completion_tokens_details?:
+    | (Open & {
+        reasoning_tokens?: number;
+        audio_tokens?: number;
+        accepted_prediction_tokens?: number;
+        rejected_prediction_tokens?: number;
+      })
+    | null;
 }
 
 /**
@@ -139,6 +155,7 @@ export interface Logprobs {
   content: TokenLogprob[] | null;
   /** DeepSeek: those of the reasoning. */
   reasoning_content?: TokenLogprob[] | null;
+  refusal?: TokenLogprob[] | null;
 }
 
 /** The model's message. */
@@ -155,6 +172,7 @@ export interface AssistantMessage extends Open {
 export interface ChatCompletion extends Open {
   id: string;
   object: "chat.completion";
+  /** Seconds since 1970. */
   created: number;
   model: string;
   system_fingerprint?: string | null;
@@ -188,6 +206,7 @@ export interface Delta extends Open {
 export interface ChatCompletionChunk extends Open {
   id: string;
   object: "chat.completion.chunk";
+  /** Seconds since 1970. */
   created: number;
   model: string;
   system_fingerprint?: string | null;
@@ -202,16 +221,21 @@ export interface ChatCompletionChunk extends Open {
 }
 
 /** What every fill-in-the-middle request can say. */
-export interface CompletionParamsBase extends Free {
+export interface CompletionParamsBase {
+  /** The model, such as `deepseek-flash`. */
   model: string;
-  /** What stands before. */
-  prompt: string;
+  /** What stands before. DeepSeek takes one text; other providers may take several, or tokens. */
+  prompt: string | string[] | number[] | number[][] | null;
   /** What stands after. */
   suffix?: string | null | undefined;
   /** The most tokens to generate; DeepSeek takes at most 4,096. */
   max_tokens?: number | null | undefined;
+  /** How much chance has a say: 0 to 2, by default 1. */
   temperature?: number | null | undefined;
+  /** Only the likeliest tokens that together have this probability: 0 to 1, by default 1. */
   top_p?: number | null | undefined;
+  /** How many answers, by default 1. DeepSeek gives one. */
+  n?: number | null | undefined;
   stop?: string | string[] | null | undefined;
   echo?: boolean | null | undefined;
   logprobs?: number | null | undefined;
@@ -232,6 +256,7 @@ export interface CompletionStreamParams extends CompletionParamsBase {
 export interface Completion extends Open {
   id: string;
   object: "text_completion";
+  /** Seconds since 1970. */
   created: number;
   model: string;
   choices: {

@@ -29,7 +29,10 @@ export function validate(params: Body, isChat: boolean, deepseek: boolean): void
   check(typeof model === "string" && model.trim() !== "", "model", "a non-empty string", model);
   check(stream == null || typeof stream === "boolean", "stream", "a boolean", stream);
   if (isChat) check(list(messages).length > 0, "messages", "an array of at least one message", messages);
-  else check(typeof params.prompt === "string", "prompt", "a string", params.prompt);
+  else {
+    const { prompt } = params;
+    check(typeof prompt === "string" || (!deepseek && (prompt === null || Array.isArray(prompt))), "prompt", "a string", prompt);
+  }
   list(messages).forEach((message, at) => {
     const field = `messages[${at}]`;
     if (!isObject(message)) throw expected(`\`${field}\``, "an object", message);

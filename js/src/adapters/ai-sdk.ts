@@ -8,9 +8,9 @@
  * @packageDocumentation
  */
 import type { Tidegate } from "../client.js";
-import { NO_KEY, errorAnswer, fetchUnder, type AdapterOptions } from "./fetch.js";
+import { NO_KEY, fetchUnder, type AdapterOptions } from "./under.js";
 
-export type { AdapterOptions } from "./fetch.js";
+export type { AdapterOptions } from "./under.js";
 
 /** What `createDeepSeek(…)` and its like are to be given. */
 export interface ProviderSettings {
@@ -31,13 +31,13 @@ export interface ProviderSettings {
  * "tidegate-timeout": "60000" } })`.
  *
  * @param options How its calls are treated, such as `{ workload: "chat" }`.
+ * @throws {InvalidRequestError} If an option makes no sense, or the client is none.
  */
 export function providerSettings(client: Tidegate, options: AdapterOptions = {}): ProviderSettings {
-  const fetch = fetchUnder(client, options, (error) => {
+  const fetch = fetchUnder(client, options, (error, like) => {
     // The AI SDK would try a 429 or 500 again.
-    const answer = error.isRetryable ? undefined : errorAnswer(error);
-    if (answer === undefined) throw error;
-    return answer;
+    if (error.isRetryable || like === undefined) throw error;
+    return like;
   });
   return { baseURL: client.baseURL, apiKey: NO_KEY, fetch: fetch as typeof globalThis.fetch };
 }

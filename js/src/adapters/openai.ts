@@ -9,9 +9,9 @@
  */
 import type { Tidegate } from "../client.js";
 import type { TidegateError } from "../errors.js";
-import { NO_KEY, errorAnswer, fetchUnder, type AdapterOptions } from "./fetch.js";
+import { NO_KEY, fetchUnder, type AdapterOptions } from "./under.js";
 
-export type { AdapterOptions } from "./fetch.js";
+export type { AdapterOptions } from "./under.js";
 
 /** The longest time a timer takes, nearly 25 days. */
 const NEVER = 0x7fffffff;
@@ -54,6 +54,7 @@ export interface ChatOpenAIOptions {
  * throws the `StreamInterruptedError` itself.
  *
  * @param options How its calls are treated, such as `{ workload: "chat" }`.
+ * @throws {InvalidRequestError} If an option makes no sense, or the client is none.
  */
 export function openaiOptions(client: Tidegate, options: AdapterOptions = {}): OpenAIOptions {
   return {
@@ -70,15 +71,16 @@ export function openaiOptions(client: Tidegate, options: AdapterOptions = {}): O
 /**
  * The same for LangChain: `new ChatOpenAI({ model, ...chatOpenAIOptions(client) })`. LangChain retries and times by itself
  * on top of the SDK; that is off, too.
+ *
+ * @throws {InvalidRequestError} If an option makes no sense, or the client is none.
  */
 export function chatOpenAIOptions(client: Tidegate, options: AdapterOptions = {}): ChatOpenAIOptions {
   const configuration = openaiOptions(client, options);
   return { apiKey: NO_KEY, maxRetries: 0, timeout: NEVER, configuration };
 }
 
-function failed(error: TidegateError): Response {
-  const answer = errorAnswer(error);
-  if (answer !== undefined) return answer;
+function failed(error: TidegateError, like: Response | undefined): Response {
+  if (like !== undefined) return like;
   // The SDK knows a timeout by these words.
   if (error.type === "deadline" || error.type === "first_content_timeout") throw new Error("timed out", { cause: error });
   throw error;

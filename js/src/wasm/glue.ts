@@ -62,7 +62,10 @@ interface Exports {
 /** @internal What the core exports, once it has started. */
 export let wasm: Exports;
 
-const encoder = new TextEncoder();
+let encoder: TextEncoder | undefined;
+
+/** Made when it is needed: simulated browsers, as of Jest, have none, and may import all of this without calling any. */
+const encode = (text: string): Uint8Array => (encoder ??= new TextEncoder()).encode(text);
 
 const bytesAt = (at: number, length: number): Uint8Array => new Uint8Array(wasm.memory.buffer, at, length);
 
@@ -97,13 +100,13 @@ export function freeWith(owner: object, core: Core): void {
 
 /** @internal The core of one client. What makes no sense in its configuration was refused before; see `options.ts`. */
 export function make(numbers: number[], words: string[]): Core {
-  const [list, text] = [new Uint8Array(Float64Array.from(numbers).buffer), encoder.encode(words.join("\0"))];
+  const [list, text] = [new Uint8Array(Float64Array.from(numbers).buffer), encode(words.join("\0"))];
   return wasm.make(handOver(list, 8), numbers.length, handOver(text, 1), text.length, Math.random()) >>> 0;
 }
 
 /** @internal Hands over the words that the next call is about. Only the last may hold a NUL. */
 export function say(core: Core, ...words: string[]): void {
-  const text = encoder.encode(words.join("\0"));
+  const text = encode(words.join("\0"));
   wasm.core_say(core, handOver(text, 1), text.length);
 }
 

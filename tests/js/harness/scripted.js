@@ -27,7 +27,7 @@ export async function bodyOf(message) {
  * Starts a server that gives one of `answers` to each request, in turn, the last again and again:
  *
  * - `status` (200), `headers`;
- * - `head: false`: says nothing at all;
+ * - `wait`: milliseconds before the head; `head: false`: says nothing at all;
  * - `body`: text, or a list of texts to write, numbers of milliseconds to wait, `{ echo }` for something of the request
  *   (`authorization`, `body`), and `{ repeat, every }` for a text to write every so many milliseconds;
  * - `pieces`: the body in pieces of so many bytes, within characters too;
@@ -42,9 +42,10 @@ export async function scripted(answers) {
     requests.push(seen);
     response.on("close", () => (seen.closed = true));
     response.on("error", () => {});
-    const { status = 200, headers: more, head = true, body = [], pieces, end = "whole" } = answers[Math.min(requests.length, answers.length) - 1];
+    const { status = 200, headers: more, wait = 0, head = true, body = [], pieces, end = "whole" } = answers[Math.min(requests.length, answers.length) - 1];
     try {
       seen.body = await bodyOf(request);
+      await sleep(wait);
       if (head) {
         response.writeHead(status, { ...openToAll, ...more });
         response.flushHeaders();

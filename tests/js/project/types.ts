@@ -35,3 +35,18 @@ export const noRetries: 0 = openaiOptions(client).maxRetries;
 
 // @ts-expect-error An option that there is not.
 new Tidegate({ apiKey: "sk-simulated", retries: 3 });
+/** Fields can be left out of a request's type, and named ones are still looked at. */
+export function toOneModel(request: Omit<ChatParams, "model">, headers: Record<string, string | undefined>): Promise<unknown> {
+  return client.chat.completions.create({ ...request, model: "m", of_ones_own: 1 }, { headers });
+}
+
+/** Any function that does what `fetch` does, whatever else a runtime's own has. */
+export const wrapped = new Tidegate({ apiKey: "sk-simulated", fetch: async (input, init) => fetch(input, init) });
+
+export async function details(): Promise<(number | undefined)[]> {
+  const { usage } = await client.chat.completions.create({ model: "m", messages: [] });
+  return [usage?.completion_tokens_details?.accepted_prediction_tokens, usage?.prompt_tokens_details?.audio_tokens];
+}
+
+// @ts-expect-error A request's own fields have their types.
+void client.chat.completions.create({ model: "m", messages: [], temperature: "hot" });

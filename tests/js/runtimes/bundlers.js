@@ -46,6 +46,26 @@ export default [
     if (stats.hasErrors() || stats.hasWarnings()) throw new Error(stats.toString({ colors: false }));
   }),
   {
+    // As in an application whose pages are bundled one by one, with a client kept on `globalThis`.
+    name: "copies",
+    async run({ project }) {
+      await mkdir(join(project, "copies"));
+      const copy = async (name, contents) => {
+        const outfile = join(project, "copies", `${name}.mjs`);
+        await build({ stdin: { contents, resolveDir: project }, bundle: true, format: "esm", platform: "node", outfile });
+        return import(outfile);
+      };
+      const { Tidegate } = await copy("client", 'export * from "tidegate";');
+      const { TidegateError, RateLimitError, openaiOptions } = await copy("page", 'export * from "tidegate";\nexport * from "tidegate/openai";');
+      const fetch = async () => Response.json({ choices: [{ index: 0, message: { content: "x" }, finish_reason: "stop" }] });
+      const client = new Tidegate({ apiKey: "sk-1", baseURL: "http://127.0.0.1:9", fetch });
+      const answer = await openaiOptions(client).fetch("http://127.0.0.1:9/chat/completions", { method: "POST", body: '{"model":"m"}' });
+      if ((await answer.json()).choices[0].message.content !== "x") throw new Error("no answer through another copy's adapter");
+      const error = await client.chat.completions.create({}).catch((error) => error);
+      if (!(error instanceof TidegateError) || error instanceof RateLimitError) throw new Error("an error of another copy is not known");
+    },
+  },
+  {
     // An application that imports the package and uses nothing of it must not carry it along.
     name: "tree-shaking",
     async run({ project }) {

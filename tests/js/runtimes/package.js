@@ -51,11 +51,11 @@ export default [
       // What was measured, rounded up, so that nothing grows unseen. The aim is 60 and 45 kB, and it is out of reach of this
       // design: all decisions are the core's, in one body of Rust, and compiled for size they come to 55 kB (of that the
       // scheduler with what of the limit is inlined in it 54 %, reading what servers say 18, the rest of the limit 6, the
-      // library code under them 11, the bindings 4, words 7), beside 17.5 kB of JavaScript. Before JSON, number formatting
+      // library code under them 11, the bindings 4, words 7), beside 19.5 kB of JavaScript. Before JSON, number formatting
       // and the standard library left the core it was 184 and 182.
       const budgets = [
-        ["inline", [], 74_000],
-        ["Workers", ["workerd"], 73_100],
+        ["inline", [], 76_200],
+        ["Workers", ["workerd"], 75_300],
       ];
       const sizes = await Promise.all(budgets.map(([, conditions]) => size(project, conditions)));
       const wasm = gzipSync(await readFile(join(project, "node_modules/tidegate/dist/wasm/core.wasm")), { level: 9 });

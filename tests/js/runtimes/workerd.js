@@ -1,4 +1,4 @@
-import { writeFile } from "node:fs/promises";
+import { mkdtemp, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { build } from "esbuild";
 import { Miniflare } from "miniflare";
@@ -7,16 +7,24 @@ import { runServed } from "../harness/served.js";
 /** The suite looks for async contexts where Vercel's edge has them. */
 const LEND = 'import * as hooks from "node:async_hooks";\nglobalThis.AsyncLocalStorage = hooks.AsyncLocalStorage;';
 
+/** Wrangler knows `.wasm` files with and without it. */
+const plainly = {
+  name: "wasm-module",
+  setup: (build) =>
+    build.onResolve({ filter: /\.wasm\?module$/ }, ({ path, resolveDir }) => ({ path: join(resolveDir, path.replace("?module", "")) })),
+};
+
 /** As wrangler bundles: its conditions, and `.wasm` files beside the code. */
-async function bundle(project) {
+async function bundle(project, entry, outdir) {
   await build({
     absWorkingDir: project,
-    entryPoints: ["worker.js"],
+    entryPoints: [entry],
     bundle: true,
     format: "esm",
-    outdir: "worker",
+    outdir,
     conditions: ["workerd", "worker", "browser"],
     loader: { ".wasm": "copy" },
+    plugins: [plainly],
     banner: { js: LEND },
     logLevel: "error",
   });
@@ -25,36 +33,72 @@ async function bundle(project) {
 /** Calls of different requests can't wake one another, and nothing forces a collection. */
 const LACKS = ["gc", "wake-ups between calls"];
 
+/** Has a Worker run by `use`, and workerd at peace with it. */
+async function within(project, entry, compatibilityDate, use) {
+  const folder = await mkdtemp(join(project, "worker-"));
+  await bundle(project, entry, folder);
+  let said = "";
+  const miniflare = new Miniflare({
+    modules: true,
+    rootPath: folder,
+    modulesRoot: folder,
+    scriptPath: entry,
+    modulesRules: [{ type: "CompiledWasm", include: ["**/*.wasm"] }],
+    compatibilityDate,
+    compatibilityFlags: ["nodejs_als"],
+    cf: false,
+    handleRuntimeStdio(...streams) {
+      for (const stream of streams) stream.on("data", (data) => (said += data));
+    },
+  });
+  try {
+    await use(miniflare);
+  } finally {
+    await miniflare.dispose();
+  }
+  expectPeace(said);
+}
+
 function workerd(compatibilityDate) {
   return {
     name: `workerd-${compatibilityDate}`,
     suite: { serves: true, lacks: LACKS },
-    async run(tools) {
-      const folder = join(tools.project, "worker");
-      await bundle(tools.project);
-      let said = "";
-      const miniflare = new Miniflare({
-        modules: true,
-        rootPath: folder,
-        modulesRoot: folder,
-        scriptPath: "worker.js",
-        modulesRules: [{ type: "CompiledWasm", include: ["**/*.wasm"] }],
-        compatibilityDate,
-        compatibilityFlags: ["nodejs_als"],
-        cf: false,
-        handleRuntimeStdio(...streams) {
-          for (const stream of streams) stream.on("data", (data) => (said += data));
-        },
-      });
-      try {
-        await runServed(tools, (path) => miniflare.dispatchFetch(`http://worker.test${path}`));
-      } finally {
-        await miniflare.dispose();
-      }
-      expectPeace(said);
-    },
+    run: (tools) =>
+      within(tools.project, "worker.js", compatibilityDate, (miniflare) =>
+        runServed(tools, (path) => miniflare.dispatchFetch(`http://worker.test${path}`)),
+      ),
   };
 }
+
+/** Whose visitor leaves, and whose handler does not wait for it, leaves nobody to give a permit back: it comes back all the same. */
+const visitors = {
+  name: "workerd-visitors",
+  async run({ project, simulators }) {
+    const service = { first_token: 0.02, tokens_per_second: 10, output_tokens: 2000, chunk_tokens: 1 };
+    const provider = await simulators.lend({ service });
+    const ways = ["fetched", "events", "sdk", "read-once", "not-awaited"];
+    try {
+      // Each in a Worker of its own, so that none waits for another's.
+      await Promise.all(
+        ways.map((way) =>
+          within(project, "visitors.js", "2024-01-01", async (miniflare) => {
+            const visit = async (path, signal) => fetch(new URL(`${path}?provider=${encodeURIComponent(provider)}`, await miniflare.ready), { signal });
+            const leaver = new AbortController();
+            const limit = setTimeout(() => leaver.abort(), 20_000);
+            await (await visit(`/${way}`, leaver.signal)).body.getReader().read();
+            clearTimeout(limit);
+            leaver.abort();
+            const next = await visit("/ask", AbortSignal.timeout(20_000)).catch(() => undefined);
+            if (next?.status !== 200) throw new Error(`after a visitor by /${way} had left, the next was not answered in 20 s`);
+          }),
+        ),
+      );
+    } finally {
+      simulators.takeBack(provider);
+    }
+    return `after ${ways.length} that left`;
+  },
+};
 
 /** What workerd says of a request that waits for another, or touches what is another's. */
 function expectPeace(said) {
@@ -82,4 +126,4 @@ const wranglerDev = {
   },
 };
 
-export default [workerd("2024-01-01"), workerd("2026-04-01"), wranglerDev];
+export default [workerd("2024-01-01"), workerd("2026-04-01"), visitors, wranglerDev];

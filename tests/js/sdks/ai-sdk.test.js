@@ -101,7 +101,7 @@ test("nothing is retried on top of the gate, whatever maxRetries says", async (t
   assert.deepEqual([money.statusCode, money.message, money.isRetryable, server.requests()], [402, "said 402", false, 1]);
   const stopped = await call();
   assert.ok(APICallError.isInstance(stopped));
-  assert.match(stopped.message, /^the account is out of money \(nothing was sent.*top up the account, then call resume\(\)$/);
+  assert.match(stopped.message, /^the account is out of money \(route `[^`]*`, nothing was sent.*top up the account, then call resume\(\)$/);
   assert.equal(server.requests(), 1);
 
   client.resume();

@@ -118,6 +118,42 @@ test("a stream ends with [DONE], whether or not its connection does", async (t) 
   assert.deepEqual([client.metrics().total.completed, client.metrics().inFlight], [1, 0]);
 });
 
+test("what DeepSeek has at its beta address alone goes there", async (t) => {
+  const seen = [];
+  const choice = { index: 0, message: { role: "assistant", content: "x" }, text: "x", finish_reason: "stop" };
+  const server = await serve(t, (request, response) => (seen.push(request.url), response.end(JSON.stringify({ choices: [choice] }))));
+  const { openai } = gated(t, `${server.url}/v1`, { betaURL: `${server.url}/beta` });
+  await openai.chat.completions.create(ask());
+  await openai.completions.create({ model: "m", prompt: "def f(" });
+  await openai.chat.completions.create(ask("", { messages: [{ role: "assistant", content: "So", prefix: true }] }));
+  await openai.chat.completions.create(ask("", { tools: [{ type: "function", function: { ...weather, strict: true } }] }));
+  assert.deepEqual(seen, ["/v1/chat/completions", "/beta/completions", "/beta/chat/completions", "/beta/chat/completions"]);
+});
+
+test("a stream of the Responses API that ends before its last event is an error", async (t) => {
+  const said = (type) => `event: ${type}\ndata: ${JSON.stringify({ type, response: { id: "r1" } })}\n\n`;
+  const server = await serve(t, (request, response, number) => {
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    response.end(said("response.created") + (number === 1 ? "" : said("response.completed")));
+  });
+  const { client, openai } = gated(t, server.url);
+  const read = async () => {
+    const seen = [];
+    for await (const { type } of await openai.responses.create({ model: "m", input: "x", stream: true })) seen.push(type);
+    return seen;
+  };
+  const error = await rejection(read());
+  assert.ok(error instanceof tidegate.StreamInterruptedError, String(error));
+  assert.deepEqual(await read(), ["response.created", "response.completed"]);
+  assert.equal(client.metrics().inFlight, 0);
+});
+
+test("a redirect is no place for a completion", async (t) => {
+  const server = await serve(t, (request, response) => response.writeHead(302, { location: "/elsewhere" }).end());
+  const error = await rejection(gated(t, server.url).openai.chat.completions.create(ask()));
+  assert.deepEqual([error.status, server.requests()], [302, 1]);
+});
+
 test("abort works while a call waits, before its answer and within its stream", async (t) => {
   const sim = await simulate(t, { service: { ...FAST, time: 3, output_tokens: 400 } });
   const { client, openai } = gated(t, sim.url, { maxConcurrency: 1 });
@@ -150,7 +186,7 @@ test("errors are those that the SDK's users know, and the SDK retries none", asy
   assert.deepEqual([told.status, told.message, told.code, server.requests()], [402, "402 said 402", "odd", 1]);
   const stopped = await call();
   assert.equal(stopped.status, 402);
-  assert.match(stopped.message, /^402 the account is out of money \(nothing was sent.*\).*; top up the account, then call resume\(\)$/);
+  assert.match(stopped.message, /^402 the account is out of money \(route `[^`]*`, nothing was sent.*\).*; top up the account, then call resume\(\)$/);
   assert.equal(server.requests(), 1, "an account without money is not asked again");
 
   client.resume();

@@ -126,6 +126,10 @@ export const aborts = {
     calls.push(client.schedule(async () => {}, { signal }));
     await Promise.all(calls);
     equal(listeners.size, 0);
+    const answered = await client.fetch(`${sim.url}/models`, { signal });
+    ok(listeners.size <= 1, `${listeners.size} listeners`);
+    await answered.text();
+    equal(listeners.size, 0);
   },
 
   async "a custom fetch that knows no signal can't hold a call"(t) {

@@ -53,7 +53,7 @@ export const adapters = {
     deepEqual([first.status, first.message], [402, "402 no money"]);
     const second = await rejection(openai.chat.completions.create(ask()));
     equal(second.status, 402);
-    match(second.message, /^402 the account is out of money \(nothing was sent/);
+    match(second.message, /^402 the account is out of money \(route `[^`]*`, nothing was sent/);
     equal(await server.count(), 1);
   },
 };

@@ -288,6 +288,7 @@ export const calls = {
       },
     };
     await refusedCall(closed, {}, /^not to be looked at$/);
+    await refusedCall(ask(), { maxRetries: 2 }, /did you mean `maxAttempts`\?$/);
     await refusedCall(ask(), { worklod: "x" }, /did you mean `workload`\?$/);
     await refusedCall(ask(), Object.create({ signal: 3 }), /^Expected `signal` to be an AbortSignal, got 3$/);
     equal(client.metrics().queued, 0);
@@ -302,6 +303,49 @@ export const calls = {
     }
     equal(throws(() => t.tidegate.setCoreModule({}), /before the first client is made/).type, "config");
     throws(() => client.on("limits", () => {}), /^InvalidRequestError: Expected the event to be one of limit/);
+  },
+
+  async "no key is shown where something else was expected"(t) {
+    const key = "sk-0123456789abcdef";
+    const { Tidegate } = t.tidegate;
+    const client = t.client("http://127.0.0.1:9", { fetch: async () => key, maxAttempts: 1 });
+    const errors = [key, { routes: key }, { routes: [key] }, { baseURL: "http://a", headers: key }, { baseURL: "http://a", fetch: key }]
+      .map((options) => throws(() => new Tidegate(options), /^ConfigError: Expected .*got a string of 19 characters/));
+    const calls = [client.balance(key), client.chat.completions.create(key), client.chat.completions.create(ask(), key), client.chat.completions.create(ask())];
+    errors.push(...(await Promise.all(calls.map(rejection))));
+    for (const error of errors) ok(!String(error).includes(key), String(error));
+  },
+
+  async "what looks like a secret in a call's headers is struck out of what the server says"(t) {
+    const told = JSON.stringify({ error: { message: "no: secret-of-mine, session-0123456789" } });
+    const server = await t.serve({ status: 400, headers: { "x-echo": "secret-of-mine" }, body: told });
+    const client = t.client(server.url);
+    const headers = { "x-api-key": "secret-of-mine", "x-session": "id=session-0123456789; v1" };
+    const error = await rejection(client.chat.completions.create(ask(), { headers }));
+    match(error.message, /: no: \[redacted\], \[redacted\]; /);
+    deepEqual([error.headers.get("x-echo"), error.body], ["[redacted]", told.replace(/secret-of-mine|session-\d+/g, "[redacted]")]);
+  },
+
+  async "an error names the route whose answer it tells of"(t) {
+    const [a, b, busy] = [await t.serve({ status: 401, body: "{}" }), await t.serve({ status: 402, body: "{}" }), await t.serve({ status: 503, headers: { "retry-after": "60" }, body: "{}" })];
+    const routes = (...servers) => ({ routes: servers.map(({ url }, at) => ({ name: "AB"[at], baseURL: url, apiKey: "sk-1" })), baseURL: undefined, apiKey: undefined });
+    const both = await rejection(t.client(undefined, routes(a, b)).chat.completions.create(ask()));
+    deepEqual([both.type, both.status, both.route], ["authentication", 401, "A"]);
+    match(both.message, /\(route `A`, after 2 attempts, status 401/);
+    const later = await rejection(t.client(undefined, { ...routes(a, busy), timeout: 5000 }).chat.completions.create(ask()));
+    deepEqual([later.type, later.status, later.route, later.retryAfter, later.isRetryable], ["deadline", 503, "B", 60, true]);
+    match(later.message, /\(route `B`, attempt 2, status 503/);
+  },
+
+  async "a listener may add others, which hear of the next event"(t) {
+    const client = t.client("http://127.0.0.1:9", { fetch: async () => new Response("{}", { status: 402 }) });
+    let heard = 0;
+    const listen = () => {
+      const off = client.on("stopped", () => (heard++, off(), listen()));
+    };
+    listen();
+    await rejection(client.chat.completions.create(ask()));
+    equal(heard, 1);
   },
 
   async "a listener that was added twice hears twice, until each is taken away"(t) {
@@ -325,6 +369,23 @@ export const calls = {
       ok(throws(() => new Tidegate({ apiKey: "sk-1" }), /^ConfigError: Expected no `apiKey` in a browser/) instanceof ConfigError);
     } else {
       new Tidegate({ apiKey: "sk-1" });
+    }
+  },
+
+  async "the global fetch is the one there is when a call is sent, as a test may have put another in its place"(t) {
+    // Where it could not be put back as it was.
+    if (globalThis.EdgeRuntime) return;
+    const url = "http://127.0.0.1:9/mocked";
+    const client = t.client(url);
+    const own = globalThis.fetch;
+    const place = Object.getOwnPropertyDescriptor(globalThis, "fetch");
+    // Other cases run at the same time.
+    globalThis.fetch = async (input, init) => (String(input).startsWith(url) ? new Response(answer("mocked")) : own.call(globalThis, input, init));
+    try {
+      equal((await client.chat.completions.create(ask())).choices[0].message.content, "mocked");
+    } finally {
+      if (place === undefined) delete globalThis.fetch;
+      else Object.defineProperty(globalThis, "fetch", place);
     }
   },
 

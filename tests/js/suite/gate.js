@@ -51,6 +51,92 @@ export const gate = {
     equal(await (await call).text(), "{}");
   },
 
+  async "client.fetch takes a Request beside a URL, as proxies write it"(t) {
+    const server = await t.serve({ body: [{ echo: "method" }, " ", { echo: "body" }] });
+    const made = new Request(`${server.url}/theirs`, { method: "POST", body: "hello", headers: { "content-type": "text/x" } });
+    const response = await t.client(server.url).fetch(`${server.url}/ours`, made);
+    const [{ url }] = await server.requests();
+    // Firefox gives a Request's body to nobody but its `fetch`.
+    deepEqual([url, await response.text()], ["/ours", made.body === undefined ? "POST " : "POST hello"]);
+  },
+
+  async "who reads events to the last of them, and no further, holds no place"(t) {
+    const events = [event(delta({ content: "all" })) + event(finish()) + event("[DONE]")];
+    const server = await t.serve({ headers: { "content-type": "text/event-stream" }, body: events });
+    const client = t.client(server.url, { maxConcurrency: 1 });
+    for (let i = 0; i < 2; i++) {
+      const response = await client.fetch(`${server.url}/chat/completions`, { method: "POST", body: JSON.stringify(STREAMING) });
+      const reader = response.body.getReader();
+      let text = "";
+      while (!text.includes("[DONE]")) text += new TextDecoder().decode((await reader.read()).value);
+      await until(() => client.metrics().inFlight === 0, "the place to come back");
+      equal((await reader.read()).done, true);
+    }
+    equal(client.metrics().total.completed, 2);
+  },
+
+  async "what breaks off behind the last piece that was read is told at the next, and holds no place"(t) {
+    const server = await t.serve({ body: ["half", 200], end: "broken" });
+    const client = t.client(server.url);
+    const response = await client.fetch(`${server.url}/x`);
+    const reader = response.body.getReader();
+    await reader.read();
+    await until(() => client.metrics().inFlight === 0, "the place to come back");
+    equal((await rejection(reader.read())).type, "interrupted");
+  },
+
+  async "a server's refusal comes whole, from where it was given, and so does a clone"(t) {
+    const long = "x".repeat(200_000);
+    const server = await t.serve({ status: 404, body: long }, { body: "ok" });
+    const client = t.client(server.url);
+    const refused = await client.fetch(`${server.url}/x`);
+    deepEqual([refused.status, refused.url, (await refused.text()).length], [404, `${server.url}/x`, long.length]);
+    const clone = (await client.fetch(`${server.url}/x`)).clone();
+    deepEqual([clone.url, clone.clone().url, await clone.text()], [`${server.url}/x`, `${server.url}/x`, "ok"]);
+  },
+
+  async "a body goes along where a redirect keeps the method"(t) {
+    const target = await t.serve({ body: [{ echo: "body" }] });
+    const server = await t.serve({ status: 307, headers: { location: `${target.url}/there` } });
+    const init = { method: "POST", body: '{"model":"m"}', headers: { "content-type": "application/json" } };
+    equal(await (await t.client(server.url).fetch(`${server.url}/x`, init)).text(), init.body);
+    equal(await server.count(), 1);
+  },
+
+  async "a key of another kind goes to no other provider than the caller meant"(t) {
+    const [down, other] = [await t.serve({ status: 503, body: "{}" }), await t.serve({ body: "ok" })];
+    const routes = [down, other].map(({ url }, at) => ({ name: `${at}`, baseURL: url }));
+    const client = t.client(undefined, { apiKey: undefined, baseURL: undefined, routes });
+    const headers = { "x-api-key": "secret", "x-own": "kept" };
+    equal(await (await client.fetch(`${down.url}/x`, { headers })).text(), "ok");
+    const sent = (await Promise.all([down, other].map((server) => server.requests()))).map(([{ headers }]) => headers);
+    deepEqual(sent.map((names) => ["x-api-key", "x-own"].map((name) => names.includes(name))), [[true, true], [false, true]]);
+  },
+
+  async "the limits that Node's fetch has of its own do not end what the clocks allow"(t) {
+    const place = Symbol.for("undici.globalDispatcher.1");
+    await fetch("data:,").catch(() => {});
+    const own = globalThis[place];
+    if (own === undefined || globalThis.Bun || globalThis.Deno) return;
+    const server = await t.serve({ wait: 2500, body: "late" }, { body: ["late", 2500, "r"] }, { wait: 2500, body: "late" }, { body: ["late", 2500, "r"] });
+    globalThis[place] = new own.constructor({ headersTimeout: 400, bodyTimeout: 400 });
+    try {
+      const text = async (fetch) => (await fetch(`${server.url}/x`)).text();
+      const theirs = [rejection(text(fetch))];
+      await server.arrived(1);
+      theirs.push(rejection(text(fetch)));
+      await server.arrived(2);
+      const client = t.client(server.url);
+      const ours = [text(client.fetch)];
+      await server.arrived(3);
+      ours.push(text(client.fetch));
+      for (const error of await Promise.all(theirs)) match(String(error.cause), /(Headers|Body)TimeoutError/);
+      deepEqual(await Promise.all(ours), ["late", "later"]);
+    } finally {
+      globalThis[place] = own;
+    }
+  },
+
   async "client.fetch hands a redirect on that is not to be followed, or that it was one"(t) {
     const server = await t.serve({ status: 302, headers: { location: "/elsewhere" } });
     const { status, type } = await t.client(server.url).fetch(`${server.url}/x`, { redirect: "manual" });
@@ -213,6 +299,17 @@ export const gate = {
     equal(client.metrics().inFlight, 3, "tasks that run keep their permits");
     await Promise.all(waiting.slice(0, 3));
     equal(client.metrics().inFlight, 0);
+  },
+
+  async "what an SDK in a task says of a 429 is learned, whatever else it says"(t) {
+    const client = t.client("http://127.0.0.1:9");
+    const headers = [{ ":status": "429", "retry-after": "1" }, [["retry-after", "1"]], new Headers({ "retry-after": "1" }), 3, undefined];
+    for (const given of headers) {
+      const thrown = Object.assign(new Error("busy"), { status: 429, headers: given });
+      equal(await rejection(client.schedule(() => Promise.reject(thrown), { model: `m${headers.indexOf(given)}` })), thrown);
+    }
+    const { slotRejections, rateRejections } = client.metrics().total;
+    equal(slotRejections + rateRejections, headers.length);
   },
 
   async "a task that throws what can't be looked into gives its permit back"(t) {

@@ -1,5 +1,5 @@
 import { deepEqual, equal, fail, match, ok, rejection } from "./assert.js";
-import { STREAMING, answer, ask, delta, event, finish, sleep } from "./support.js";
+import { STREAMING, answer, ask, delta, event, finish, sleep, textOf } from "./support.js";
 
 const tool = (name) => ({ type: "function", function: { name } });
 const call = (index, more) => delta({ tool_calls: [{ index, ...more }] });
@@ -127,6 +127,53 @@ export const requests = {
     deepEqual([error.type, error.partial.text], ["interrupted", "half"]);
   },
 
+  async "what some servers send empty, or again with every chunk, spoils no final completion"(t) {
+    const said = (delta, more) => event({ choices: [{ delta, finish_reason: null, ...more }] });
+    const tool = (id, name, args) => ({ tool_calls: [{ index: 0, id, type: "function", function: { name, arguments: args } }] });
+    const details = (text) => ({ reasoning_details: [{ index: 0, type: "reasoning.text", text, format: "f-v1" }] });
+    const chunks = [
+      said({ role: "assistant", content: "a", ...details("b") }),
+      said({ role: "", content: "c", ...details("d") }),
+      said(tool("call_1", "get", "{")),
+      said(tool("", "", "}"), { index: null }),
+      said({}, { finish_reason: "tool_calls" }),
+    ];
+    const server = await t.serve({ body: chunks.join("") });
+    const stream = await t.client(server.url).chat.completions.create(STREAMING);
+    const { choices } = await stream.finalCompletion();
+    const message = {
+      role: "assistant",
+      content: "ac",
+      reasoning_details: [{ index: 0, type: "reasoning.text", text: "bd", format: "f-v1" }],
+      tool_calls: [{ id: "call_1", type: "function", function: { name: "get", arguments: "{}" } }],
+    };
+    deepEqual(choices, [{ index: 0, message, finish_reason: "tool_calls" }]);
+  },
+
+  async "a stream that is closed, or was read, has no final completion"(t) {
+    const server = await t.serve({ body: [event(delta({ content: "half" }))], end: "open" }, { body: event(delta({ content: "all" })) + event(finish()) });
+    const client = t.client(server.url);
+    const closed = await client.chat.completions.create(STREAMING);
+    const final = rejection(closed.finalCompletion(() => closed.close()));
+    equal((await final).type, "aborted");
+    equal((await rejection(closed.finalCompletion())).type, "aborted");
+    const read = await client.chat.completions.create(STREAMING);
+    equal(await textOf(read), "all");
+    match((await rejection(read.finalCompletion())).message, /^Expected the stream to be unread, got one read to its end$/);
+  },
+
+  async "a client that is closed asks nothing about an account, and waits no longer for an answer"(t) {
+    const silent = await t.serve({ head: false, end: "open" });
+    const client = t.client(silent.url);
+    const asked = rejection(client.models.list());
+    await silent.arrived();
+    await client.close({ grace: 0 });
+    // Where requests can't reach one another, it ends by its own time.
+    if (!t.lacks.includes("wake-ups between calls")) equal((await asked).type, "closed");
+    for (const call of [() => client.models.list(), () => client.balance()]) equal((await rejection(call())).type, "closed");
+    equal(await silent.count(), 1);
+  },
+
   async "questions about an account are asked again after a failure, and not after a refusal"(t) {
     const list = JSON.stringify({ object: "list", data: [{ id: "m", object: "model" }] });
     const flaky = await t.serve({ status: 503, body: "{}" }, { status: 500, body: "{}" }, { body: list });
@@ -207,6 +254,17 @@ export const requests = {
       for (const error of errors) ok(error instanceof t.tidegate.TidegateError, String(error));
       deepEqual([client.metrics().inFlight, client.metrics().queued], [0, 0]);
     }
+  },
+
+  async "where each user has a limit, the calls that name none count as one"(t) {
+    const server = await t.serve({ body: answer("x") });
+    const client = t.client(undefined, { apiKey: undefined, baseURL: undefined, routes: [{ baseURL: server.url, limitsEachUser: true }] });
+    await client.chat.completions.create(ask());
+    await client.chat.completions.create(ask("", { user_id: "u1" }));
+    deepEqual(client.metrics().lanes.map(({ userId }) => String(userId)).sort(), ["", "u1", "undefined"]);
+    const series = client.prometheus().split("\n").filter((line) => line && !line.startsWith("#")).map((line) => line.replace(/ \S+$/, ""));
+    equal(new Set(series).size, series.length, "no series twice");
+    ok(series.some((name) => name.startsWith("tidegate_limit{") && name.includes('user_id="(empty)"')));
   },
 
   async "names of any kind stay apart in what is counted and learned"(t) {

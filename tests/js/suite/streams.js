@@ -65,6 +65,28 @@ export const streams = {
     equal(await textOf(slow), "ab");
   },
 
+  async "an empty finish reason, as some servers send in every chunk, is none"(t) {
+    const said = (content, finish_reason = "") => event({ choices: [{ index: 0, delta: { content }, finish_reason }] });
+    const server = await t.serve({ body: said("half") }, { body: [said("half"), 2300, said(" whole"), said("", "stop")] });
+    const client = t.client(server.url);
+    const cut = await client.chat.completions.create(STREAMING);
+    const error = await rejection(textOf(cut));
+    deepEqual([error.type, error.partial.text], ["interrupted", "half"]);
+    equal(await textOf(await client.chat.completions.create(STREAMING)), "half whole");
+  },
+
+  async "of several answers all are waited for, however late one begins"(t) {
+    const said = (index, content, finish_reason = null) => event({ choices: [{ index, delta: { content }, finish_reason }] });
+    const first = said(0, "A", "stop");
+    const server = await t.serve({ body: [first, 2300, said(1, "B", "stop"), event("[DONE]")] }, { body: [first, said(1, "B")] });
+    const client = t.client(server.url);
+    const stream = await client.chat.completions.create({ ...STREAMING, n: 2 });
+    const { choices } = await stream.finalCompletion();
+    deepEqual(choices.map(({ message }) => message.content), ["A", "B"]);
+    const open = await client.chat.completions.create({ ...STREAMING, n: 2 });
+    equal((await rejection(open.finalCompletion())).type, "interrupted");
+  },
+
   async "an error event, insufficient resources and an empty stream before content are retried"(t) {
     const bodies = [
       event({ error: { message: "overloaded", code: 503 } }),

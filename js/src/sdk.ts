@@ -1,9 +1,10 @@
-import { Tidegate } from "../client.js";
-import { TidegateError, type ErrorType } from "../errors.js";
-import { ask, requestId, type Exchange } from "../exchange.js";
-import { handed, opening, refusal, submitted } from "../fetch.js";
-import { CALL, callOptions, expected, type CallOptions, type Schema } from "../options.js";
-import { Reading, watchDropped } from "../stream.js";
+import type { Gate } from "./driver.js";
+import { TidegateError, type ErrorType } from "./errors.js";
+import { ask, requestId, type Exchange } from "./exchange.js";
+import { handed, opening, refusal, submitted } from "./fetch.js";
+import { CALL, callOptions, type CallOptions, type Schema } from "./options.js";
+import { Reading, watchDropped } from "./stream.js";
+import type { ChatParamsBase, Tool } from "./types.js";
 
 /** How the calls of an SDK are treated, where a call does not say so itself. */
 export type AdapterOptions = Pick<CallOptions, "workload" | "timeout" | "clocks" | "maxAttempts" | "onFull">;
@@ -14,8 +15,11 @@ const ADAPTER: Record<keyof AdapterOptions, unknown> & Schema = { workload, time
 /** @internal What SDKs take as `fetch`. */
 export type Fetch = (input: string | URL | Request, init?: RequestInit) => Promise<Response>;
 
-/** @internal The key is the client's affair; SDKs insist on having one. */
-export const NO_KEY = "the-key-is-with-tidegate";
+/** @internal Makes of an error what an SDK knows: an answer, `like` it if there is one, or an error of its own to be thrown. */
+export type Failed = (error: TidegateError, like: Response | undefined) => Response;
+
+/** One of these ends every stream of the Responses API. */
+const LAST_EVENT = /"type": ?"(response\.(completed|incomplete|failed)|error)"|\[DONE\]/;
 
 /** Where no answer of a server's says it, the status by which SDKs know the error. */
 const STATUS: Partial<Record<ErrorType, number>> = {
@@ -32,22 +36,37 @@ const STATUS: Partial<Record<ErrorType, number>> = {
   overloaded: 503,
 };
 
+/** @internal What a chat request needs of its route. */
+export function chatWire(params: Partial<ChatParamsBase> | undefined): { path: string; beta: boolean } {
+  const { messages, tools } = params ?? {};
+  const continues = Array.isArray(messages) && messages.at(-1)?.prefix === true;
+  const isStrict = Array.isArray(tools) && (tools as Partial<Tool>[]).some((tool) => tool?.function?.strict === true);
+  return { path: "/chat/completions", beta: continues || isStrict };
+}
+
 /**
  * @internal A `fetch` that makes the calls of an SDK, treated like the client's own: what fails before the first content is
- * tried again, and a stream that ends without a finish reason is an error. `failed` makes of an error what this SDK knows.
+ * tried again, and a stream that ends without a finish reason is an error.
  */
-export function fetchUnder(client: Tidegate, options: AdapterOptions, failed: (error: TidegateError) => Response): Fetch {
-  if (!(client instanceof Tidegate)) throw expected("the client", "a Tidegate", client);
+export function fetchUnder(gate: Gate, options: AdapterOptions, failed: Failed): Fetch {
   callOptions(options, ADAPTER);
-  const gate = Tidegate.gateOf(client);
   return async (input, init) => {
     try {
-      const { exchange, path, streams } = await submitted(gate, input, { ...init, tidegate: options });
-      if (init?.method !== "POST" || !/\/completions(\?|$)/.test(path)) return handed(await opening(exchange));
-      if (!streams) return answered(exchange, JSON.stringify(await ask(exchange)), "application/json");
-      return answered(exchange, body(await Reading.start<object>(exchange)), "text/event-stream");
+      const { exchange, path, asked } = await submitted(gate, input, { ...init, tidegate: options });
+      const { wire } = exchange;
+      const isPost = wire.method === "POST";
+      if (!isPost || !/\/completions(\?|$)/.test(path)) {
+        const isEvents = isPost && asked.stream === true && /\/responses(\?|$)/.test(path);
+        return handed(await opening(exchange), isEvents ? LAST_EVENT : undefined);
+      }
+      // What DeepSeek has at its beta address alone, as for the client's own calls.
+      wire.beta ||= !path.startsWith("/chat") || chatWire(asked).beta;
+      // Nobody answers a completion from elsewhere.
+      Object.assign(wire.init as object, { redirect: "manual" });
+      if (asked.stream !== true) return answered(exchange, JSON.stringify(await ask(exchange)), "application/json");
+      return answered(exchange, body(await Reading.start<object>(exchange, asked.n)), "text/event-stream");
     } catch (error) {
-      if (error instanceof TidegateError) return failed(error);
+      if (error instanceof TidegateError) return failed(error, errorAnswer(error));
       throw error;
     }
   };
@@ -83,8 +102,8 @@ function body(reading: Reading<object>): ReadableStream<Uint8Array> {
   return stream;
 }
 
-/** @internal The error as the answer of a server, if it is one or is like one. */
-export function errorAnswer(error: TidegateError): Response | undefined {
+/** The error as the answer of a server, if it is one or is like one. */
+function errorAnswer(error: TidegateError): Response | undefined {
   const { type, message, code, headers, body } = error;
   if (headers !== undefined && error.status !== undefined) return refusal(error.status, headers, body ?? "");
   const status = STATUS[type];
