@@ -7,13 +7,6 @@ import { runServed } from "../harness/served.js";
 /** The suite looks for async contexts where Vercel's edge has them. */
 const LEND = 'import * as hooks from "node:async_hooks";\nglobalThis.AsyncLocalStorage = hooks.AsyncLocalStorage;';
 
-/** Wrangler knows `.wasm` files with and without it. */
-const plainly = {
-  name: "wasm-module",
-  setup: (build) =>
-    build.onResolve({ filter: /\.wasm\?module$/ }, ({ path, resolveDir }) => ({ path: join(resolveDir, path.replace("?module", "")) })),
-};
-
 /** As wrangler bundles: its conditions, and `.wasm` files beside the code. */
 async function bundle(project, entry, outdir) {
   await build({
@@ -24,7 +17,6 @@ async function bundle(project, entry, outdir) {
     outdir,
     conditions: ["workerd", "worker", "browser"],
     loader: { ".wasm": "copy" },
-    plugins: [plainly],
     banner: { js: LEND },
     logLevel: "error",
   });
