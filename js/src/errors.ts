@@ -328,10 +328,11 @@ export function failed(
       ...(words[word + 1] && { requestId: words[word + 1] as string }),
     });
   }
-  const last = attempts.at(-1)?.route;
+  const last = attempts.at(-1);
   // Whose answer decided; where there was none, the last that was asked.
-  const route = routeAt(5) ?? last;
-  const when = sent === 0 ? "nothing was sent" : route === (last ?? route) ? `attempt ${sent}` : `after ${sent} attempts`;
+  const route = routeAt(5) ?? last?.route;
+  const isLast = last === undefined || (route === last.route && (status ?? last.status) === last.status);
+  const when = sent === 0 ? "nothing was sent" : isLast ? `attempt ${sent}` : `after ${sent} attempt${sent > 1 ? "s" : ""}`;
   const where = [route === undefined ? when : `route \`${route}\`, ${when}`];
   if (status !== undefined) where.push(`status ${status}`);
   if (requestId !== undefined) where.push(`request id ${requestId}`);

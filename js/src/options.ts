@@ -421,7 +421,12 @@ interface Dispatcher {
   isMockActive?: boolean;
 }
 
-const dispatcher = () => (globalThis as Record<symbol, unknown>)[Symbol.for("undici.globalDispatcher.1")] as Dispatcher | undefined;
+/** By the interface that Node's own `fetch` speaks. */
+const dispatcher = (): Dispatcher | undefined => {
+  const scope = globalThis as { process?: { versions?: { undici?: string } }; [place: symbol]: unknown };
+  const version = parseInt(scope.process?.versions?.undici ?? "");
+  return scope[Symbol.for(`undici.globalDispatcher.${version < 8 ? 1 : 2}`)] as Dispatcher | undefined;
+};
 
 /** The same without its limits of 300 s for a head and between two pieces of a body. */
 const patient: Dispatcher = {
