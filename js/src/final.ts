@@ -47,13 +47,14 @@ export class Assembly {
     const whole = this.#whole;
     if (typeof whole.object === "string") whole.object = whole.object.replace(".chunk", "");
     // Some servers send what is none.
+    const byIndex = (a: Fields, b: Fields) => Number(a.index) - Number(b.index);
     const choices = (Array.isArray(whole.choices) ? whole.choices : []).filter(Boolean) as Fields[];
-    choices.sort((a, b) => Number(a.index) - Number(b.index));
+    choices.sort(byIndex);
     whole.choices = choices.map(({ index, delta, ...rest }) => {
       if (delta === undefined) return { index, ...rest };
       const message: Fields = { role: "assistant", content: null, ...(delta as Fields) };
       const calls = message.tool_calls;
-      if (Array.isArray(calls)) message.tool_calls = calls.map(({ index: _, ...call }: Fields) => call);
+      if (Array.isArray(calls)) message.tool_calls = (calls as Fields[]).sort(byIndex).map(({ index: _, ...call }: Fields) => call);
       return { index, message, ...rest };
     });
     return whole;

@@ -46,7 +46,10 @@ export interface RouteOptions {
   headers?: Record<string, string | undefined> | Headers | undefined;
   /** Models known by name: a list of names, or an object from names to what there is to say of them. */
   models?: string[] | Record<string, ModelOptions> | undefined;
-  /** Whether it takes no others; on DeepSeek's own, if none is named, no others than DeepSeek publishes. Default false. */
+  /**
+   * Whether it takes no others; on DeepSeek's own, if none is named, no others than DeepSeek publishes. Default false. What is
+   * learned and counted of a model is kept: where names come from outside, name the models and set this.
+   */
   onlyNamedModels?: boolean | undefined;
   /** Its share of turns under the strategy `weighted`. Default 1; between 0.001 and 1,000. */
   weight?: number | undefined;
@@ -92,7 +95,8 @@ export interface TidegateOptions extends Pick<RouteOptions, "apiKey" | "baseURL"
   strategy?: "ordered" | "weighted" | "round-robin" | undefined;
   /**
    * Workloads known beforehand, by name. `interactive`, `normal` and `background` always exist, in the classes of their
-   * names; any other name comes into being when first used, in class normal.
+   * names; any other name comes into being when first used, in class normal, and is kept with its counts: let names be few,
+   * not one for each user or request.
    */
   workloads?: Record<string, WorkloadOptions> | undefined;
   /** A hard ceiling on requests in flight, per account and model. Default none: the limit is learned. */

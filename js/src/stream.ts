@@ -181,11 +181,7 @@ export class Reading<C> {
 
   /** Whether every choice that was asked for has its finish reason. */
   get #isFinished(): boolean {
-    return this.#choices.size >= this.#wanted && this.#hasNoneOpen;
-  }
-
-  get #hasNoneOpen(): boolean {
-    return ![...this.#choices.values()].includes(false);
+    return this.#choices.size >= this.#wanted && ![...this.#choices.values()].includes(false);
   }
 
   /** Takes the next chunk of bytes, or reports how the attempt ended. */
@@ -333,7 +329,7 @@ export class Reading<C> {
   #atEnd(opened: Opened): void {
     const { gate, call } = this.exchange;
     const isDone = this.#parser.finish()?.trim() === "[DONE]";
-    if ((this.#finish !== undefined && this.#hasNoneOpen) || (isDone && this.#events > 0)) return this.#done(opened);
+    if (this.#isFinished || (isDone && this.#events > 0)) return this.#done(opened);
     if (this.#events > 0) {
       return this.#hasContent
         ? opened.broken(CLOSED_MID_STREAM, AFTER_CONTENT)

@@ -129,11 +129,12 @@ export const requests = {
 
   async "what some servers send empty, or again with every chunk, spoils no final completion"(t) {
     const said = (delta, more) => event({ choices: [{ delta, finish_reason: null, ...more }] });
-    const tool = (id, name, args) => ({ tool_calls: [{ index: 0, id, type: "function", function: { name, arguments: args } }] });
+    const tool = (id, name, args, index = 0) => ({ tool_calls: [{ index, id, type: "function", function: { name, arguments: args } }] });
     const details = (text) => ({ reasoning_details: [{ index: 0, type: "reasoning.text", text, format: "f-v1" }] });
     const chunks = [
       said({ role: "assistant", content: "a", ...details("b") }),
       said({ role: "", content: "c", ...details("d") }),
+      said(tool("call_2", "put", "[]", 1)),
       said(tool("call_1", "get", "{")),
       said(tool("", "", "}"), { index: null }),
       said({}, { finish_reason: "tool_calls" }),
@@ -145,7 +146,10 @@ export const requests = {
       role: "assistant",
       content: "ac",
       reasoning_details: [{ index: 0, type: "reasoning.text", text: "bd", format: "f-v1" }],
-      tool_calls: [{ id: "call_1", type: "function", function: { name: "get", arguments: "{}" } }],
+      tool_calls: [
+        { id: "call_1", type: "function", function: { name: "get", arguments: "{}" } },
+        { id: "call_2", type: "function", function: { name: "put", arguments: "[]" } },
+      ],
     };
     deepEqual(choices, [{ index: 0, message, finish_reason: "tool_calls" }]);
   },
