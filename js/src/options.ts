@@ -533,7 +533,7 @@ export function settings(options: TidegateOptions): Settings {
       if (fetch !== undefined) return fetch(input, init);
       // What it is now: a test may have put another in its place.
       const host = globalThis.fetch;
-      return host(input, dispatcher() === undefined ? init : Object.assign(init, { dispatcher: patient }));
+      return host(input, dispatcher() === undefined ? init : Object.assign({ dispatcher: patient }, init));
     },
     countsTokens: routes.some(({ tokensPerMinute }) => tokensPerMinute !== undefined),
   };

@@ -132,6 +132,10 @@ export const gate = {
       ours.push(text(client.fetch));
       for (const error of await Promise.all(theirs)) match(String(error.cause), /(Headers|Body)TimeoutError/);
       deepEqual(await Promise.all(ours), ["late", "later"]);
+      let dispatched = 0;
+      const dispatcher = { dispatch: (...args) => (dispatched++, own.dispatch(...args)) };
+      equal(await (await client.fetch(`${server.url}/x`, { dispatcher })).text(), "later");
+      equal(dispatched, 1, "one of the caller's own stays");
     } finally {
       globalThis[place] = own;
     }
