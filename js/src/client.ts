@@ -254,7 +254,7 @@ async function create<T extends { usage?: ChatCompletion["usage"] | null }, C>(
   const tokens = gate.countsTokens ? Math.ceil(body.length / 4) + generated : 0;
   const call = gate.submit(model, options, tokens, typeof user_id === "string" ? user_id : undefined);
   const exchange = new Exchange(gate, call, wire);
-  return stream ? new Stream<C>(await Reading.start<C>(exchange, params.n)) : ask<T>(exchange);
+  return stream ? new Stream<C>(await Reading.start<C>(exchange, params)) : ask<T>(exchange);
 }
 
 /**
@@ -268,7 +268,8 @@ async function account<T>(gate: Gate, { maxAttempts }: Settings, path: string, g
   const abort = () => controller.abort(signal?.reason);
   refuseAborted(signal);
   gate.refuseClosed();
-  gate.aside.add(controller);
+  // Where requests are isolated, one that is over could not take it out again.
+  if (!gate.isolated) gate.aside.add(controller);
   signal?.addEventListener("abort", abort);
   const timer = setTimeout(() => controller.abort(new Error("no answer came within 30 s")), ACCOUNT_TIME);
   try {

@@ -59,7 +59,7 @@ export class Gate {
   readonly isolated = isolated();
   /** Whose bodies are being read. Node's requests, when nobody holds them, take along what aborts their signals. */
   readonly held = new Set<unknown>();
-  /** What gives up the questions under way that pass by the queue. */
+  /** What gives up the questions under way that pass by the queue. Not where those of other requests are out of reach. */
   readonly aside = new Set<AbortController>();
   #isClosed = false;
   readonly #maxQueued: number;
@@ -312,8 +312,7 @@ export class Gate {
     }
     wasm.core_close(this.core, this.now(), true);
     this.pump();
-    // Those of other requests are out of reach; they end by their own timers.
-    if (!this.isolated) this.aside.forEach((controller) => controller.abort());
+    this.aside.forEach((controller) => controller.abort());
   }
 }
 
@@ -357,6 +356,8 @@ export class Call {
     if (gate.isolated) {
       this.beat = gate.now();
       this.pulse = setInterval(() => {
+        // Ended by another request, which can't stop this.
+        if (this.isOver) return clearInterval(this.pulse);
         this.beat = gate.now();
         gate.sweep(this.beat);
         gate.pump(this.beat);

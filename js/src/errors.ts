@@ -284,9 +284,8 @@ const BODY_KEPT = 64 * 1024;
 export function scrub(words: string, secrets: string[]): string {
   for (const secret of secrets) {
     // A short one (`EMPTY`, `ollama`: servers of one's own take any) may be a part of words, so it has to stand alone.
-    const inWord = (around: string) => secret.length < 8 && /\w/.test(around);
-    words = words.split(secret).reduce((struck, rest) =>
-      struck + (inWord(struck.slice(-1) + rest.slice(0, 1)) ? secret : "[redacted]") + rest);
+    if (secret.length >= 8) words = words.split(secret).join("[redacted]");
+    else words = words.replace(new RegExp(`(^|\\W)${secret.replace(/\W/g, "\\$&")}(?!\\w)`, "g"), "$1[redacted]");
     // Words are cut to a length, and a key may be what was cut. A part as short as this may be a word.
     let part = secret.length - 1;
     while (part >= 8 && !words.endsWith(secret.slice(0, part))) part--;

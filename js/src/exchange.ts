@@ -321,11 +321,11 @@ function request(
 ): [string, RequestInit] {
   const to = gate.endpoints[route] as Gate["endpoints"][number];
   const headers = new Headers(wire.headers);
+  if (wire.home !== undefined && wire.home !== to) for (const name of KEYS) headers.delete(name);
   to.headers.forEach((value, name) => {
     // What a caller of the client says itself has the last word; what another SDK adds may be a key meant for another.
     if (wire.init || name === "authorization" || !headers.has(name)) headers.set(name, value);
   });
-  if (wire.home !== undefined && wire.home !== to) for (const name of KEYS) headers.delete(name);
   // `error` would look like a connection that broke.
   const redirect = wire.init?.redirect === "follow" ? "follow" : "manual";
   const init: RequestInit = { ...wire.init, redirect, method: wire.method, headers, signal };

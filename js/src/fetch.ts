@@ -34,8 +34,8 @@ export async function limitedFetch(gate: Gate, input: string | URL | Request, in
   }
 }
 
-/** @internal Submits a request as the call it is. */
-export async function submitted(gate: Gate, input: string | URL | Request, init?: GateInit): Promise<Submitted> {
+/** @internal Submits a request as the call it is, treated as `how` says, if not as `init` does. */
+export async function submitted(gate: Gate, input: string | URL | Request, init?: GateInit, how?: GateInit["tidegate"]): Promise<Submitted> {
   // What it says stands on its prototype.
   if (init instanceof Request) [input, init] = [new Request(input, init), undefined];
   const { tidegate = {}, ...plain } = init ?? {};
@@ -45,7 +45,7 @@ export async function submitted(gate: Gate, input: string | URL | Request, init?
   // It must not follow the signal: that would keep a listener until the request is collected.
   const request = new Request(input, { ...plain, signal: null });
   const headers = new Headers(request.headers);
-  const given: NonNullable<GateInit["tidegate"]> & Pick<CallOptions, "signal"> = { ...tidegate };
+  const given: NonNullable<GateInit["tidegate"]> & Pick<CallOptions, "signal"> = { ...(how ?? tidegate) };
   const workload = headers.get(WORKLOAD);
   const timeout = headers.get(TIMEOUT);
   if (workload !== null) given.workload = workload;

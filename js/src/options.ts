@@ -328,13 +328,16 @@ export function headersOf(value: unknown, what: string, Fail: Fail): Headers {
 export function secretsOf(headers: Headers): string[] {
   const secrets: string[] = [];
   headers.forEach((value, name) => {
+    if (!SECRET.test(name)) return;
+    // Without the names of parameters.
+    const words = value.split(/[\s;,]+/).map((word) => word.replace(/^[\w.-]+=(?=[^=])/, "").replaceAll('"', ""));
     // What is short may be a word that stands in any answer.
-    if (SECRET.test(name)) secrets.push(...value.split(/[\s=;,]+/).filter((word) => word.length >= 8));
+    secrets.push(...words.filter((word) => word.length >= 8));
   });
   return secrets;
 }
 
-const SECRET = /auth|key|secret|token|cookie|session|credential|password/;
+const SECRET = /auth|key|secret|token|cookie|credential|password/;
 
 const MODEL = { upstream: text, lane: text, hint: count };
 const WORKLOAD = { class: oneOf("interactive", "normal", "background"), weight, maxConcurrency: count };
@@ -466,7 +469,7 @@ const CLIENT: Record<keyof TidegateOptions, Check> = {
 export function settings(options: TidegateOptions): Settings {
   const given = object(options, "the client's options", CLIENT, ConfigError) as TidegateOptions;
   fields(given, CLIENT, ConfigError);
-  const { fetch } = given;
+  const fetch = given.fetch ?? undefined;
   if (typeof (fetch ?? globalThis.fetch) !== "function") throw expected("`fetch`", "a function", fetch, ConfigError);
   const more: unknown = given.routes ?? [];
   if (!Array.isArray(more)) throw expected("`routes`", "an array", more, ConfigError);

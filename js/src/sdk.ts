@@ -19,7 +19,7 @@ export type Fetch = (input: string | URL | Request, init?: RequestInit) => Promi
 export type Failed = (error: TidegateError, like: Response | undefined) => Response;
 
 /** One of these ends every stream of the Responses API. */
-const LAST_EVENT = /"type": ?"(response\.(completed|incomplete|failed)|error)"|\[DONE\]/;
+const LAST_EVENT = /"type": ?"(response\.(completed|incomplete|failed)|error)"/;
 
 /** Where no answer of a server's says it, the status by which SDKs know the error. */
 const STATUS: Partial<Record<ErrorType, number>> = {
@@ -52,19 +52,20 @@ export function fetchUnder(gate: Gate, options: AdapterOptions, failed: Failed):
   callOptions(options, ADAPTER);
   return async (input, init) => {
     try {
-      const { exchange, path, asked } = await submitted(gate, input, { ...init, tidegate: options });
+      const { exchange, path, asked } = await submitted(gate, input, init, options);
       const { wire } = exchange;
       const isPost = wire.method === "POST";
       if (!isPost || !/\/completions(\?|$)/.test(path)) {
-        const isEvents = isPost && asked.stream === true && /\/responses(\?|$)/.test(path);
-        return handed(await opening(exchange), isEvents ? LAST_EVENT : undefined);
+        const opened = await opening(exchange);
+        const isEvents = /event-stream/.test(opened.response.headers.get("content-type") ?? "");
+        return handed(opened, isEvents && isPost && /\/responses(\?|$)/.test(path) ? LAST_EVENT : undefined);
       }
       // What DeepSeek has at its beta address alone, as for the client's own calls.
       wire.beta ||= !path.startsWith("/chat") || chatWire(asked).beta;
       // Nobody answers a completion from elsewhere.
       Object.assign(wire.init as object, { redirect: "manual" });
       if (asked.stream !== true) return answered(exchange, JSON.stringify(await ask(exchange)), "application/json");
-      return answered(exchange, body(await Reading.start<object>(exchange, asked.n)), "text/event-stream");
+      return answered(exchange, body(await Reading.start<object>(exchange, asked)), "text/event-stream");
     } catch (error) {
       if (error instanceof TidegateError) return failed(error, errorAnswer(error));
       throw error;

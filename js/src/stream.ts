@@ -55,6 +55,12 @@ const SAYS = ["content", "reasoning_content", "tool_calls", "refusal", "reasonin
 
 type Timer = ReturnType<typeof setTimeout>;
 
+/** How many choices a request asks for: so many for each prompt. One that is a list of numbers is a single prompt, in tokens. */
+function choicesOf({ n, prompt }: { n?: unknown; prompt?: unknown }): number {
+  const prompts = Array.isArray(prompt) && typeof prompt[0] !== "number" ? prompt.length : 1;
+  return Math.max(1, typeof n === "number" ? n : 1) * Math.max(1, prompts);
+}
+
 /**
  * @internal What reads a stream. It must not know the `Stream` it reads for: that one is in the caller's hand, and when
  * the caller lets it go, this is to be found out.
@@ -91,8 +97,8 @@ export class Reading<C> {
     this.#opened = opened;
   }
 
-  /** Makes the call; goes on until content has come, or the answer has ended. `n`: how many choices were asked for, if told. */
-  static async start<C>(exchange: Exchange, n: unknown): Promise<Reading<C>> {
+  /** Makes the call `asked` for; goes on until content has come, or the answer has ended. */
+  static async start<C>(exchange: Exchange, asked: { n?: unknown; prompt?: unknown }): Promise<Reading<C>> {
     let answered: Reading<C> | undefined;
     for (;;) {
       const opened = await exchange.turn();
@@ -101,7 +107,7 @@ export class Reading<C> {
         reading.#over = true;
         return reading;
       }
-      const reading = new Reading<C>(exchange, opened, typeof n === "number" ? n : 1);
+      const reading = new Reading<C>(exchange, opened, choicesOf(asked));
       while (!reading.#ended && !reading.#hasContent) await reading.#read();
       if (reading.#ended) answered = reading;
       else {
@@ -158,7 +164,7 @@ export class Reading<C> {
       this.#ended = true;
       this.#stop();
     }
-    this.#isCancelled = this.#isCancelled || !this.#over;
+    this.#isCancelled ||= !this.#over || this.#taken < this.#ready.length;
     this.#over = true;
     this.#ready.length = this.#taken = 0;
     this.exchange.call.cancel(undefined);

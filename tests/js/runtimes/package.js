@@ -54,8 +54,8 @@ export default [
       // library code under them 11, the bindings 4, words 7), beside 19.5 kB of JavaScript. Before JSON, number formatting
       // and the standard library left the core it was 184 and 182.
       const budgets = [
-        ["inline", [], 76_200],
-        ["Workers", ["workerd"], 75_300],
+        ["inline", [], 76_400],
+        ["Workers", ["workerd"], 75_500],
       ];
       const sizes = await Promise.all(budgets.map(([, conditions]) => size(project, conditions)));
       const wasm = gzipSync(await readFile(join(project, "node_modules/tidegate/dist/wasm/core.wasm")), { level: 9 });

@@ -152,6 +152,15 @@ export const calls = {
     }
   },
 
+  async "a key that comes back very often is struck out as quickly"(t) {
+    const [long, short] = ["sk-simulated-0123456789", "abc"];
+    for (const apiKey of [long, short]) {
+      const server = await t.serve({ status: 400, body: `${apiKey} `.repeat(20_000) });
+      const error = await rejection(t.client(server.url, { apiKey }).chat.completions.create(ask()));
+      ok(error.body.startsWith("[redacted] [redacted] ") && !error.body.includes(apiKey), error.body.slice(0, 100));
+    }
+  },
+
   async "a key as short as a word is struck out where it stands alone"(t) {
     const body = JSON.stringify({ error: { message: "none of the models is none, but nonesuch" } });
     const client = t.client("http://127.0.0.1:9", { apiKey: "none", fetch: async () => new Response(body, { status: 400 }) });
@@ -317,12 +326,12 @@ export const calls = {
   },
 
   async "what looks like a secret in a call's headers is struck out of what the server says"(t) {
-    const told = JSON.stringify({ error: { message: "no: secret-of-mine, session-0123456789" } });
+    const told = JSON.stringify({ error: { message: "no identity: secret-of-mine, session-0123456789" } });
     const server = await t.serve({ status: 400, headers: { "x-echo": "secret-of-mine" }, body: told });
     const client = t.client(server.url);
-    const headers = { "x-api-key": "secret-of-mine", "x-session": "id=session-0123456789; v1" };
+    const headers = { "x-api-key": "secret-of-mine", "x-credential": "identity=session-0123456789; v1" };
     const error = await rejection(client.chat.completions.create(ask(), { headers }));
-    match(error.message, /: no: \[redacted\], \[redacted\]; /);
+    match(error.message, /: no identity: \[redacted\], \[redacted\]; /);
     deepEqual([error.headers.get("x-echo"), error.body], ["[redacted]", told.replace(/secret-of-mine|session-\d+/g, "[redacted]")]);
   },
 

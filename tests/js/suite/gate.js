@@ -105,12 +105,13 @@ export const gate = {
 
   async "a key of another kind goes to no other provider than the caller meant"(t) {
     const [down, other] = [await t.serve({ status: 503, body: "{}" }), await t.serve({ body: "ok" })];
-    const routes = [down, other].map(({ url }, at) => ({ name: `${at}`, baseURL: url }));
+    const routes = [down, other].map(({ url }, at) => ({ name: `${at}`, baseURL: url, headers: { "api-key": "the-route's" } }));
     const client = t.client(undefined, { apiKey: undefined, baseURL: undefined, routes });
-    const headers = { "x-api-key": "secret", "x-own": "kept" };
+    const headers = { "x-api-key": "secret", "api-key": "secret", "x-own": "kept" };
     equal(await (await client.fetch(`${down.url}/x`, { headers })).text(), "ok");
     const sent = (await Promise.all([down, other].map((server) => server.requests()))).map(([{ headers }]) => headers);
-    deepEqual(sent.map((names) => ["x-api-key", "x-own"].map((name) => names.includes(name))), [[true, true], [false, true]]);
+    const found = (names) => ["x-api-key", "api-key", "x-own"].map((name) => names.includes(name));
+    deepEqual(sent.map(found), [[true, true, true], [false, true, true]], "but its own");
   },
 
   async "the limits that Node's fetch has of its own do not end what the clocks allow"(t) {

@@ -155,11 +155,14 @@ export const requests = {
   },
 
   async "a stream that is closed, or was read, has no final completion"(t) {
+    const several = await t.serve({ body: event(delta({ content: "a" })) + event(delta({ content: "b" })) + event(finish()) + event("[DONE]") });
     const server = await t.serve({ body: [event(delta({ content: "half" }))], end: "open" }, { body: event(delta({ content: "all" })) + event(finish()) });
     const client = t.client(server.url);
     const closed = await client.chat.completions.create(STREAMING);
     const final = rejection(closed.finalCompletion(() => closed.close()));
     equal((await final).type, "aborted");
+    const whole = await (await t.client(several.url)).chat.completions.create(STREAMING);
+    equal((await rejection(whole.finalCompletion(() => whole.close()))).type, "aborted", "also where all of it is here");
     equal((await rejection(closed.finalCompletion())).type, "aborted");
     const read = await client.chat.completions.create(STREAMING);
     equal(await textOf(read), "all");

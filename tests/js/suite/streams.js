@@ -85,6 +85,12 @@ export const streams = {
     deepEqual(choices.map(({ message }) => message.content), ["A", "B"]);
     const open = await client.chat.completions.create({ ...STREAMING, n: 2 });
     equal((await rejection(open.finalCompletion())).type, "interrupted");
+    const text = (index, text) => event({ choices: [{ index, text, finish_reason: "stop" }] });
+    const two = await t.serve({ body: [text(0, "A"), 2300, text(1, "B"), event("[DONE]")] }, { body: [2300, text(0, "late")] });
+    const ask = (more) => t.client(two.url).completions.create({ model: "m", stream: true, ...more });
+    const both = await (await ask({ prompt: ["a", "b"] })).finalCompletion();
+    deepEqual(both.choices.map(({ text }) => text), ["A", "B"], "for each prompt one");
+    equal(await textOf(await ask({ prompt: [1, 2], n: 0 })), "late");
   },
 
   async "an error event, insufficient resources and an empty stream before content are retried"(t) {
