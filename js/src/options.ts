@@ -191,7 +191,7 @@ export function expected(what: string, kind: string, value: unknown, Fail: Fail 
 }
 
 /** What those who come from the `openai` package look for, and by which name it goes here. */
-const ELSEWHERE: Record<string, string> = { maxRetries: "maxAttempts", defaultHeaders: "headers" };
+const ELSEWHERE = new Map([["maxRetries", "maxAttempts"], ["defaultHeaders", "headers"]]);
 
 /** How many letters must be changed, added or left out to make one word of the other. */
 function distance(a: string, b: string): number {
@@ -218,7 +218,7 @@ function object(value: unknown, what: string, schema: Schema, Fail: Fail): Recor
   for (const name of Object.keys(value)) {
     if (Object.hasOwn(schema, name)) continue;
     const known = Object.keys(schema);
-    const meant = ELSEWHERE[name] ?? name;
+    const meant = ELSEWHERE.get(name) ?? name;
     const near = known
       .map((other) => ({ other, far: distance(meant.toLowerCase(), other.toLowerCase()) }))
       .reduce((a, b) => (b.far < a.far ? b : a));

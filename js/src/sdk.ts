@@ -61,7 +61,7 @@ export function fetchUnder(gate: Gate, options: AdapterOptions, failed: Failed):
         return handed(opened, isEvents && isPost && /\/responses(\?|$)/.test(path) ? LAST_EVENT : undefined);
       }
       // What DeepSeek has at its beta address alone, as for the client's own calls.
-      wire.beta ||= !path.startsWith("/chat") || chatWire(asked).beta;
+      wire.beta ||= /^\/completions/.test(path) || (path.startsWith("/chat/") && chatWire(asked).beta);
       // Nobody answers a completion from elsewhere.
       Object.assign(wire.init as object, { redirect: "manual" });
       if (asked.stream !== true) return answered(exchange, JSON.stringify(await ask(exchange)), "application/json");

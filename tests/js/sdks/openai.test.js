@@ -128,6 +128,9 @@ test("what DeepSeek has at its beta address alone goes there", async (t) => {
   await openai.chat.completions.create(ask("", { messages: [{ role: "assistant", content: "So", prefix: true }] }));
   await openai.chat.completions.create(ask("", { tools: [{ type: "function", function: { ...weather, strict: true } }] }));
   assert.deepEqual(seen, ["/v1/chat/completions", "/beta/completions", "/beta/chat/completions", "/beta/chat/completions"]);
+  const { openai: longer } = gated(t, server.url, { betaURL: `${server.url}/beta` });
+  await longer.withOptions({ baseURL: `${server.url}/v1` }).chat.completions.create(ask());
+  assert.equal(seen.at(-1), "/v1/chat/completions", "an address of the SDK's own is no reason");
 });
 
 test("a stream of the Responses API that ends before its last event is an error", async (t) => {

@@ -261,6 +261,7 @@ export const calls = {
     refused({ apiKey: "" }, /^Expected `apiKey` to be a non-empty string, got "" \(route `deepseek`\)$/);
     refused({ apiKey: "sk-secret\n" }, /^Expected `apiKey` to be without line breaks; was it read/);
     refused({ apiKey: "sk-1", maxConcurency: 3 }, /^Expected the client's options to have no option `maxConcurency`, did you mean `maxConcurrency`\?$/);
+    refused({ apiKey: "sk-1", constructor: 0 }, /^Expected the client's options to have no option `constructor`; there are apiKey, /);
     refused({ apiKey: "sk-1", maxConcurrency: 0 }, /^Expected `maxConcurrency` to be a whole number between 1 and 1,000,000, got 0$/);
     refused({ apiKey: "sk-1", fetch: 3 }, /^Expected `fetch` to be a function, got 3$/);
     refused({ baseURL: "api.example" }, /^Expected `baseURL` to be an absolute URL such as https:\/\/api\.deepseek\.com \(route `default`\)$/);
